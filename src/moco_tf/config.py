@@ -1,0 +1,213 @@
+"""What a pre-training run is, as one frozen, validated object. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from moco_tf.errors import InputError
+
+ENCODER_NAMES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+)
+
+# Fields that change where or how long a run goes, never what it computes: a run folder may be
+# continued with other values of these.
+RUNTIME_FIELDS = frozenset(
+    {"run_dir", "devices", "max_steps", "log_every", "checkpoint_every", "max_bad_images"}
+)
+
+
+class Config(BaseModel):
+    """A complete description of a pre-training run (every default is MoCo v1's, spec 1.1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str = Field("moco-v1", description="name of the recipe this started from")
+
+    # Data
+    data: str = Field(
+        "shapes",
+        description="folder of images, an .npz file, cifar10, cifar100, tfds:NAME or shapes",
+    )
+    image_size: int = Field(224, ge=8, description="side of a training crop, pixels")
+    augmentation: Literal["v1", "v2", "demo", "simclr"] = Field(
+        "v1", description="list of augmentations of both views"
+    )
+    crop_min_area: float = Field(
+        0.2, gt=0, le=1, description="smallest crop, as a fraction of the image's area"
+    )
+    color_strength: float = Field(
+        1.0, ge=0, le=4, description="strength of the jitter (simclr augmentation only)"
+    )
+    normalization: Literal["imagenet", "cifar10", "none"] = Field(
+        "imagenet", description="mean and standard deviation taken off the pixels"
+    )
+    max_bad_images: float = Field(
+        0.01, ge=0, le=1, description="largest share of unreadable files to skip before refusing"
+    )
+
+    # Encoder
+    encoder: Literal[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "wide_resnet50_2",
+        "wide_resnet101_2",
+    ] = Field("resnet50", description="backbone")
+    width: int = Field(
+        64, ge=1, description="channels of the first stage (128 is the paper's ResNet-50 w2x)"
+    )
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet", description="7x7/2 conv and max-pool, or 3x3/1 conv for small images"
+    )
+    head: Literal["linear", "mlp"] = Field("linear", description="projection head")
+    dim: int = Field(128, ge=2, description="dimensions of the compared features")
+    group_size: int = Field(32, ge=2, description="images per BatchNorm group (ShuffleBN)")
+    group_layout: Literal["contiguous", "interleaved"] = Field(
+        "contiguous", description="which images of the batch share a BatchNorm group"
+    )
+    running_statistics: Literal["first_group", "mean"] = Field(
+        "first_group", description="whose statistics BatchNorm keeps for inference"
+    )
+
+    # Method
+    queue_size: int = Field(65536, ge=1, description="keys in the queue (K)")
+    key_momentum: float = Field(0.999, ge=0, le=1, description="momentum of the key encoder (m)")
+    temperature: float = Field(0.07, gt=0, description="temperature of the softmax (T)")
+    symmetric: bool = Field(False, description="let each view be query and key in turn")
+
+    # Optimisation
+    batch_size: int = Field(256, ge=2, description="images per step, over all devices")
+    epochs: int = Field(200, ge=1, description="passes over the data")
+    learning_rate: float = Field(
+        0.03, ge=0, description="learning rate, for a batch of 256 unless lr_scaling is absolute"
+    )
+    lr_scaling: Literal["linear", "absolute"] = Field(
+        "linear", description="scale the learning rate by batch_size / 256, or take it as it is"
+    )
+    schedule: Literal["step", "cosine"] = Field("step", description="learning-rate schedule")
+    milestones: tuple[int, ...] = Field(
+        (120, 160), description="epochs at which the step schedule drops the rate (1,2,3)"
+    )
+    lr_drop: float = Field(0.1, gt=0, le=1, description="factor of each drop")
+    schedule_unit: Literal["epoch", "step"] = Field(
+        "epoch", description="change the cosine once per epoch, as official, or every step"
+    )
+    first_epoch: Literal[0, 1] = Field(
+        0, description="number of the first epoch in the schedule (the CIFAR demo counts from 1)"
+    )
+    sgd_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="decay added to every gradient")
+
+    # Machine
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
+    devices: int | None = Field(
+        None, ge=1, description="GPUs, or virtual CPU devices; none: all GPUs, or one CPU"
+    )
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32", description="arithmetic of the encoders"
+    )
+    xla: bool = Field(False, description="compile the encoders with XLA")
+
+    # Run
+    run_dir: str | None = Field(None, description="folder of the run; none: runs/RECIPE")
+    max_steps: int | None = Field(None, ge=0, description="stop after this many steps in all")
+    log_every: int = Field(10, ge=1, description="steps between two logging points")
+    checkpoint_every: int = Field(
+        1000, ge=1, description="steps between two checkpoints (and at each end of an epoch)"
+    )
+    knn_every: int = Field(
+        1, ge=0, description="epochs between two kNN evaluations; 0: only at the end"
+    )
+    knn_k: int = Field(200, ge=1, description="neighbours that vote in the kNN monitor")
+    knn_temperature: float = Field(0.1, gt=0, description="temperature of the kNN votes")
+    knn_features: Literal["projection", "pooled"] = Field(
+        "projection", description="features that the kNN monitor compares"
+    )
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Config:
+        if self.batch_size % self.group_size:
+            raise ValueError(
+                f"batch_size must be a multiple of group_size; received batch_size="
+                f"{self.batch_size}, group_size={self.group_size}. "
+                f"{_nearest_multiples(self.batch_size, self.group_size)}"
+            )
+        if self.devices is not None:
+            check_devices(self.batch_size, self.group_size, self.devices)
+        if self.stem == "imagenet" and self.image_size < 32:
+            raise ValueError(
+                f"image_size must be at least 32 with stem=imagenet; received image_size="
+                f"{self.image_size}. Use --stem small."
+            )
+        return self
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        """Learning rate of the first step: `learning_rate`, times batch_size / 256 if linear."""
+        if self.lr_scaling == "absolute":
+            return self.learning_rate
+        return self.learning_rate * self.batch_size / 256
+
+
+def check_devices(batch_size: int, group_size: int, devices: int) -> None:
+    """Raises `InputError` unless whole BatchNorm groups fit on each of `devices` devices."""
+    groups = batch_size // group_size
+    if groups % devices:
+        possible = [d for d in range(1, groups + 1) if groups % d == 0]
+        raise InputError(
+            f"devices must divide the number of BatchNorm groups, batch_size / group_size = "
+            f"{groups}; received devices={devices}. Use one of {possible}, or a smaller group_size."
+        )
+
+
+def _nearest_multiples(value: int, base: int) -> str:
+    below = value // base * base
+    return f"Use {below} or {below + base}." if below else f"Use {base}."
+
+
+def make_config(base: Config, changes: Mapping[str, Any]) -> Config:
+    """Returns `base` with `changes` (field name to value, text allowed).
+
+    Raises:
+        InputError: for an unknown field or a value of the wrong type or range, in one line.
+    """
+    known = Config.model_fields
+    for name in changes:
+        if name not in known:
+            raise InputError(f"unknown field {name!r}. Known fields: {', '.join(sorted(known))}.")
+    merged = base.model_dump() | {name: _from_text(name, value) for name, value in changes.items()}
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise InputError(_one_line(error)) from None
+
+
+def _from_text(name: str, value: Any) -> Any:
+    """Values that a flag cannot spell in pydantic's own terms: `none`, and comma-separated lists."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("none", "null") and Config.model_fields[name].default is None:
+        return None
+    if name == "milestones":
+        return tuple(part for part in value.replace(" ", "").split(",") if part)
+    return value
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if not first["loc"]:
+        return str(first["msg"]).removeprefix("Value error, ")
+    name = ".".join(str(part) for part in first["loc"])
+    return f"{name}: {first['msg']}; received {name}={first['input']!r}."
