@@ -1,0 +1,46 @@
+"""The tf.distribute strategy of a run: one device, or several GPUs or virtual CPU devices."""
+
+import tensorflow as tf
+
+from moco_tf.errors import InputError
+
+
+def make_strategy(devices: int | None) -> tf.distribute.Strategy:
+    """Returns the strategy for `devices` devices on this machine.
+
+    Args:
+        devices: number of GPUs, or of virtual CPU devices where there is no GPU. None: all GPUs,
+            or one CPU.
+
+    Raises:
+        InputError: more GPUs asked for than there are, or virtual CPU devices asked for after
+            TensorFlow has started.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    count = devices or len(gpus) or 1
+    if gpus and count > len(gpus):
+        raise InputError(
+            f"devices must be at most the number of GPUs, {len(gpus)}; received devices={count}."
+        )
+    if count == 1:
+        return tf.distribute.get_strategy()
+    kind = "GPU" if gpus else "CPU"
+    if kind == "CPU":
+        _split_cpu(count)
+    return tf.distribute.MirroredStrategy([f"{kind}:{index}" for index in range(count)])
+
+
+def _split_cpu(count: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    configured = tf.config.get_logical_device_configuration(cpu) or []
+    if len(configured) >= count:
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    except RuntimeError:
+        raise InputError(
+            f"devices={count} virtual CPU devices must be made before TensorFlow starts, and it "
+            f"has started with {max(len(configured), 1)}. Use a fresh process."
+        ) from None

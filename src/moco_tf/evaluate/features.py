@@ -1,0 +1,143 @@
+"""Features of images: of a run's query encoder in inference mode, or of the plain pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf import checkpoint, run_folder
+from moco_tf.config import Config
+from moco_tf.data.pipeline import eval_batches, normalize
+from moco_tf.data.sources import Images
+from moco_tf.errors import InputError
+from moco_tf.models import Encoder, build_encoder
+
+Features = Literal["projection", "pooled"]
+QUERY_ENCODER = "query_encoder/"
+
+
+def extract(model_fn: Callable[[Any], Any], batches: Iterable[Any]) -> np.ndarray:
+    """Returns the features of all images in order, unit rows: float32 [M, D].
+
+    `model_fn` is traced once: a partial batch is padded to the size of the first one. Pass a
+    `tf.function`, such as `embedding` returns, to keep its trace for the next call.
+
+    Args:
+        model_fn: images [b, S, S, 3] to features [b, D], each row depending on its image alone.
+        batches: image batches of one size, the last one possibly smaller.
+
+    Raises:
+        InputError: if there is no image.
+    """
+    compiled = isinstance(model_fn, tf.types.experimental.PolymorphicFunction)
+    function = model_fn if compiled else tf.function(model_fn)
+    size, rows = None, []
+    for batch in batches:
+        images = tf.convert_to_tensor(batch)
+        count = images.shape[0]
+        size = count if size is None else size
+        if count < size:
+            images = tf.pad(images, [[0, size - count]] + [[0, 0]] * (images.shape.rank - 1))
+        rows.append(np.asarray(function(images), np.float32)[:count])  # [b, D]
+    if not rows:
+        raise InputError("there are no images to compute features of.")
+    return _unit_rows(np.concatenate(rows))
+
+
+def embedding(encoder: Encoder, *, features: Features, normalization: str) -> Any:
+    """Returns a compiled function: uint8 images [b, S, S, 3] to float32 features [b, D].
+
+    Args:
+        encoder: the query encoder; used in inference mode, its statistics stay as they are.
+        features: "projection" (the head's output, what MoCo compares) or "pooled" (before it).
+        normalization: of the pixels, as in training.
+    """
+    choices = {"projection": encoder.model, "pooled": encoder.backbone}
+    if features not in choices:
+        raise InputError(
+            f"features must be one of {', '.join(choices)}; received features={features!r}."
+        )
+    model = choices[features]
+
+    @tf.function
+    def embed(images: tf.Tensor) -> tf.Tensor:
+        inputs = normalize(images, normalization, tf.float32)
+        return tf.cast(model(inputs, training=False), tf.float32)
+
+    return embed
+
+
+def load_encoder(run: Path | str, *, warn: Callable[[str], None]) -> tuple[Encoder, Config, int]:
+    """Returns (query encoder, config, step) of the newest whole checkpoint of a run folder.
+
+    Evaluation is in float32 whatever the precision of the run.
+
+    Raises:
+        InputError: if it is no run folder, holds no checkpoint, or one of another encoder.
+    """
+    config = run_folder.read_config(run)
+    loaded = checkpoint.load_latest(run_folder.checkpoint_folder(run), warn=warn)
+    if loaded is None:
+        raise InputError(f"run folder {run} holds no checkpoint yet. Let pre-training save one.")
+    state, step, _ = loaded
+    encoder = build_encoder(
+        config.encoder,
+        image_size=config.image_size,
+        stem=config.stem,
+        width=config.width,
+        head=config.head,
+        dim=config.dim,
+        group_size=config.group_size,
+        group_layout=config.group_layout,
+        running_statistics=config.running_statistics,
+        dtype="float32",
+        seed=config.seed,
+    )
+    _assign(encoder, state, run)
+    return encoder, config, step
+
+
+def pixel_features(
+    images: Images,
+    indices: np.ndarray,
+    image_size: int,
+    *,
+    mean: np.ndarray | None = None,
+    batch_size: int = 256,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (features, mean): the flattened pixels less `mean`, unit rows, as a baseline.
+
+    Args:
+        indices: int64 [M], the images wanted.
+        image_size: side S to which the images are brought, pixels.
+        mean: float32 [S*S*3], of the bank; none: that of these images.
+
+    Returns:
+        float32 [M, S*S*3] and float32 [S*S*3].
+    """
+    batches = eval_batches(images, indices=indices, image_size=image_size, batch_size=batch_size)
+    pixels = np.concatenate([batch.numpy().reshape(len(batch), -1) for batch in batches])
+    if mean is None:
+        mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return _unit_rows(pixels.astype(np.float32) - mean), mean
+
+
+def _unit_rows(rows: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(norms, 1e-12)
+
+
+def _assign(encoder: Encoder, state: checkpoint.State, run: Path | str) -> None:
+    for variable in encoder.model.variables:
+        name = QUERY_ENCODER + "/".join(variable.path.split("/")[-2:])
+        if name not in state or state[name].shape != tuple(variable.shape):
+            found = f"shape {state[name].shape}" if name in state else "absent"
+            raise InputError(
+                f"the checkpoint in {run} is not of the encoder in its config: {name} is {found}, "
+                f"wanted shape {tuple(variable.shape)}. Restore the run's own config.json."
+            )
+        variable.assign(state[name])

@@ -1,0 +1,290 @@
+"""Weighted k-nearest-neighbour classification of features (CIFAR demo, spec 6)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.data.pipeline import eval_batches
+from moco_tf.data.sources import Images, open_images
+from moco_tf.errors import InputError
+from moco_tf.evaluate.features import Features, embedding, extract, load_encoder, pixel_features
+
+EVAL_BATCH = 256
+PIXEL_SIZE = 32  # side at which plain pixels are compared, if the images are larger
+_SIMILARITIES_AT_ONCE = 2**26  # 256 MiB of float32
+
+
+def knn_predict(
+    bank: np.ndarray,
+    bank_labels: np.ndarray,
+    queries: np.ndarray,
+    *,
+    classes: int,
+    k: int,
+    temperature: float,
+    batch: int = 512,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (predictions, scores): classes by descending score, and the score of each class.
+
+    The k most similar rows of the bank vote for their class with weight exp(similarity /
+    temperature). Exact: every similarity is computed, in the precision of `bank`. Of equally
+    similar rows the first ones of the bank vote; of equal scores the lower class comes first.
+
+    Args:
+        bank: unit rows [M, D].
+        bank_labels: int [M], in 0 ... classes - 1.
+        queries: unit rows [Q, D].
+        k: neighbours that vote, 1 or more; all of the bank if it is smaller.
+        temperature: above 0.
+        batch: queries compared at once, at most.
+
+    Returns:
+        int64 [Q, classes] and float64 [Q, classes].
+
+    Raises:
+        InputError: for a value out of range, or features that are not finite.
+    """
+    _check(bank, bank_labels, queries, classes, k, temperature)
+    k = min(k, len(bank))
+    batch = max(1, min(batch, _SIMILARITIES_AT_ONCE // len(bank)))
+    scores = np.empty((len(queries), classes), np.float64)
+    shifted = np.empty_like(scores)
+    with tf.device("/CPU:0"):  # a GPU's matmul may be TF32, which reorders neighbours
+        columns = tf.constant(bank)
+        for start in range(0, len(queries), batch):
+            chunk = tf.constant(queries[start : start + batch], columns.dtype)
+            similarity, neighbours = tf.math.top_k(tf.matmul(chunk, columns, transpose_b=True), k)
+            exponent = similarity.numpy().astype(np.float64) / temperature  # [b, k], descending
+            largest = exponent[:, :1]
+            votes = _sum_by_class(
+                np.exp(exponent - largest), bank_labels[neighbours.numpy()], classes
+            )
+            shifted[start : start + batch] = votes  # finite at any temperature
+            with np.errstate(over="ignore", invalid="ignore"):
+                scores[start : start + batch] = np.where(votes > 0, votes * np.exp(largest), 0.0)
+    return np.argsort(-shifted, axis=1, kind="stable"), scores
+
+
+def knn_top1(
+    bank: np.ndarray,
+    bank_labels: np.ndarray,
+    queries: np.ndarray,
+    query_labels: np.ndarray,
+    *,
+    classes: int,
+    k: int,
+    temperature: float,
+    batch: int = 512,
+) -> float:
+    """Returns the share of queries whose class `knn_predict` puts first, percent (0 to 100)."""
+    predictions, _ = knn_predict(
+        bank, bank_labels, queries, classes=classes, k=k, temperature=temperature, batch=batch
+    )
+    return float(100 * np.mean(predictions[:, 0] == query_labels))
+
+
+class Split(NamedTuple):
+    """Which images are the bank and which the queries of a kNN evaluation."""
+
+    bank: Images
+    bank_indices: np.ndarray  # int64 [M], ascending
+    queries: Images
+    query_indices: np.ndarray  # int64 [Q], ascending
+
+    @property
+    def bank_labels(self) -> np.ndarray:
+        """int64 [M]."""
+        return np.asarray(self.bank.labels)[self.bank_indices]
+
+    @property
+    def query_labels(self) -> np.ndarray:
+        """int64 [Q]."""
+        return np.asarray(self.queries.labels)[self.query_indices]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: the named ones, or as many as the labels need."""
+        largest = max(int(np.max(images.labels)) for images in (self.bank, self.queries))  # type: ignore[arg-type]
+        return max(len(self.bank.class_names), largest + 1)
+
+
+def monitor_split(
+    train: Images,
+    test: Images | None,
+    *,
+    max_bank: int | None = None,
+    max_queries: int | None = None,
+    seed: int = 0,
+) -> Split | None:
+    """Returns the bank (training images) and the queries (test images), or None without labels.
+
+    Without a labelled test split the queries are a tenth of each class of the training images, at
+    least one, chosen by `seed`, and the rest are the bank; None if no class has two images.
+
+    Args:
+        max_bank, max_queries: images at most, a random choice by `seed`; none: all.
+    """
+    if train.labels is None or train.count == 0:
+        return None
+    generator = np.random.default_rng(seed)
+    if test is not None and test.labels is not None and test.count > 0:
+        queries, bank_indices, query_indices = test, np.arange(train.count), np.arange(test.count)
+    else:
+        queries, query_indices = train, _tenth_of_each_class(train.labels, generator)
+        bank_indices = np.setdiff1d(np.arange(train.count), query_indices)
+        if not len(query_indices):
+            return None
+    return Split(
+        train,
+        _at_most(bank_indices, max_bank, generator),
+        queries,
+        _at_most(query_indices, max_queries, generator),
+    )
+
+
+def knn_top1_features(split: Split, embed: Any, *, image_size: int, k: int, t: float) -> float:
+    """Returns kNN top-1 (percent) of the features `embed` gives to the images of `split`."""
+    bank, queries = (
+        extract(
+            embed,
+            eval_batches(images, indices=indices, image_size=image_size, batch_size=EVAL_BATCH),
+        )
+        for images, indices in (split[:2], split[2:])
+    )
+    return _top1(split, bank, queries, k, t)
+
+
+def knn_top1_pixels(split: Split, *, image_size: int, k: int, temperature: float) -> float:
+    """Returns kNN top-1 (percent) of the plain pixels, at most 32 a side: what to be better than.
+
+    The features are those of `pixel_features`: pixels less the mean of the bank, unit rows.
+    """
+    size = min(image_size, PIXEL_SIZE)
+    bank, mean = pixel_features(split.bank, split.bank_indices, size)
+    queries, _ = pixel_features(split.queries, split.query_indices, size, mean=mean)
+    return _top1(split, bank, queries, k, temperature)
+
+
+def _to_stderr(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def evaluate_run(
+    run: str,
+    *,
+    data: str | None = None,
+    features: Features = "projection",
+    k: int = 200,
+    temperature: float = 0.1,
+    warn: Callable[[str], None] = _to_stderr,
+) -> dict[str, Any]:
+    """Returns kNN top-1 (percent) of the last checkpoint of a run folder, and its conditions.
+
+    Args:
+        data: what `open_images` takes; none: the run's own data.
+        k: neighbours asked for; the result holds how many voted.
+
+    Raises:
+        InputError: for a folder without a run or checkpoint, or data without labels.
+    """
+    encoder, config, step = load_encoder(run, warn=warn)
+    data = config.data if data is None else data
+    train, test = open_images(
+        data,
+        max_bad_images=config.max_bad_images,
+        seed=config.seed,
+        image_size=config.image_size,
+    )
+    if train.labels is None:
+        raise InputError(f"kNN needs labels; data={data} has none. Use images in class folders.")
+    split = monitor_split(train, test)
+    if split is None:
+        raise InputError(
+            f"kNN needs queries; data={data} has no test images and no class of two images."
+        )
+    embed = embedding(encoder, features=features, normalization=config.normalization)
+    top1 = knn_top1_features(split, embed, image_size=config.image_size, k=k, t=temperature)
+    bank_images, query_images = len(split.bank_indices), len(split.query_indices)
+    used_k = min(k, bank_images)
+    origin = "test images" if split.queries is not split.bank else "held-out training images"
+    return {
+        "knn_top1": top1,
+        "k": used_k,
+        "temperature": temperature,
+        "features": features,
+        "bank_images": bank_images,
+        "query_images": query_images,
+        "classes": split.classes,
+        "step": step,
+        "protocol": (
+            f"Each of the {query_images} {origin} of {data} takes the class with most votes of "
+            f"its {used_k} nearest (cosine) among {bank_images} training images, weight "
+            f"exp(similarity / {temperature:g}), on the L2-normalised {features} features of the "
+            f"query encoder at step {step}, in inference mode and without augmentation."
+        ),
+    }
+
+
+def _top1(split: Split, bank: np.ndarray, queries: np.ndarray, k: int, t: float) -> float:
+    labels, classes = (split.bank_labels, split.query_labels), split.classes
+    return knn_top1(bank, labels[0], queries, labels[1], classes=classes, k=k, temperature=t)
+
+
+def _sum_by_class(weights: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """[b, k] weights and labels -> [b, classes] sums."""
+    bins = np.arange(len(labels))[:, None] * classes + labels
+    sums = np.bincount(bins.ravel(), weights.ravel(), minlength=len(labels) * classes)
+    return sums.reshape(len(labels), classes)
+
+
+def _tenth_of_each_class(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    chosen = [np.empty(0, np.int64)]
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) > 1:
+            chosen.append(generator.permutation(members)[: max(1, len(members) // 10)])
+    return np.sort(np.concatenate(chosen))
+
+
+def _at_most(
+    indices: np.ndarray, most: int | None, generator: np.random.Generator
+) -> np.ndarray:
+    if most is None or len(indices) <= most:
+        return indices
+    return np.sort(generator.choice(indices, most, replace=False))
+
+
+def _check(
+    bank: np.ndarray,
+    bank_labels: np.ndarray,
+    queries: np.ndarray,
+    classes: int,
+    k: int,
+    temperature: float,
+) -> None:
+    if k < 1:
+        raise InputError(f"k must be at least 1; received k={k}. The usual value is 200.")
+    if not temperature > 0:
+        raise InputError(
+            f"temperature must be above 0; received temperature={temperature}. Usual is 0.1."
+        )
+    if not len(bank) or bank.shape[1:] != queries.shape[1:] or len(bank) != len(bank_labels):
+        raise InputError(
+            f"bank [M, D], bank_labels [M] and queries [Q, D] must fit and M be above 0; received "
+            f"{bank.shape}, {bank_labels.shape} and {queries.shape}."
+        )
+    if bank_labels.min() < 0 or bank_labels.max() >= classes:
+        raise InputError(
+            f"bank_labels must lie in 0 ... {classes - 1}; received "
+            f"{bank_labels.min()} ... {bank_labels.max()}."
+        )
+    if not (np.isfinite(bank).all() and np.isfinite(queries).all()):
+        raise InputError(
+            "features must be finite; received NaN or infinity: the encoder has diverged. "
+            "Use an earlier checkpoint, or train with a smaller learning rate."
+        )

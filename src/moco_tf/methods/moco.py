@@ -1,0 +1,255 @@
+"""MoCo v1 and v2: the state of a run and one training step (arXiv:1911.05722, Algorithm 1).
+
+Legend: B images in the global batch, R replicas, b = B / R, C feature dimensions, K queue size;
+a symmetric loss compares twice (calls = 2), with the views' roles exchanged.
+"""
+
+import tensorflow as tf
+
+from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
+from moco_tf.methods.momentum import momentum_update
+from moco_tf.methods.queue import enqueue, initial_queue
+from moco_tf.methods.shuffle import replica_rows, shuffle, unshuffle
+from moco_tf.sgd import sgd_update
+
+SUM, MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
+
+# Dynamic loss scaling (mixed_float16): doubled after this many finite steps, halved at overflow.
+LOSS_SCALE_GROWTH_STEPS = 2000
+INITIAL_LOSS_SCALE = 2.0**15
+
+
+class MoCo:
+    """Both encoders, the queue and the optimizer's buffers, and the step that changes them.
+
+    Args:
+        query, key: `Encoder`s of one structure, built in `strategy.scope()`. The key encoder's
+            parameters are overwritten with the query encoder's.
+        strategy: tf.distribute strategy; the global batch is spread over its replicas.
+        queue_size, key_momentum, temperature: K, m and T of the paper.
+        symmetric: let each view be query and key in turn, and sum both losses.
+        preprocess: images as they arrive -> the encoder's input, on the device.
+        xla: compile the encoders, forward and backward, with XLA.
+        loss_scaling: scale the loss against float16 underflow, and skip a step that overflows.
+    """
+
+    def __init__(
+        self,
+        query,
+        key,
+        *,
+        strategy,
+        queue_size,
+        dim,
+        batch_size,
+        group_size,
+        group_layout,
+        running_statistics,
+        key_momentum,
+        temperature,
+        symmetric,
+        sgd_momentum,
+        weight_decay,
+        dtype="float32",
+        seed=0,
+        preprocess=lambda images: images,
+        xla=False,
+        loss_scaling=False,
+    ):
+        self.query, self.key, self.strategy = query, key, strategy
+        self.key_momentum, self.temperature, self.symmetric = key_momentum, temperature, symmetric
+        self.sgd_momentum, self.weight_decay = sgd_momentum, weight_decay
+        self.running_statistics, self.loss_scaling = running_statistics, loss_scaling
+        self.dtype, self.preprocess = dtype, preprocess
+        self.rows = replica_rows(
+            batch_size, group_size, group_layout, strategy.num_replicas_in_sync
+        )
+        self.parameters = [v.value for v in query.model.trainable_variables]
+        self.key_parameters = [v.value for v in key.model.trainable_variables]
+        for ours, theirs in zip(self.key_parameters, self.parameters, strict=True):
+            ours.assign(theirs)
+        with strategy.scope():
+            queue = tf.cast(initial_queue(queue_size, dim, seed), dtype)
+            self.queue = tf.Variable(queue, trainable=False)  # [K, C]
+            self.pointer = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self.buffers = [tf.Variable(tf.zeros_like(p), trainable=False) for p in self.parameters]
+            self.loss_scale = tf.Variable(
+                tf.cast(INITIAL_LOSS_SCALE if loss_scaling else 1, dtype), trainable=False
+            )
+            self.finite_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._encode_keys = tf.function(self._encode_keys_on_device, jit_compile=xla)
+        self._compare = tf.function(self._compare_on_device, jit_compile=xla)
+
+    def train_step(self, view1, view2, permutations, learning_rate):
+        """One step: momentum update, keys, queries, loss, enqueue, SGD. Call in a tf.function.
+
+        Args:
+            view1, view2: the two views of the global batch, [B, H, W, 3]; view 1 is the query.
+            permutations: [calls, B], one shuffle of the batch for each key batch.
+            learning_rate: scalar.
+
+        Returns:
+            (scalars, details): numbers to log, and what a replay compares, in batch order:
+            "queries" and "keys" [calls, B, C], "logits" [calls, B, 1 + K], "losses" [calls, B],
+            "gradients" of the parameters, before weight decay.
+        """
+        for key, query in zip(self.key_parameters, self.parameters, strict=True):
+            self._update(key, momentum_update, query, self.key_momentum)  # equation 2
+        result = self.strategy.run(self._replica_step, args=(view1, view2, permutations))
+        # Each replica's loss is divided by R: gradients are summed over replicas.
+        gradients = self.strategy.extended.batch_reduce_to(
+            SUM, list(zip(result["gradients"], self.parameters, strict=True))
+        )
+        self._update(self.queue, self._enqueued, result["keys"])  # section 3.1
+        count = permutations.shape[0] * permutations.shape[1]
+        self.pointer.assign((self.pointer + count) % self.queue.shape[0])
+        self._apply(gradients, tf.cast(learning_rate, self.dtype))
+        self._keep_statistics(self.query.model, result["query_statistics"])
+        self._keep_statistics(self.key.model, result["key_statistics"])
+        scalars = {
+            name: self.strategy.reduce(MEAN, value, axis=None)
+            for name, value in result["scalars"].items()
+        }
+        details = {
+            name: self._in_batch_order(result[name]) for name in ("queries", "logits", "losses")
+        }
+        details["keys"] = self.strategy.experimental_local_results(result["keys"])[0]
+        details["gradients"] = [
+            self.strategy.experimental_local_results(g)[0] for g in gradients
+        ]
+        return scalars, details
+
+    def _replica_step(self, view1, view2, permutations):
+        """Forward and backward of one replica's share of the batch; changes nothing."""
+        context = tf.distribute.get_replica_context()
+        rows = tf.gather(self.rows, context.replica_id_in_sync_group)  # [b]
+        pairs = [(view1, view2), (view2, view1)] if self.symmetric else [(view1, view2)]
+        statistics = [v.value for v in self.key.model.non_trainable_variables]
+        keys = []
+        for (_, key_images), permutation in zip(pairs, tf.unstack(permutations), strict=True):
+            shuffled = shuffle(key_images, permutation, rows)
+            local, statistics = self._encode_keys(
+                [tf.identity(p) for p in self.key_parameters],
+                [tf.identity(s) for s in statistics],
+                shuffled,
+            )
+            if len(self.rows) > 1:
+                gathered = context.all_gather(local, axis=0)
+                local = tf.ensure_shape(gathered, [self.rows.size, local.shape[1]])
+            keys.append(unshuffle(local, permutation, self.rows))  # [B, C]
+        several = len(self.rows) > 1
+        result = self._compare(
+            [tf.identity(p) for p in self.parameters],
+            [tf.identity(v.value) for v in self.query.model.non_trainable_variables],
+            [tf.gather(images, rows) if several else images for images, _ in pairs],
+            [tf.gather(k, rows) if several else k for k in keys],
+            tf.identity(self.queue),
+            tf.identity(self.loss_scale),
+        )
+        return result | {"keys": tf.stack(keys), "key_statistics": statistics}
+
+    def _encode_keys_on_device(self, parameters, statistics, images):
+        keys, statistics = self.key.model.stateless_call(
+            parameters, statistics, self.preprocess(images), training=True
+        )
+        return tf.stop_gradient(unit_norm(tf.cast(keys, self.dtype))), statistics
+
+    def _compare_on_device(self, parameters, statistics, images, keys, queue, loss_scale):
+        """Queries against keys and queue: InfoNCE and its gradient, on b images."""
+        queries, logits = [], []
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            for views, positives in zip(images, keys, strict=True):
+                output, statistics = self.query.model.stateless_call(
+                    parameters, statistics, self.preprocess(views), training=True
+                )
+                queries.append(unit_norm(tf.cast(output, self.dtype)))  # [b, C]
+                logits.append(queue_logits(queries[-1], positives, queue, self.temperature))
+            losses = tf.stack([info_nce(call) for call in logits])  # [calls, b]
+            loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))  # both directions are added
+            scaled = loss * loss_scale / len(self.rows)
+        gradients = [g / loss_scale for g in tape.gradient(scaled, parameters)]
+        every = tf.concat(logits, axis=0)
+        spread = tf.math.reduce_std(tf.concat(queries, axis=0), axis=0)
+        return {
+            "gradients": gradients,
+            "query_statistics": statistics,
+            "queries": tf.stack(queries, axis=1),  # [b, calls, C]
+            "logits": tf.stack(logits, axis=1),
+            "losses": tf.transpose(losses),
+            "scalars": {
+                "loss": loss,
+                "top1": top_k_accuracy(every, 1),
+                "top5": top_k_accuracy(every, 5),
+                "positive_similarity": tf.reduce_mean(every[:, 0]) * self.temperature,
+                "negative_similarity": tf.reduce_mean(every[:, 1:]) * self.temperature,
+                "feature_std": tf.reduce_mean(spread),
+            },
+        }
+
+    def _enqueued(self, queue, keys):
+        return enqueue(queue, self.pointer, tf.reshape(keys, [-1, keys.shape[-1]]))[0]
+
+    def _apply(self, gradients, learning_rate):
+        finite = tf.constant(True)
+        if self.loss_scaling:
+            first = [self.strategy.experimental_local_results(g)[0] for g in gradients]
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in first])
+            steps = tf.where(finite, self.finite_steps + 1, 0)
+            grow = steps >= LOSS_SCALE_GROWTH_STEPS
+            factor = tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5)
+            self.loss_scale.assign(tf.maximum(self.loss_scale * tf.cast(factor, self.dtype), 1))
+            self.finite_steps.assign(tf.where(grow, tf.zeros_like(steps), steps))
+
+        def update(parameter, buffer, gradient, rate, finite):
+            new, new_buffer = sgd_update(
+                parameter,
+                buffer,
+                gradient,
+                rate,
+                momentum=self.sgd_momentum,
+                weight_decay=self.weight_decay,
+            )
+            if self.loss_scaling:
+                new = tf.where(finite, new, parameter)
+                new_buffer = tf.where(finite, new_buffer, buffer)
+            buffer.assign(new_buffer)
+            parameter.assign(new)
+
+        for parameter, buffer, gradient in zip(
+            self.parameters, self.buffers, gradients, strict=True
+        ):
+            self.strategy.extended.update(
+                parameter, update, args=(buffer, gradient, learning_rate, finite)
+            )
+
+    def _update(self, variable, function, *arguments):
+        """`variable <- function(variable, *arguments)`, on every device by itself."""
+        self.strategy.extended.update(
+            variable, lambda v, *args: v.assign(function(v, *args)), args=arguments
+        )
+
+    def _keep_statistics(self, model, statistics):
+        for variable, value in zip(model.non_trainable_variables, statistics, strict=True):
+            if self.running_statistics == "mean":
+                variable.value.assign(self.strategy.reduce(MEAN, value, axis=None))
+            else:  # replica 0 holds the first group
+                variable.value.assign(self.strategy.experimental_local_results(value)[0])
+
+    def _in_batch_order(self, values):
+        """Per-replica [b, calls, ...] -> [calls, B, ...]."""
+        if len(self.rows) > 1:
+            gathered = self.strategy.gather(values, axis=0)
+            values = tf.gather(gathered, tf.math.invert_permutation(self.rows.reshape(-1)))
+        return tf.stack(tf.unstack(values, 2 if self.symmetric else 1, axis=1))
+
+    def state(self) -> dict[str, tf.Variable]:
+        """Everything that a step changes, by name."""
+        state = {"queue": self.queue, "queue_pointer": self.pointer}
+        for prefix, encoder in (("query_encoder", self.query), ("key_encoder", self.key)):
+            state |= {f"{prefix}/{v.path}": v.value for v in encoder.model.variables}
+        names = [v.path for v in self.query.model.trainable_variables]
+        state |= {f"momentum/{n}": b for n, b in zip(names, self.buffers, strict=True)}
+        if self.loss_scaling:
+            state |= {"loss_scale": self.loss_scale, "finite_steps": self.finite_steps}
+        return state

@@ -1,0 +1,132 @@
+"""BatchNorm over groups of a fixed number of images, with PyTorch's running statistics.
+
+The group size, not the number of devices, says which images are normalised together: a batch of 256
+in groups of 32 means the same on one device (eight groups inside it) as on eight.
+
+Legend: B images on this device, N images in a group, G = B / N groups, C channels.
+"""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="moco_tf")
+class GroupBatchNorm(keras.layers.Layer):
+    """Normalises each group of `group_size` images by its own mean and biased variance.
+
+    In inference mode it is plain BatchNorm with the running statistics. The running variance is
+    updated with the unbiased variance, n / (n - 1), as PyTorch does.
+
+    Args:
+        group_size: images in a group; must divide the batch on a device. None: one group.
+        group_layout: "contiguous" (rows gN to gN + N - 1 are group g) or "interleaved" (row n is in
+            group n mod G).
+        running_statistics: "first_group" keeps those of group 0 (DistributedDataParallel's
+            effect: rank 0's buffers are the ones saved); "mean" averages over the groups.
+        momentum: weight of the old running statistics (PyTorch's 0.1 is 0.9 here).
+        epsilon: added to the variance.
+
+    Source: arXiv:1911.05722 section 3.3; PyTorch's BatchNorm2d for the statistics.
+    """
+
+    def __init__(
+        self,
+        group_size=None,
+        group_layout="contiguous",
+        running_statistics="first_group",
+        momentum=0.9,
+        epsilon=1e-5,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.group_size = group_size
+        self.group_layout = group_layout
+        self.running_statistics = running_statistics
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        # Statistics stay in the variables' own precision under mixed precision.
+        self.gamma = self.add_weight(shape=shape, initializer="ones", autocast=False, name="gamma")
+        self.beta = self.add_weight(shape=shape, initializer="zeros", autocast=False, name="beta")
+        self.moving_mean = self.add_weight(
+            shape=shape, initializer="zeros", trainable=False, autocast=False, name="moving_mean"
+        )
+        self.moving_variance = self.add_weight(
+            shape=shape, initializer="ones", trainable=False, autocast=False, name="moving_variance"
+        )
+
+    def compute_output_spec(self, inputs, training=None):
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def call(self, inputs, training=None):
+        if not training:
+            scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+            shift = self.beta - self.moving_mean * scale
+            return inputs * tf.cast(scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
+        groups = self._split(inputs)
+        outputs, means, variances = zip(*(self._normalize(group) for group in groups), strict=True)
+        self._update(self.moving_mean, means)
+        self._update(self.moving_variance, variances)
+        return self._join(outputs)
+
+    def get_config(self):
+        return super().get_config() | {
+            "group_size": self.group_size,
+            "group_layout": self.group_layout,
+            "running_statistics": self.running_statistics,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+
+    def _split(self, inputs):
+        batch = inputs.shape[0]
+        if self.group_size is None or batch == self.group_size:
+            return [inputs]
+        if batch is None or batch % self.group_size:
+            raise ValueError(
+                "group_size must divide the (static) batch on a device; received "
+                f"group_size={self.group_size}, batch={batch}."
+            )
+        count = batch // self.group_size
+        if self.group_layout == "contiguous":
+            return tf.split(inputs, count)
+        return tf.unstack(tf.reshape(inputs, [self.group_size, count, *inputs.shape[1:]]), axis=1)
+
+    def _join(self, groups):
+        if len(groups) == 1:
+            return groups[0]
+        if self.group_layout == "contiguous":
+            return tf.concat(groups, axis=0)
+        stacked = tf.stack(groups, axis=1)  # [N, G, ...]
+        return tf.reshape(stacked, [-1, *stacked.shape[2:]])
+
+    def _normalize(self, group):
+        """Returns the normalised group, its mean [C] and its unbiased variance [C]."""
+        if len(group.shape) == 4 and self.compute_dtype != "float64":
+            # Fused kernel, straight from the raw op: the wrapper raises epsilon to 1.001e-5.
+            empty = tf.constant([], self.gamma.dtype)
+            result = tf.raw_ops.FusedBatchNormV3(
+                x=group,
+                scale=self.gamma,
+                offset=self.beta,
+                mean=empty,
+                variance=empty,
+                epsilon=self.epsilon,
+                is_training=True,
+            )
+            return result.y, result.batch_mean, result.batch_variance
+        axes = list(range(len(group.shape) - 1))
+        values = tf.cast(group, self.gamma.dtype)
+        mean, variance = tf.nn.moments(values, axes)
+        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        count = float(values.shape.num_elements() // values.shape[-1])
+        normalized = (values - mean) * scale + self.beta
+        return tf.cast(normalized, group.dtype), mean, variance * (count / (count - 1))
+
+    def _update(self, running, batch_values):
+        value = batch_values[0]
+        if self.running_statistics == "mean":
+            value = tf.add_n(list(batch_values)) / len(batch_values)
+        running.assign(running * self.momentum + value * (1 - self.momentum))

@@ -1,0 +1,163 @@
+"""ResNets with torchvision's structure, padding, stride placement and initialisation."""
+
+import zlib
+from dataclasses import dataclass
+from functools import partial
+from math import sqrt
+
+import keras
+from keras import layers
+
+from moco_tf.models.batch_norm import GroupBatchNorm
+
+EXPANSION = {"basic": 1, "bottleneck": 4}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One network seen twice: `model` ends in the projection, `backbone` in the pooled features."""
+
+    model: keras.Model  # [B, H, W, 3] -> [B, dim]
+    backbone: keras.Model  # [B, H, W, 3] -> [B, features]
+
+
+def resnet(
+    *,
+    block,
+    blocks,
+    inner_factor=1,
+    image_size,
+    stem,
+    width,
+    head,
+    dim,
+    group_size,
+    group_layout,
+    running_statistics,
+    dtype="float32",
+    seed=0,
+):
+    """Returns an `Encoder`: a torchvision ResNet ("v1.5") with a linear or MLP head.
+
+    Layers carry torchvision's names ("layer1.0.conv1", "fc"), so that weights map one to one.
+
+    Args:
+        block: "basic" or "bottleneck" (stride on the 3x3 convolution).
+        blocks: number of blocks of each stage; stage i has `width * 2**i` channels, times 4 for
+            bottlenecks.
+        inner_factor: widening of the 3x3 convolutions of bottlenecks (2 in wide_resnet50_2).
+        image_size: side of the images, pixels.
+        stem: "imagenet" (7x7/2 and 3x3/2 max-pool) or "small" (3x3/1, no pooling).
+        head: "linear" or "mlp" (MoCo v2: features -> features, ReLU, -> dim).
+        group_size, group_layout, running_statistics: see `GroupBatchNorm`.
+        dtype: Keras dtype policy, e.g. "float32", "float64", "mixed_bfloat16".
+        seed: seed of the initial weights; each layer draws from (seed, its name).
+
+    Source: arXiv:1512.03385; initial values are torchvision's and PyTorch's defaults.
+    """
+    bn = partial(
+        GroupBatchNorm,
+        group_size=group_size,
+        group_layout=group_layout,
+        running_statistics=running_statistics,
+        dtype=dtype,
+    )
+    conv = partial(_conv, dtype=dtype, seed=seed)
+    inputs = keras.Input((image_size, image_size, 3), dtype=keras.DTypePolicy(dtype).compute_dtype)
+    if stem == "imagenet":
+        x = conv(inputs, width, 7, stride=2, name="conv1")
+    else:
+        # The demo replaces this layer after construction, so it keeps PyTorch's default draw.
+        x = conv(inputs, width, 3, stride=1, name="conv1", default_init=True)
+    x = layers.ReLU(dtype=dtype)(bn(name="bn1")(x))
+    if stem == "imagenet":
+        # Zero padding equals minus infinity here, because the ReLU leaves nothing below zero.
+        x = layers.MaxPooling2D(3, 2, dtype=dtype)(layers.ZeroPadding2D(1, dtype=dtype)(x))
+    add_block = partial(_BLOCKS[block], conv=conv, bn=bn, dtype=dtype, inner_factor=inner_factor)
+    for stage, count in enumerate(blocks):
+        for index in range(count):
+            x = add_block(
+                x,
+                planes=width * 2**stage,
+                stride=2 if stage > 0 and index == 0 else 1,
+                name=f"layer{stage + 1}.{index}",
+            )
+    pooled = layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")(x)  # [B, features]
+    linear = partial(_linear, dtype=dtype, seed=seed)
+    if head == "linear":
+        projection = linear(pooled, dim, name="fc")
+    else:
+        hidden = linear(pooled, pooled.shape[-1], name="fc.0")
+        projection = linear(layers.ReLU(dtype=dtype)(hidden), dim, name="fc.2")
+    return Encoder(keras.Model(inputs, projection), keras.Model(inputs, pooled))
+
+
+def _basic_block(x, *, planes, stride, name, conv, bn, dtype, inner_factor):
+    del inner_factor  # widens bottlenecks only
+    shortcut = _shortcut(x, planes, stride, name, conv, bn)
+    y = conv(x, planes, 3, stride=stride, name=f"{name}.conv1")
+    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn1")(y))
+    y = bn(name=f"{name}.bn2")(conv(y, planes, 3, name=f"{name}.conv2"))
+    return layers.ReLU(dtype=dtype)(layers.Add(dtype=dtype)([y, shortcut]))
+
+
+def _bottleneck(x, *, planes, stride, name, conv, bn, dtype, inner_factor):
+    shortcut = _shortcut(x, planes * EXPANSION["bottleneck"], stride, name, conv, bn)
+    y = conv(x, planes * inner_factor, 1, name=f"{name}.conv1")
+    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn1")(y))
+    y = conv(y, planes * inner_factor, 3, stride=stride, name=f"{name}.conv2")
+    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn2")(y))
+    y = conv(y, planes * EXPANSION["bottleneck"], 1, name=f"{name}.conv3")
+    y = bn(name=f"{name}.bn3")(y)
+    return layers.ReLU(dtype=dtype)(layers.Add(dtype=dtype)([y, shortcut]))
+
+
+_BLOCKS = {"basic": _basic_block, "bottleneck": _bottleneck}
+
+
+def _shortcut(x, channels, stride, name, conv, bn):
+    if stride == 1 and x.shape[-1] == channels:
+        return x
+    x = conv(x, channels, 1, stride=stride, name=f"{name}.downsample.0")
+    return bn(name=f"{name}.downsample.1")(x)
+
+
+def _conv(x, channels, size, *, stride=1, name, dtype, seed, default_init=False):
+    """Convolution with symmetric padding of size // 2 (SAME pads asymmetrically at stride 2)."""
+    padding = "same"
+    if stride > 1 and size > 1:
+        x = layers.ZeroPadding2D(size // 2, dtype=dtype)(x)
+        padding = "valid"
+    layer_seed = _layer_seed(seed, name)
+    if default_init:  # uniform within 1 / sqrt(fan_in)
+        init = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=layer_seed)
+    else:
+        init = keras.initializers.VarianceScaling(
+            2.0, "fan_out", "untruncated_normal", seed=layer_seed
+        )
+    return layers.Conv2D(
+        channels,
+        size,
+        stride,
+        padding,
+        use_bias=False,
+        kernel_initializer=init,
+        dtype=dtype,
+        name=name,
+    )(x)
+
+
+def _linear(x, units, *, name, dtype, seed):
+    bound = 1 / sqrt(x.shape[-1])
+    kernel_seed, bias_seed = _layer_seed(seed, name), _layer_seed(seed, name + ".bias")
+    return layers.Dense(
+        units,
+        kernel_initializer=keras.initializers.RandomUniform(-bound, bound, seed=kernel_seed),
+        bias_initializer=keras.initializers.RandomUniform(-bound, bound, seed=bias_seed),
+        dtype=dtype,
+        name=name,
+    )(x)
+
+
+def _layer_seed(seed, name):
+    return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF

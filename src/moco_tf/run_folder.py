@@ -1,0 +1,210 @@
+"""A run folder: config.json, versions.json, checkpoints, and the lock of the process training it.
+
+Everything in it is written under a temporary name and renamed, so a reader never meets half a file.
+Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from moco_tf.config import RUNTIME_FIELDS, Config
+from moco_tf.errors import InputError
+
+CONFIG = "config.json"
+VERSIONS = "versions.json"
+LOCK = ".lock"
+
+
+def checkpoint_folder(run_dir: Path | str) -> Path:
+    """Returns the folder that holds the checkpoints of the run in `run_dir`."""
+    return Path(run_dir) / "checkpoints"
+
+
+def claim(run_dir: Path, config: Config) -> bool:
+    """Makes `run_dir` the folder of `config`'s run; returns whether the run was there already.
+
+    A new folder gets config.json and versions.json. In an existing run config.json stays as it is,
+    and versions.json names what the present process runs on.
+
+    Raises:
+        InputError: if the folder holds something that is no run, or a run whose config differs in
+            a field outside `RUNTIME_FIELDS`.
+    """
+    run_dir = Path(run_dir)
+    _refuse_foreign(run_dir)
+    resumed = (run_dir / CONFIG).exists()
+    if resumed:
+        _refuse_other_config(run_dir, read_config(run_dir), config)
+    else:
+        _make_folder(run_dir)
+        write_json(run_dir / CONFIG, config.model_dump(mode="json"))
+    write_json(run_dir / VERSIONS, versions())
+    return resumed
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Holds the run folder for this process; creates the folder. Freed also by a kill.
+
+    Raises:
+        InputError: if another process holds it, or the folder holds something that is no run.
+    """
+    run_dir = Path(run_dir)
+    _refuse_foreign(run_dir)
+    _make_folder(run_dir)
+    with open(run_dir / LOCK, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f"run_dir={run_dir} is in use: process {file.read().strip() or '?'} is training "
+                f"in it. Wait for it to end, or use another --run-dir."
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def read_config(run_dir: Path | str) -> Config:
+    """Returns the config of the run in `run_dir`.
+
+    Raises:
+        InputError: if there is no such run, or its config.json is not a config.
+    """
+    path = Path(run_dir) / CONFIG
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{run_dir} is not a run folder: it has no {CONFIG}. "
+            f"Give the --run-dir of a pre-training run."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}.") from None
+    try:
+        return Config.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        problem = f"{field}: {first['msg']}" if field else first["msg"]
+        raise InputError(
+            f"{path} is not the config of a run ({problem}). "
+            f"Restore it, or start again in another --run-dir."
+        ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as JSON to `path`, whole or not at all.
+
+    Raises:
+        InputError: if the disk is full or the folder cannot be written to.
+    """
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_atomically(
+    path: Path, data: bytes, *, verify: Callable[[Path], None] | None = None
+) -> None:
+    """Writes `data` to `path`: temporary name, fsync, `verify(temporary)`, rename, fsync of folder.
+
+    When any of it fails, the temporary file is removed and what was at `path` is still there.
+
+    Raises:
+        InputError: if the disk is full or the folder cannot be written to.
+    """
+    temporary = temporary_name(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if verify is not None:
+            verify(temporary)
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _write_error(path, len(data), error) from error
+        raise
+    _fsync_folder(path.parent)
+
+
+def temporary_name(path: Path) -> Path:
+    """Returns the hidden name that `path` is written under before it is renamed."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the version of Python and of every package that decides a run's numbers."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("tensorflow", "keras", "numpy", "moco-tf"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _refuse_foreign(run_dir: Path) -> None:
+    if not run_dir.exists():
+        return
+    if not run_dir.is_dir():
+        raise InputError(f"run_dir={run_dir} is a file, not a folder. Use another --run-dir.")
+    names = sorted(entry.name for entry in run_dir.iterdir())
+    visible = [name for name in names if not name.startswith(".")]
+    if visible and CONFIG not in names:
+        raise InputError(
+            f"run_dir={run_dir} is not empty and is not a run folder: it has no {CONFIG}, but "
+            f"holds {visible[0]}. Use another --run-dir."
+        )
+
+
+def _refuse_other_config(run_dir: Path, there: Config, now: Config) -> None:
+    old, new = there.model_dump(mode="json"), now.model_dump(mode="json")
+    different = [name for name in old if name not in RUNTIME_FIELDS and old[name] != new[name]]
+    if different:
+        listed = ", ".join(f"{name} ({old[name]} there, {new[name]} now)" for name in different)
+        raise InputError(
+            f"run_dir={run_dir} holds a run with another configuration: {listed}. "
+            f"Use another --run-dir, or the run's own values to continue it."
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create the folder {folder}: {error.strerror}.") from None
+
+
+def _write_error(path: Path, size: int, error: OSError) -> InputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(
+            f"no space left to write {path} ({size / 1e6:.1f} MB). What was saved before is "
+            f"whole; free some space and run the same command again."
+        )
+    return InputError(f"cannot write {path}: {error.strerror or error}.")
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse fsync of a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
