@@ -24,10 +24,14 @@ def make_strategy(devices: int | None) -> tf.distribute.Strategy:
         )
     if count == 1:
         return tf.distribute.get_strategy()
-    kind = "GPU" if gpus else "CPU"
-    if kind == "CPU":
-        _split_cpu(count)
-    return tf.distribute.MirroredStrategy([f"{kind}:{index}" for index in range(count)])
+    if gpus:
+        return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(count)])
+    _split_cpu(count)
+    # Not the default collectives: one process could then use only one number of devices.
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{index}" for index in range(count)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
 
 
 def _split_cpu(count: int) -> None:
