@@ -110,13 +110,14 @@ class MoCo:
             name: self.strategy.reduce(MEAN, value, axis=None)
             for name, value in result["scalars"].items()
         }
+        # Rows are unit vectors, so the mean square of a feature over all of them is 1 / C.
+        spread = 1 - tf.reduce_sum(scalars.pop("feature_mean") ** 2)
+        scalars["feature_std"] = tf.sqrt(tf.maximum(spread, 0) / self.queue.shape[1])
         details = {
             name: self._in_batch_order(result[name]) for name in ("queries", "logits", "losses")
         }
         details["keys"] = self.strategy.experimental_local_results(result["keys"])[0]
-        details["gradients"] = [
-            self.strategy.experimental_local_results(g)[0] for g in gradients
-        ]
+        details["gradients"] = [self.strategy.experimental_local_results(g)[0] for g in gradients]
         return scalars, details
 
     def _replica_step(self, view1, view2, permutations):
@@ -169,8 +170,7 @@ class MoCo:
             loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))  # both directions are added
             scaled = loss * loss_scale / len(self.rows)
         gradients = [g / loss_scale for g in tape.gradient(scaled, parameters)]
-        every = tf.concat(logits, axis=0)
-        spread = tf.math.reduce_std(tf.concat(queries, axis=0), axis=0)
+        every, features = tf.concat(logits, axis=0), tf.concat(queries, axis=0)
         return {
             "gradients": gradients,
             "query_statistics": statistics,
@@ -183,7 +183,7 @@ class MoCo:
                 "top5": top_k_accuracy(every, 5),
                 "positive_similarity": tf.reduce_mean(every[:, 0]) * self.temperature,
                 "negative_similarity": tf.reduce_mean(every[:, 1:]) * self.temperature,
-                "feature_std": tf.reduce_mean(spread),
+                "feature_mean": tf.reduce_mean(features, axis=0),  # [C]
             },
         }
 

@@ -1,0 +1,150 @@
+"""The training step: equal on any number of devices, and in the official order."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from moco_tf.distribute import make_strategy
+from moco_tf.methods.moco import MoCo
+from moco_tf.methods.shuffle import random_permutation
+from moco_tf.models.resnet import resnet
+
+BATCH, GROUP, SIZE = 16, 4, 12
+
+
+def build(devices, *, layout="contiguous", rule="first_group", symmetric=False, **changes):
+    strategy = make_strategy(devices)
+    policy = changes.pop("policy", "float32")
+    settings = {
+        "block": "basic",
+        "blocks": (1, 1),
+        "image_size": SIZE,
+        "stem": "small",
+        "width": 8,
+        "head": "mlp",
+        "dim": 16,
+        "group_size": GROUP,
+        "group_layout": layout,
+        "running_statistics": rule,
+        "dtype": policy,
+    }
+    with strategy.scope():
+        query, key = resnet(**settings, seed=1), resnet(**settings, seed=2)
+    arguments = {
+        "queue_size": 50,
+        "dim": 16,
+        "batch_size": BATCH,
+        "group_size": GROUP,
+        "group_layout": layout,
+        "running_statistics": rule,
+        "key_momentum": 0.9,
+        "temperature": 0.1,
+        "symmetric": symmetric,
+        "sgd_momentum": 0.9,
+        "weight_decay": 1e-4,
+        "seed": 3,
+    } | changes
+    return MoCo(query, key, strategy=strategy, **arguments)
+
+
+def views(step):
+    rng = np.random.default_rng(step)
+    return (tf.constant(rng.standard_normal((BATCH, SIZE, SIZE, 3)), tf.float32) for _ in range(2))
+
+
+def train(method, steps=3):
+    compiled = tf.function(method.train_step)
+    calls = 2 if method.symmetric else 1
+    for step in range(steps):
+        order = random_permutation(0, step, calls, BATCH)
+        scalars, details = compiled(*views(step), order, tf.constant(0.1))
+    return scalars, details, {name: v.numpy() for name, v in method.state().items()}
+
+
+@pytest.mark.parametrize(
+    ("layout", "rule", "symmetric"),
+    [("contiguous", "first_group", False), ("interleaved", "mean", True)],
+)
+def test_one_two_and_four_devices_compute_the_same(layout, rule, symmetric):
+    options = {"layout": layout, "rule": rule, "symmetric": symmetric}
+    scalars, details, state = train(build(1, **options))
+    for devices in (2, 4):
+        other_scalars, other_details, other_state = train(build(devices, **options))
+        for name, value in scalars.items():
+            assert float(other_scalars[name]) == pytest.approx(float(value), abs=1e-5), name
+        for name in ("queries", "keys", "logits", "losses"):
+            np.testing.assert_allclose(other_details[name], details[name], atol=1e-5)
+        for ours, theirs in zip(details["gradients"], other_details["gradients"], strict=True):
+            np.testing.assert_allclose(theirs, ours, atol=1e-5)
+        for name, value in state.items():
+            np.testing.assert_allclose(other_state[name], value, atol=1e-5, err_msg=name)
+
+
+def test_key_encoder_starts_as_a_copy_and_lags_behind():
+    method = build(1)
+    start = [p.numpy() for p in method.parameters]
+    for query, key in zip(method.parameters, method.key_parameters, strict=True):
+        np.testing.assert_array_equal(query, key)
+    train(method, steps=1)  # the first momentum update sees equal encoders: it changes nothing
+    for before, key in zip(start, method.key_parameters, strict=True):
+        np.testing.assert_allclose(key, before, atol=1e-7)
+    after_one = [p.numpy() for p in method.parameters]
+    order = random_permutation(0, 1, 1, BATCH)
+    method.train_step(*views(1), order, tf.constant(0.0))
+    for before, query, key in zip(start, after_one, method.key_parameters, strict=True):
+        np.testing.assert_allclose(key, 0.9 * before + 0.1 * query, atol=1e-6)
+
+
+def test_step_uses_the_queue_from_before_and_enqueues_the_keys():
+    method = build(1)
+    queue = method.queue.numpy()
+    _, details, _ = train(method, steps=1)
+    queries, keys = (details[name][0].numpy() for name in ("queries", "keys"))
+    expected = np.concatenate([(queries * keys).sum(1, keepdims=True), queries @ queue.T], 1) / 0.1
+    np.testing.assert_allclose(details["logits"][0], expected, atol=1e-5)
+    np.testing.assert_array_equal(method.queue[:BATCH], keys)
+    np.testing.assert_array_equal(method.queue[BATCH:], queue[BATCH:])
+    assert int(method.pointer) == BATCH
+
+
+def test_key_statistics_are_of_the_shuffled_first_group():
+    method = build(1)
+    _, view2 = views(0)
+    order = random_permutation(0, 0, 1, BATCH)
+    train(method, steps=1)
+    first_group = tf.gather(view2, order[0][:GROUP])
+    conv = method.key.model.get_layer("conv1")
+    mean = tf.reduce_mean(conv(first_group), axis=[0, 1, 2])
+    np.testing.assert_allclose(method.key.model.get_layer("bn1").moving_mean, 0.1 * mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_stays_near_float32(policy):
+    scalars, _, _ = train(build(1))
+    mixed, _, _ = train(build(1, policy=policy, loss_scaling=policy == "mixed_float16"))
+    assert float(mixed["loss"]) == pytest.approx(float(scalars["loss"]), rel=0.05)
+
+
+def test_feature_std_is_the_root_mean_square_spread_of_the_queries():
+    scalars, details, _ = train(build(1), steps=1)
+    spread = details["queries"][0].numpy().var(axis=0).mean() ** 0.5
+    assert float(scalars["feature_std"]) == pytest.approx(spread, rel=1e-4)
+
+
+def test_a_step_without_finite_gradients_is_skipped_and_the_scale_halved():
+    method = build(1, loss_scaling=True)
+    before = [p.numpy() for p in method.parameters]
+    scale = float(method.loss_scale)
+    nan_views = (view * np.nan for view in views(0))
+    method.train_step(*nan_views, random_permutation(0, 0, 1, BATCH), tf.constant(0.1))
+    for old, new in zip(before, method.parameters, strict=True):
+        np.testing.assert_array_equal(new, old)
+    assert float(method.loss_scale) == scale / 2
+
+
+def test_xla_computes_the_same():
+    plain, _, state = train(build(1))
+    compiled, _, other = train(build(1, xla=True))
+    assert float(compiled["loss"]) == pytest.approx(float(plain["loss"]), abs=1e-4)
+    for name, value in state.items():
+        np.testing.assert_allclose(other[name], value, atol=1e-4, err_msg=name)
