@@ -1,6 +1,5 @@
 """Structure, initialisation and numbers of the encoders."""
 
-import json
 import zlib
 
 import numpy as np

@@ -18,7 +18,8 @@ from moco_tf.data.pipeline import normalize, steps_per_epoch, two_views
 from moco_tf.data.sources import open_images
 from moco_tf.distribute import make_strategy
 from moco_tf.errors import InputError
-from moco_tf.evaluate.monitor import KnnMonitor
+from moco_tf.evaluate.features import embedding
+from moco_tf.evaluate.knn import knn_top1_features, knn_top1_pixels, monitor_split
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models import build_encoder
@@ -86,7 +87,13 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
         InputError: anything wrong with the config, the data or the folder.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
-    reporter = reporter or Reporter()
+    run_dir = Path(config.run_dir or f"runs/{config.recipe}")
+    with run_folder.locked(run_dir):
+        run_folder.claim(run_dir, config)
+        return _pretrain(config, run_dir, reporter or Reporter())
+
+
+def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     strategy = make_strategy(config.devices)
     check_devices(config.batch_size, config.group_size, strategy.num_replicas_in_sync)
     train, test = open_images(
@@ -98,10 +105,15 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
     total_steps = config.epochs * epoch_steps
     last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
-    run_dir = Path(config.run_dir or f"runs/{config.recipe}")
-    run_folder.claim(run_dir, config)
     method = build_method(config, strategy)
-    monitor = KnnMonitor.for_config(config, method.query, train, test)
+    split = monitor_split(train, test, seed=config.seed)
+    embed = embedding(
+        method.query, features=config.knn_features, normalization=config.normalization
+    )
+    votes = {"image_size": config.image_size, "k": config.knn_k}
+
+    def knn_top1():
+        return knn_top1_features(split, embed, t=config.knn_temperature, **votes)
 
     def rate(step):
         return learning_rate(
@@ -116,7 +128,7 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
             first_epoch=config.first_epoch,
         )
 
-    folder = run_dir / "checkpoints"
+    folder = run_folder.checkpoint_folder(run_dir)
     step, extra = 0, {"seconds": 0.0, "knn": {}, "best_knn": -1.0}
     restored = checkpoint.load_latest(folder, warn=reporter.line)
     if restored:
@@ -129,10 +141,9 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
         reporter.line(f"skipped {len(train.skipped)} unreadable images: {shown}")
     if restored:
         reporter.line(f"resumed at step {step}")
-    if monitor and "untrained" not in extra["knn"]:
-        extra["knn"] = {"pixels": monitor.pixels_top1()}
-        # A resumed run that lost this value cannot measure it again: its encoder is trained.
-        extra["knn"]["untrained"] = monitor.top1() if step == 0 else None
+    if split and step == 0:
+        pixels = knn_top1_pixels(split, temperature=config.knn_temperature, **votes)
+        extra["knn"] = {"pixels": pixels, "untrained": knn_top1()}
 
     def save(tag=None):
         return checkpoint.save(folder, _arrays(method), step=step, extra=extra, tag=tag)
@@ -178,11 +189,12 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
                 extra["seconds"] += timing.pop("seconds")
                 extra["images_per_second"] = timing["images_per_second"]
                 epoch = (step - 1) // epoch_steps
-                reporter.metrics(step, {"epoch": epoch, "lr": rate(step - 1), **values, **timing})
+                row = {"epoch": epoch, "lr": rate(step - 1), **values, **timing}
+                reporter.metrics(step, row, dim=config.dim, queue_size=config.queue_size)
             due = config.knn_every and end_of_epoch and step // epoch_steps % config.knn_every == 0
-            if monitor and (due or step == last_step):
+            if split and (due or step == last_step):
                 started = time.perf_counter()
-                extra["knn"]["last"] = monitor.top1()
+                extra["knn"]["last"] = knn_top1()
                 reporter.evaluation(step, {"knn_top1": extra["knn"]["last"]})
                 if extra["knn"]["last"] > extra["best_knn"]:
                     extra["best_knn"] = extra["knn"]["last"]

@@ -251,9 +251,7 @@ def _tenth_of_each_class(labels: np.ndarray, generator: np.random.Generator) -> 
     return np.sort(np.concatenate(chosen))
 
 
-def _at_most(
-    indices: np.ndarray, most: int | None, generator: np.random.Generator
-) -> np.ndarray:
+def _at_most(indices: np.ndarray, most: int | None, generator: np.random.Generator) -> np.ndarray:
     if most is None or len(indices) <= most:
         return indices
     return np.sort(generator.choice(indices, most, replace=False))

@@ -1,0 +1,7 @@
+"""python -m moco_tf."""
+
+import sys
+
+from moco_tf.cli import main
+
+sys.exit(main())

@@ -1,0 +1,182 @@
+"""The command line: parse, pick a recipe, call one function."""
+
+import argparse
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from moco_tf import __version__
+from moco_tf.config import Config, make_config
+from moco_tf.errors import InputError
+from moco_tf.recipes import RECIPES
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code (0 done, 1 a check failed, 2 bad input)."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return options.run(options)
+    except InputError as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+            return _fail(f"{error.filename or 'output'}: {error.strerror}.")
+        raise
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    print(f"moco-tf: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="moco-tf", description="Momentum Contrast for TensorFlow.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    pretrain = commands.add_parser(
+        "pretrain", help="train an encoder on unlabelled images", allow_abbrev=False
+    )
+    pretrain.add_argument("recipe", nargs="?", default="shapes", metavar="RECIPE")
+    pretrain.add_argument("--config", metavar="FILE.yaml", help="fields from a YAML file")
+    for name, field in Config.model_fields.items():
+        if name != "recipe":
+            _add_field(pretrain, name, field)
+    pretrain.set_defaults(run=_pretrain)
+
+    knn = commands.add_parser("knn", help="kNN accuracy of a run", allow_abbrev=False)
+    knn.add_argument("folder", metavar="RUN")
+    knn.add_argument("--data", help="labelled images; none: the run's own")
+    knn.add_argument("--features", choices=["projection", "pooled"], default="projection")
+    knn.add_argument("--k", type=int, default=200)
+    knn.add_argument("--temperature", type=float, default=0.1)
+    knn.set_defaults(run=_knn)
+
+    verify = commands.add_parser(
+        "verify", help="replay recorded steps of the official code", allow_abbrev=False
+    )
+    verify.add_argument("files", nargs="*", metavar="TRACE.npz")
+    verify.add_argument("--devices", type=int, default=None)
+    verify.add_argument("--float64", action="store_true", help="compare in double precision")
+    verify.set_defaults(run=_verify)
+
+    recipes = commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
+    recipes.set_defaults(run=_recipes)
+    for command in (pretrain, knn, verify, recipes):
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_field(parser, name: str, field: Any) -> None:
+    flags = ["--" + name.replace("_", "-")]
+    options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+    options["help"] = f"{field.description} [{field.default}]".replace("%", "%%")
+    if field.annotation is bool:
+        parser.add_argument(*flags, nargs="?", const="true", metavar="BOOL", **options)
+        off = "--no-" + name.replace("_", "-")
+        parser.add_argument(
+            off, dest=name, action="store_const", const="false", default=argparse.SUPPRESS
+        )
+    else:
+        parser.add_argument(*flags, metavar="X", **options)
+
+
+def resolve_config(recipe: str, yaml_file: str | None, flags: dict[str, Any]) -> Config:
+    """Returns the recipe's config, changed by the YAML file and then by the flags."""
+    if recipe not in RECIPES:
+        raise InputError(f"unknown recipe {recipe!r}. Known recipes: {', '.join(RECIPES)}.")
+    return make_config(RECIPES[recipe].config, (_read_yaml(yaml_file) if yaml_file else {}) | flags)
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"config={file} could not be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"config={file} is not YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"config={file} must hold 'field: value' lines.")
+    return {str(name): value for name, value in values.items()}
+
+
+def _pretrain(options) -> int:
+    flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
+    flags.pop("recipe")
+    config = resolve_config(options.recipe, options.config, flags)
+    from moco_tf.reporting import Reporter
+    from moco_tf.train import Interrupted, pretrain
+
+    reporter = Reporter(json_mode=options.json)
+    try:
+        summary = pretrain(config, reporter=reporter)
+    except Interrupted as stopped:
+        print(f"moco-tf: {stopped}", file=sys.stderr)
+        return stopped.exit_code
+    if options.json:
+        print(json.dumps(summary))
+        return 0
+    reporter.line(f"done: step {summary['step']}, {summary['seconds']:.0f} s")
+    if summary["knn_top1"] is not None:
+        reporter.line(
+            f"kNN top-1: trained {summary['knn_top1']:.1f}%   untrained "
+            f"{summary['knn_top1_untrained']:.1f}%   raw pixels {summary['knn_top1_pixels']:.1f}%"
+        )
+    return 0
+
+
+def _knn(options) -> int:
+    from moco_tf.evaluate.knn import evaluate_run
+
+    result = evaluate_run(
+        options.folder,
+        data=options.data,
+        features=options.features,
+        k=options.k,
+        temperature=options.temperature,
+    )
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(f"kNN top-1 {result['knn_top1']:.2f}%\n{result['protocol']}")
+    return 0
+
+
+def _verify(options) -> int:
+    from moco_tf.verify import print_report, verify_files
+
+    result = verify_files(options.files, devices=options.devices, float64=options.float64)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print_report(result)
+    return 0 if result["ok"] else 1
+
+
+def _recipes(options) -> int:
+    if options.json:
+        listed = {
+            name: {"config": r.config.model_dump(), "source": r.source, "expect": r.expect}
+            for name, r in RECIPES.items()
+        }
+        print(json.dumps(listed))
+        return 0
+    for name, recipe in RECIPES.items():
+        print(f"{name}\n    {recipe.source}\n    {recipe.expect}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

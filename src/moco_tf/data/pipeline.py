@@ -1,0 +1,152 @@
+"""Batches of two views, and batches for evaluation.
+
+The order is a full permutation an epoch, a function of (seed, epoch, place); a view is a function
+of (seed, position, view). So a run can go on at any step, and nothing is buffered to shuffle.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.data.augment import CROP_DRAWS, augment, view_draws
+from moco_tf.data.crop import TRIES, random_crop_window, resize
+from moco_tf.data.decode import crop, decode, decode_window
+from moco_tf.data.decode import image_size as encoded_size
+from moco_tf.data.simclr import simclr, simclr_window
+from moco_tf.errors import InputError
+
+NORMALIZATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+PREFETCHED_BATCHES = 4
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Whole batches in `count` images: the last incomplete one is dropped.
+
+    Raises:
+        InputError: if there is no whole batch.
+    """
+    if batch_size > count:
+        raise InputError(
+            f"batch_size must be at most the number of images, {count}; received "
+            f"batch_size={batch_size}. Use a smaller --batch-size."
+        )
+    return count // batch_size
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Permutation of the images for one epoch, int64 [count]: a function of (seed, epoch)."""
+    # Raw bits of a bit generator are stable over NumPy versions, which permutation() is not.
+    bits = np.random.Philox(key=[seed, epoch]).random_raw(count)
+    return np.argsort(bits, kind="stable")
+
+
+def two_views(
+    images,
+    *,
+    batch_size,
+    image_size,
+    augmentation,
+    crop_min_area,
+    color_strength,
+    seed,
+    start_step,
+):
+    """Returns an endless dataset of (view 1, view 2), each uint8 [B, S, S, 3].
+
+    Element i is step `start_step + i` of the run, whenever it is made.
+
+    Args:
+        images: `Images`.
+        augmentation: "v1", "v2", "demo" or "simclr".
+        crop_min_area: smallest crop as a fraction of the image's area.
+        color_strength: of SimCLR's jitter.
+    """
+    steps = steps_per_epoch(images.count, batch_size)
+    first_epoch, first_step = divmod(start_step, steps)
+
+    def of_epoch(epoch):
+        order = tf.numpy_function(
+            lambda e: epoch_order(seed, int(e), images.count), [epoch], tf.int64, stateful=False
+        )
+        order = tf.ensure_shape(order, [images.count])[: steps * batch_size]
+        places = tf.range(tf.cast(steps * batch_size, tf.int64))
+        skipped = tf.where(epoch == first_epoch, first_step * batch_size, 0)
+        skipped = tf.cast(skipped, tf.int64)
+        positions = epoch * images.count + places
+        return tf.data.Dataset.from_tensor_slices((order[skipped:], positions[skipped:]))
+
+    def views(index, position):
+        source = images.read(index)
+        return tuple(view(source, position, number) for number in (0, 1))
+
+    def view(source, position, number):
+        draws = view_draws(seed, position, number)
+        size = encoded_size(source) if images.encoded else tf.shape(source)[:2]
+        if augmentation == "simclr":
+            pair = tf.stack([tf.cast(seed, tf.int64), 2 * position + number])
+            window = simclr_window(pair, size[0], size[1], crop_min_area)
+        else:
+            tries = tf.reshape(draws[:CROP_DRAWS], [TRIES, 4])
+            window = random_crop_window(tries, size[0], size[1], crop_min_area)
+        part = decode_window(source, window) if images.encoded else crop(source, window)
+        shape = [image_size, image_size]
+        if augmentation == "simclr":
+            resized = resize(part, shape, "bicubic", antialias=False)
+            return simclr(resized, draws[CROP_DRAWS:], color_strength)
+        return augment(resize(part, shape), draws[CROP_DRAWS:], augmentation)
+
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+    return (
+        epochs.flat_map(of_epoch)
+        .map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(PREFETCHED_BATCHES)
+    )
+
+
+def eval_batches(images, *, indices, image_size, batch_size):
+    """Returns a dataset of uint8 [b, S, S, 3] in the order of `indices`; the last may be smaller.
+
+    An image of S x S is taken whole; another is resized to a short side of 256/224 S (bilinear,
+    antialiased) and its centre is cropped.
+    """
+
+    def prepare(index):
+        source = images.read(index)
+        image = decode(source) if images.encoded else source
+        return tf.ensure_shape(centre_crop(image, image_size), [image_size, image_size, 3])
+
+    rows = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
+    return (
+        rows.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size)
+        .prefetch(PREFETCHED_BATCHES)
+    )
+
+
+def centre_crop(image, size):
+    """uint8 [size, size, 3] of the middle of `image`; see `eval_batches`."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+
+    def resized():
+        short = tf.minimum(height, width)
+        target = round(size * 256 / 224)
+        new_h, new_w = target * height // short, target * width // short
+        middle = resize(image, tf.stack([new_h, new_w]))
+        top, left = (
+            tf.cast(tf.round(tf.cast(side - size, tf.float32) / 2), tf.int32)
+            for side in (new_h, new_w)
+        )
+        return crop(middle, tf.stack([top, left, size, size]))
+
+    whole = (height == size) & (width == size)
+    return tf.cond(whole, lambda: tf.cast(image, tf.uint8), resized)
+
+
+def normalize(images, normalization, dtype="float32"):
+    """(images / 255 - mean) / std on the device: uint8 [..., 3] to `dtype`."""
+    mean, std = (tf.constant(v, tf.float32) for v in NORMALIZATIONS[normalization])
+    return tf.cast((tf.cast(images, tf.float32) / 255 - mean) / std, dtype)

@@ -1,0 +1,158 @@
+"""What `--data` can name, opened as images that are read by index."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.data.files import open_folder
+from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
+from moco_tf.errors import InputError
+
+SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
+TEST_SEED = 2**31  # added to the seed: test images are never training images
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images. `read` takes an index and gives encoded bytes, or uint8 [h, w, 3]."""
+
+    name: str
+    count: int
+    read: Callable[[tf.Tensor], tf.Tensor]
+    encoded: bool
+    labels: np.ndarray | None = None  # int64 [count]
+    class_names: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    files: tuple[str, ...] | None = None
+
+
+def open_images(
+    data: str, *, max_bad_images: float = 0.01, seed: int = 0, image_size: int = 32
+) -> tuple[Images, Images | None]:
+    """Returns (training images, test images or None).
+
+    Args:
+        data: folder, .npz file, "cifar10", "cifar100", "tfds:NAME" or "shapes".
+        max_bad_images: largest share of unreadable files that are skipped.
+        seed: draws the shapes.
+        image_size: side of the shapes, pixels.
+
+    Raises:
+        InputError: nothing there, nothing readable, or more unreadable than allowed.
+    """
+    if data == "shapes":
+        return _shapes(seed, SHAPES_TRAIN, image_size), _shapes(
+            seed + TEST_SEED, SHAPES_TEST, image_size
+        )
+    if data in ("cifar10", "cifar100"):
+        return _cifar(data)
+    if data.startswith("tfds:"):
+        return _tfds(data.removeprefix("tfds:"))
+    path = Path(data).expanduser()
+    if path.is_dir():
+        splits = open_folder(path, max_bad_images)
+        train, test = (Images(**part) if part else None for part in splits)
+        return train, test
+    if path.suffix == ".npz" and path.is_file():
+        return _npz(path)
+    raise InputError(
+        f"data must be a folder, an .npz file, cifar10, cifar100, tfds:NAME or shapes; received "
+        f"data={data!r}, and there is no such file or folder."
+    )
+
+
+def from_arrays(name: str, images: np.ndarray, labels=None, class_names=()) -> Images:
+    """Images in memory: uint8 [n, h, w, 3] (or [n, h, w] and [n, h, w, 1], gray)."""
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+        raise InputError(
+            f"{name}: images must be uint8 [n, h, w, 3] or [n, h, w]; received {images.dtype} "
+            f"{list(images.shape)}."
+        )
+    if not len(images):
+        raise InputError(f"{name} holds no images.")
+    images = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images[..., :3]
+    if labels is not None:
+        labels = np.asarray(labels).reshape(-1).astype(np.int64)
+        if len(labels) != len(images):
+            raise InputError(f"{name}: {len(labels)} labels for {len(images)} images.")
+    with tf.device("CPU:0"):
+        held = tf.constant(images)
+    return Images(name, len(images), lambda i: held[i], False, labels, tuple(class_names))
+
+
+def _shapes(seed, count, size):
+    images, labels = draw_shapes(seed, np.arange(count), size)
+    return from_arrays("shapes", images, labels, CLASS_NAMES)
+
+
+def _npz(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise InputError(f"data={path} could not be read as .npz: {error}.") from None
+    images = arrays.get("images", arrays.get("x_train"))
+    if images is None:
+        raise InputError(
+            f"data={path} must hold an array 'images' or 'x_train'; it holds {sorted(arrays)}."
+        )
+    labels = arrays.get("labels", arrays.get("y_train"))
+    train = from_arrays(path.name, images, labels)
+    if "x_test" not in arrays:
+        return train, None
+    return train, from_arrays(path.name, arrays["x_test"], arrays.get("y_test"))
+
+
+def _cifar(name):
+    import keras
+
+    loader: Any = getattr(keras.datasets, name)
+    try:
+        (x_train, y_train), (x_test, y_test) = loader.load_data()
+    except Exception as error:
+        raise InputError(
+            f"data={name} could not be downloaded ({type(error).__name__}). Give the folder of a "
+            f"local copy instead, with train/ and test/."
+        ) from None
+    return from_arrays(name, x_train, y_train), from_arrays(name, x_test, y_test)
+
+
+def _tfds(name):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise InputError(f"data=tfds:{name} needs an extra: pip install 'moco-tf[tfds]'.") from None
+    try:
+        builder = tfds.builder(name)
+        builder.download_and_prepare()
+    except Exception as error:
+        raise InputError(f"data=tfds:{name} could not be opened: {error}") from None
+    names = [s for s in ("train", "validation", "test") if s in builder.info.splits]
+    if "train" not in names:
+        raise InputError(f"data=tfds:{name} has no split named train.")
+    parts = [_tfds_split(builder, split) for split in (names[0], *names[-1:]) if split]
+    return parts[0], parts[1] if len(names) > 1 else None
+
+
+def _tfds_split(builder, split):
+    source = builder.as_data_source(split, decoders={"image": _skip_decoding()})
+    rows = [(row["image"], row.get("label")) for row in source]
+    held = tf.constant([row[0] for row in rows])
+    labels = None if rows[0][1] is None else np.array([row[1] for row in rows], np.int64)
+    label_names = getattr(builder.info.features.get("label"), "names", ()) or ()
+    return Images(
+        f"tfds:{builder.name}", len(rows), lambda i: held[i], True, labels, tuple(label_names)
+    )
+
+
+def _skip_decoding():
+    import tensorflow_datasets as tfds
+
+    return tfds.decode.SkipDecoding()

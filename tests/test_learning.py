@@ -1,0 +1,37 @@
+"""Training learns, and the test can tell: views of different images must teach nothing."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import moco_tf.train
+from moco_tf.config import make_config
+from moco_tf.recipes import RECIPES
+from moco_tf.train import pretrain
+
+MARGIN = 8  # points of kNN top-1
+
+
+def run(tmp_path, seed, monkeypatch=None):
+    if monkeypatch:
+        original = moco_tf.train.two_views
+
+        def unrelated_views(*args, **kwargs):
+            return original(*args, **kwargs).map(lambda a, b: (a, tf.roll(b, 1, axis=0)))
+
+        monkeypatch.setattr(moco_tf.train, "two_views", unrelated_views)
+    changes = {"seed": seed, "epochs": 2, "knn_every": 0, "run_dir": str(tmp_path / f"run{seed}")}
+    return pretrain(make_config(RECIPES["shapes"].config, changes))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_beats_the_untrained_encoder(tmp_path, seed):
+    summary = run(tmp_path, seed)
+    assert np.isfinite(summary["loss"])
+    assert summary["knn_top1"] > summary["knn_top1_untrained"] + MARGIN
+    assert summary["knn_top1"] > summary["knn_top1_pixels"] + MARGIN
+
+
+def test_views_of_different_images_teach_nothing(tmp_path, monkeypatch):
+    summary = run(tmp_path, 0, monkeypatch)
+    assert summary["knn_top1"] < summary["knn_top1_untrained"] + MARGIN

@@ -1,0 +1,146 @@
+"""The whole loop: interrupted in any way, a run ends in the same arrays, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from moco_tf import checkpoint
+from moco_tf.config import make_config
+from moco_tf.errors import InputError
+from moco_tf.recipes import RECIPES
+from moco_tf.train import pretrain
+
+TINY = {
+    "width": 4,
+    "image_size": 16,
+    "batch_size": 16,
+    "group_size": 8,
+    "queue_size": 50,
+    "dim": 8,
+    "epochs": 3,
+    "knn_every": 0,
+    "log_every": 1,
+    "checkpoint_every": 1,
+    "learning_rate": 0.06,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """48 images: noise around one of two patterns, so 3 steps an epoch."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(48) % 2
+    base = np.where(labels[:, None, None, None], 60, 190) * np.ones((48, 16, 16, 3))
+    path = tmp_path_factory.mktemp("data") / "images.npz"
+    images = (base + rng.normal(0, 30, base.shape)).clip(0, 255).astype(np.uint8)
+    np.savez(path, images=images, labels=labels)
+    return str(path)
+
+
+def config(data, run_dir, **changes):
+    base = RECIPES["shapes"].config
+    return make_config(base, TINY | {"data": data, "run_dir": str(run_dir)} | changes)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    return pretrain(config(data, tmp_path_factory.mktemp("runs") / "whole"))
+
+
+def test_summary_and_metrics_hold_what_scripts_read(data, tmp_path):
+    summary = pretrain(config(data, tmp_path / "run"))
+    assert json.loads((tmp_path / "run/summary.json").read_text()) == summary
+    assert summary["step"] == 9
+    assert {"loss", "knn_top1", "knn_top1_untrained", "knn_top1_pixels", "state_sha256"} <= set(
+        summary
+    )
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 10))
+    names = {"epoch", "loss", "top1", "top5", "lr", "images_per_second", "data_wait"}
+    assert names <= set(rows[0])
+
+
+@pytest.mark.parametrize("stops", [(4,), (1, 2, 7)])
+def test_a_run_in_pieces_ends_in_the_same_arrays(data, tmp_path, uninterrupted, stops):
+    for stop in stops:
+        pretrain(config(data, tmp_path / "run", max_steps=stop))
+    summary = pretrain(config(data, tmp_path / "run"))
+    assert summary["state_sha256"] == uninterrupted["state_sha256"]
+
+
+def start(data, run_dir):
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    command = [sys.executable, "-m", "moco_tf", "pretrain", "shapes", *flags]
+    return subprocess.Popen(
+        [*command, "--data", data, "--run-dir", str(run_dir)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def wait_for_step(run_dir, process, step, timeout=120):
+    """Waits until the checkpoint of `step` stands, or the process has ended."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and process.poll() is None:
+        found = list((run_dir / "checkpoints").glob(f"step-{step:08d}.safetensors"))
+        if found:
+            return
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_exit_with_their_own_code(data, tmp_path, uninterrupted, number, code):
+    run_dir = tmp_path / "run"
+    process = start(data, run_dir)
+    wait_for_step(run_dir, process, 2)
+    process.send_signal(number)
+    output = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    stopped_at = checkpoint.load_latest(run_dir / "checkpoints", warn=print)[1]
+    assert 2 <= stopped_at < 9
+    summary = pretrain(config(data, run_dir))
+    assert summary["state_sha256"] == uninterrupted["state_sha256"]
+
+
+def test_kill_nine_three_times_and_resume(data, tmp_path, uninterrupted):
+    run_dir = tmp_path / "run"
+    for step in (1, 4, 6):
+        process = start(data, run_dir)
+        wait_for_step(run_dir, process, step)
+        process.kill()
+        process.communicate(timeout=120)
+    summary = pretrain(config(data, run_dir))
+    assert summary["state_sha256"] == uninterrupted["state_sha256"]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(data, tmp_path, uninterrupted):
+    run_dir = tmp_path / "run"
+    pretrain(config(data, run_dir, max_steps=5))
+    newest = sorted((run_dir / "checkpoints").glob("step-*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    summary = pretrain(config(data, run_dir))
+    assert summary["state_sha256"] == uninterrupted["state_sha256"]
+
+
+def test_another_config_for_the_folder_is_refused_by_name(data, tmp_path):
+    pretrain(config(data, tmp_path / "run", max_steps=1))
+    with pytest.raises(InputError, match="temperature"):
+        pretrain(config(data, tmp_path / "run", temperature=0.5))
+
+
+def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):
+    with pytest.raises(InputError, match="batch_size=64"):
+        pretrain(config(data, tmp_path / "run", batch_size=64))
+
+
+def test_devices_share_the_result(data, tmp_path, uninterrupted):
+    summary = pretrain(config(data, tmp_path / "run", devices=2))
+    assert summary["loss"] == pytest.approx(uninterrupted["loss"], abs=1e-3)
