@@ -195,7 +195,7 @@ def make_config(base: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _from_text(name: str, value: Any) -> Any:
-    """Values that a flag cannot spell in pydantic's own terms: `none`, and comma-separated lists."""
+    """Reads what pydantic would not: `none`, and comma-separated lists."""
     if not isinstance(value, str):
         return value
     if value.lower() in ("none", "null") and Config.model_fields[name].default is None:

@@ -113,6 +113,8 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     votes = {"image_size": config.image_size, "k": config.knn_k}
 
     def knn_top1():
+        if split is None:
+            return None
         return knn_top1_features(split, embed, t=config.knn_temperature, **votes)
 
     def rate(step):
@@ -129,7 +131,8 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         )
 
     folder = run_folder.checkpoint_folder(run_dir)
-    step, extra = 0, {"seconds": 0.0, "knn": {}, "best_knn": -1.0}
+    step = 0
+    extra: dict = {"seconds": 0.0, "knn": {}, "best_knn": -1.0}
     restored = checkpoint.load_latest(folder, warn=reporter.line)
     if restored:
         state, step, extra = restored

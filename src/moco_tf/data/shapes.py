@@ -7,6 +7,8 @@ import numpy as np
 
 CLASS_NAMES = ("disc", "square", "triangle", "star", "plus", "ring", "bar", "crescent")
 PARAMETERS = 24
+RADIUS = (0.5, 0.75)  # of half the side
+TINT, WAVE = 15, 12  # amplitudes, grey levels
 
 
 def draw_shapes(seed, indices, size=32):
@@ -37,8 +39,8 @@ def _draw(u, labels, size):
     side = 3 * size  # three samples a pixel and axis
     grid = (np.arange(side) + 0.5) / side * 2 - 1
     y, x = np.meshgrid(grid, grid, indexing="ij")
-    radius = 0.45 + 0.25 * u[:, 0]
-    reach = 0.9 - radius
+    radius = RADIUS[0] + (RADIUS[1] - RADIUS[0]) * u[:, 0]
+    reach = 1 - radius
     cx, cy = reach * (2 * u[:, 1] - 1), reach * (2 * u[:, 2] - 1)
     angle = 2 * np.pi * u[:, 3]
 
@@ -54,9 +56,10 @@ def _draw(u, labels, size):
         rows = labels == label
         mask[rows] = inside(a[rows], b[rows])
     mask = mask[..., None]
-    # The object differs from the background by at least 70 grey levels, in either direction.
+    # The object differs from the background by 70 to 130 grey levels, in either direction.
+    # Tints and waves stay within what colour jitter changes, so that they identify no image.
     sign = np.where(u[:, 4] < 0.5, -1, 1)
-    middle = 128 + 40 * (2 * u[:, 5] - 1)
+    middle = 128 + 25 * (2 * u[:, 5] - 1)
     gap = (35 + 30 * u[:, 6]) * sign
     ground = _textured(x, y, u[:, 7:14], middle - gap)
     figure = _textured(x, y, u[:, 14:21], middle + gap)
@@ -67,13 +70,13 @@ def _draw(u, labels, size):
 
 def _textured(x, y, u, level):
     """A tinted wave around a grey level: [n, side, side, 3]."""
-    tint = 50 * (2 * u[:, :3] - 1)
+    tint = TINT * (2 * u[:, :3] - 1)
     tint -= tint.mean(1, keepdims=True)
     frequency, angle, phase = 2 + 10 * u[:, 3], np.pi * u[:, 4], 2 * np.pi * u[:, 5]
     along = x * np.cos(angle)[:, None, None] + y * np.sin(angle)[:, None, None]
     wave = np.sin(frequency[:, None, None] * along + phase[:, None, None])
     color = (level[:, None] + tint)[:, None, None, :]
-    return color + (25 * u[:, 6])[:, None, None, None] * wave[..., None]
+    return color + (WAVE * u[:, 6])[:, None, None, None] * wave[..., None]
 
 
 def _polygon(a, b, corners):

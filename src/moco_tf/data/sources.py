@@ -54,9 +54,8 @@ def open_images(
         return _tfds(data.removeprefix("tfds:"))
     path = Path(data).expanduser()
     if path.is_dir():
-        splits = open_folder(path, max_bad_images)
-        train, test = (Images(**part) if part else None for part in splits)
-        return train, test
+        train, test = open_folder(path, max_bad_images)
+        return Images(**train), Images(**test) if test else None
     if path.suffix == ".npz" and path.is_file():
         return _npz(path)
     raise InputError(

@@ -188,7 +188,9 @@ class MoCo:
         }
 
     def _enqueued(self, queue, keys):
-        return enqueue(queue, self.pointer, tf.reshape(keys, [-1, keys.shape[-1]]))[0]
+        # Symmetric: the keys of view 1, which the second call made, go in first (demo notebook).
+        ordered = tf.reshape(tf.reverse(keys, axis=[0]), [-1, keys.shape[-1]])
+        return enqueue(queue, self.pointer, ordered)[0]
 
     def _apply(self, gradients, learning_rate):
         finite = tf.constant(True)
