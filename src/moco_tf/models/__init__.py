@@ -2,7 +2,7 @@
 
 from moco_tf.models.resnet import Encoder, resnet
 
-ENCODERS = {
+ENCODERS: dict[str, dict] = {
     "resnet18": {"block": "basic", "blocks": (2, 2, 2, 2)},
     "resnet34": {"block": "basic", "blocks": (3, 4, 6, 3)},
     "resnet50": {"block": "bottleneck", "blocks": (3, 4, 6, 3)},

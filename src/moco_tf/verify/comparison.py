@@ -14,9 +14,15 @@ class Comparison:
     def add(self, quantity: str, step: int, error: float, tolerance: float, name: str = "") -> None:
         """Notes one comparison; an error that is not a number fails."""
         ok = bool(error <= tolerance)
-        error = float(error) if np.isfinite(error) else None
-        row = {"quantity": quantity, "step": step, "error": error, "tolerance": float(tolerance)}
-        self.rows.append(row | {"ok": ok, "name": name})
+        row = {
+            "quantity": quantity,
+            "step": step,
+            "error": float(error) if np.isfinite(error) else None,
+            "tolerance": float(tolerance),
+            "ok": ok,
+            "name": name,
+        }
+        self.rows.append(row)
 
     def close(self, quantity, step, ours, recorded, tolerance, *, scale=1.0, name="") -> None:
         """Largest |ours - recorded| / scale against `tolerance`; `scale` may be an array."""
@@ -25,7 +31,7 @@ class Comparison:
             self.add(quantity, step, np.inf, tolerance, f"{name} {recorded.shape}".strip())
             return
         scale = np.maximum(scale, np.finfo(np.float64).tiny)
-        error = np.max(np.abs(ours - recorded) / scale) if ours.size else 0.0
+        error = float(np.max(np.abs(ours - recorded) / scale)) if ours.size else 0.0
         self.add(quantity, step, error, tolerance, name)
 
     def of_largest(self, quantity, step, ours, recorded, tolerance, *, name="") -> None:
@@ -40,7 +46,7 @@ class Comparison:
             self.add(quantity, step, np.inf, tolerance, name)
             return
         norm = max(np.linalg.norm(recorded), np.finfo(np.float64).tiny)
-        self.add(quantity, step, np.linalg.norm(ours - recorded) / norm, tolerance, name)
+        self.add(quantity, step, float(np.linalg.norm(ours - recorded) / norm), tolerance, name)
 
     def worst(self) -> list[dict]:
         """One row a quantity: the one nearest to (or farthest past) its tolerance."""
