@@ -50,7 +50,8 @@ _SHAPES = _DEMO.model_copy(
         "recipe": "shapes",
         "data": "shapes",
         "normalization": "imagenet",
-        "crop_min_area": 0.3,
+        "crop_min_area": 0.4,
+        "temperature": 0.2,
         "width": 16,
         "group_size": 16,
         "group_layout": "contiguous",
@@ -59,7 +60,7 @@ _SHAPES = _DEMO.model_copy(
         "epochs": 12,
         "learning_rate": 0.12,
         "first_epoch": 0,
-        "knn_every": 3,
+        "knn_every": 2,
     }
 )
 _OFFICIAL = "facebookresearch/moco, commit 7397dfe"

@@ -44,7 +44,7 @@ def _decode_other(contents):
     def not_bmp():
         return tf.cond(
             head == b"RIFF",
-            lambda: tf.io.decode_webp(contents, channels=3),
+            lambda: tf.io.decode_webp(contents, channels=3)[0],  # the first frame
             lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
         )
 

@@ -83,11 +83,10 @@ def _readable(files: list[str]) -> np.ndarray:
     """Whether each file decodes, bool [n]: a whole pass over the data, once."""
 
     def check(index, file):
-        with tf.control_dependencies([decode(tf.io.read_file(file))]):
-            return tf.identity(index)
+        return index, tf.shape(decode(tf.io.read_file(file)))  # else the decoding is pruned
 
     numbered = tf.data.Dataset.from_tensor_slices((np.arange(len(files)), files))
     checked = numbered.map(check, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     good = np.zeros(len(files), bool)
-    good[[int(index) for index in checked.as_numpy_iterator()]] = True
+    good[[int(index) for index, _ in checked.as_numpy_iterator()]] = True
     return good

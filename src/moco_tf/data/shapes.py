@@ -8,7 +8,7 @@ import numpy as np
 CLASS_NAMES = ("disc", "square", "triangle", "star", "plus", "ring", "bar", "crescent")
 PARAMETERS = 24
 RADIUS = (0.5, 0.75)  # of half the side
-TINT, WAVE = 15, 12  # amplitudes, grey levels
+TINT, WAVE = 5, 5  # amplitudes, grey levels
 
 
 def draw_shapes(seed, indices, size=32):

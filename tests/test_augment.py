@@ -1,0 +1,180 @@
+"""Image operations against Pillow's recorded results, alone and inside tf.data."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from moco_tf.data import color
+from moco_tf.data.augment import CROP_DRAWS, MAX_JITTER, augment, jitter_factors, view_draws
+from moco_tf.data.blur import box_kernel, gaussian_blur
+from moco_tf.data.crop import TRIES, random_crop_window, resize
+from moco_tf.data.decode import crop
+from moco_tf.data.pipeline import centre_crop, normalize
+
+FULL = range(5)  # images with every operation recorded
+
+
+def agree(ours, recorded, levels, share=0.01):
+    """At most `share` of the values are more than `levels` grey levels off."""
+    off = np.abs(np.asarray(ours, int) - np.asarray(recorded, int)) > levels
+    assert off.mean() <= share
+
+
+def through_tf_data(function, image):
+    dataset = tf.data.Dataset.from_tensors(tf.constant(image, tf.float32)).map(function)
+    return next(iter(dataset)).numpy()
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    ("name", "operation", "levels"),
+    [
+        ("brightness", color.brightness, 1),
+        ("contrast", color.contrast, 1),
+        ("saturation", color.saturation, 1),
+        ("hue", color.hue, 3),
+    ],
+)
+def test_blends_and_hue_match_pillow(golden, name, operation, levels, inside):
+    z = golden("augment")
+    for n in FULL:
+        image = tf.constant(z[f"img{n}/input"], tf.float32)
+        for factor, recorded in zip(z[f"factors/{name}"], z[f"img{n}/{name}"], strict=True):
+            if inside:
+                ours = through_tf_data(lambda x, f=factor: operation(x, f), image)
+            else:
+                ours = operation(image, factor)
+            agree(ours, recorded, levels)
+
+
+@pytest.mark.golden
+def test_other_operations_match_pillow(golden):
+    z = golden("augment")
+    for n in FULL:
+        image = tf.constant(z[f"img{n}/input"], tf.float32)
+        np.testing.assert_array_equal(color.solarize(image), z[f"img{n}/solarize"])
+        agree(color.grayscale(image), np.broadcast_to(_rgb(z[f"img{n}/grayscale"]), image.shape), 0)
+        for sigma, recorded in zip(z["factors/sigma"], z[f"img{n}/blur"], strict=True):
+            agree(gaussian_blur(image, sigma), recorded, 3, share=0)
+        for order, factors, recorded in zip(
+            z["factors/jitter_orders"], z["factors/jitter_bcsh"], z[f"img{n}/jitter"], strict=True
+        ):
+            ours = color.jitter(image, tf.constant(factors, tf.float32), tf.constant(order))
+            agree(ours, recorded, 3)
+
+
+def _rgb(image):
+    return image if image.ndim == 3 else image[..., None]
+
+
+@pytest.mark.golden
+def test_crops_and_resizes_match_pillow(golden):
+    z = golden("augment")
+    count = sum(name.endswith("/crop_ijhw") for name in z.files)
+    for n in range(count):
+        image = tf.constant(z[f"img{n}/input"])
+        windows = z[f"img{n}/crop_ijhw"]
+        for window, recorded in zip(windows, z[f"img{n}/resized_crop_32"], strict=True):
+            agree(resize(crop(image, window), [32, 32]), recorded, 1)
+        agree(resize(crop(image, windows[0]), [64, 64]), z[f"img{n}/resized_crop_64"], 1)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("n", [0, 5])
+def test_whole_pipelines_match_pillow(golden, n):
+    z = golden("augment")
+    image = z[f"img{n}/input"]
+    small = tf.cast(resize(crop(image, z[f"img{n}/crop_ijhw"][0]), [40, 40]), tf.float32)
+    orders = tf.constant(z["factors/jitter_orders"])
+    factors = tf.constant(z["factors/jitter_bcsh"], tf.float32)
+    v2 = gaussian_blur(color.jitter(small, factors[0], orders[0]), z["factors/sigma"][2])
+    agree(v2[:, ::-1], z[f"img{n}/pipeline_v2"], 3)
+    v1 = color.jitter(color.grayscale(small) if n == 0 else small, factors[1], orders[1])
+    agree(v1[:, ::-1], z[f"img{n}/pipeline_v1"], 3)
+
+
+@pytest.mark.golden
+def test_evaluation_transform_and_normalisation_match(golden):
+    z = golden("augment")
+    for n in range(2):
+        agree(centre_crop(tf.constant(z[f"val{n}/input"]), 224), z[f"val{n}/out"], 1)
+    for n in (1, 2):
+        for name, kind in (("imagenet", "imagenet"), ("cifar", "cifar10")):
+            ours = normalize(tf.constant(z[f"img{n}/input"]), kind).numpy().transpose(2, 0, 1)
+            np.testing.assert_allclose(ours, z[f"img{n}/normalize_{name}"], atol=1e-6)
+
+
+@tf.function
+def _windows(height, width, min_area, seed, count):
+    def one(position):
+        draws = tf.random.stateless_uniform([TRIES, 4], [seed, position], alg="philox")
+        return random_crop_window(draws, height, width, min_area)
+
+    return tf.map_fn(one, tf.range(count), fn_output_signature=tf.int32, parallel_iterations=32)
+
+
+@pytest.mark.golden
+def test_crop_statistics_match_torchvision(golden):
+    z = golden("augment")
+    count = 4000
+    for width, height in json.loads(str(z["meta_json"]))["config"]["rrc"]:
+        prefix = f"rrc/s0.2_W{width}_H{height}"
+        windows = _windows(height, width, 0.2, 1, count).numpy().astype(float)
+        top, left, h, w = windows.T
+        measured = {"area": h * w / (height * width), "aspect": w / h, "i": top, "j": left}
+        for name, values in (measured | {"h": h, "w": w}).items():
+            mean, std = z[f"{prefix}/{name}_mean_std"]
+            assert abs(values.mean() - mean) <= 5 * std / np.sqrt(count) + 1e-9, (prefix, name)
+            assert values.std() == pytest.approx(std, rel=0.08, abs=1e-9), (prefix, name)
+
+
+def test_mean_crop_area_of_a_landscape_image():
+    windows = _windows(375, 500, 0.2, 2, 4000).numpy()
+    assert (windows[:, 2] * windows[:, 3] / 187500).mean() == pytest.approx(0.495, abs=0.012)
+
+
+def test_fallback_is_the_largest_central_window():
+    never = tf.ones([TRIES, 4]) * 0.999  # whole area, aspect 4/3: does not fit 640 x 160
+    np.testing.assert_array_equal(random_crop_window(never, 160, 640, 1.0), [0, 213, 160, 213])
+    np.testing.assert_array_equal(random_crop_window(never, 640, 160, 1.0), [213, 0, 213, 160])
+
+
+def test_effective_blur_kernels_have_the_known_values():
+    known = {0.1: [0.99005, 0.00497], 1.0: [0.40741, 0.23611, 0.05556], 2.0: [0.19141, 0.17244]}
+    for sigma, values in known.items():
+        one = box_kernel(sigma).numpy()
+        three = np.convolve(np.convolve(one, one), one)
+        np.testing.assert_allclose(three[6 : 6 + len(values)], values, atol=2e-5)
+        assert three @ (np.arange(13) - 6.0) ** 2 == pytest.approx(sigma**2, rel=1e-4)
+
+
+def test_every_image_and_view_has_its_own_draws():
+    draws = np.stack([view_draws(0, i, v) for i in range(50) for v in (0, 1)])
+    assert len(np.unique(draws[:, CROP_DRAWS + 1])) == 100
+    np.testing.assert_array_equal(view_draws(3, 5, 1), view_draws(3, 5, 1))
+    assert not np.array_equal(view_draws(3, 5, 1), view_draws(4, 5, 1))
+
+
+@pytest.mark.parametrize("kind", ["v1", "v2"])
+def test_jitter_factors_are_uniform_in_their_ranges(kind):
+    draws = np.stack([view_draws(1, i, 0)[CROP_DRAWS + 1 : CROP_DRAWS + 5] for i in range(2000)])
+    factors = np.stack([jitter_factors(tf.constant(d), MAX_JITTER[kind]) for d in draws])
+    hue = MAX_JITTER[kind][3]
+    low, high = np.array([0.6, 0.6, 0.6, -hue]), np.array([1.4, 1.4, 1.4, hue])
+    assert (factors >= low - 1e-6).all()
+    assert (factors <= high + 1e-6).all()
+    width = high - low
+    np.testing.assert_allclose(factors.mean(0), (low + high) / 2, atol=0.03 * width.max())
+    np.testing.assert_allclose(factors.std(0), width / np.sqrt(12), rtol=0.06)
+
+
+@pytest.mark.parametrize("kind", ["v1", "v2", "demo"])
+def test_augmented_copies_of_one_image_all_differ(kind):
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 16, 3)), tf.uint8)
+    copies = {
+        augment(image, view_draws(0, i, 0)[CROP_DRAWS:], kind).numpy().tobytes() for i in range(32)
+    }
+    assert len(copies) >= (32 if kind == "v1" else 24)  # v2 and demo skip the jitter sometimes
