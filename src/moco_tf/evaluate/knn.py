@@ -49,7 +49,8 @@ def knn_predict(
     Raises:
         InputError: for a value out of range, or features that are not finite.
     """
-    _check(bank, bank_labels, queries, classes, k, temperature)
+    _check_votes(k, temperature)
+    _check_features(bank, bank_labels, queries, classes)
     k = min(k, len(bank))
     batch = max(1, min(batch, _SIMILARITIES_AT_ONCE // len(bank)))
     scores = np.empty((len(queries), classes), np.float64)
@@ -192,6 +193,7 @@ def evaluate_run(
     Raises:
         InputError: for a folder without a run or checkpoint, or data without labels.
     """
+    _check_votes(k, temperature)
     encoder, config, step = load_encoder(run, warn=warn)
     data = config.data if data is None else data
     train, test = open_images(
@@ -202,7 +204,7 @@ def evaluate_run(
     )
     if train.labels is None:
         raise InputError(f"kNN needs labels; data={data} has none. Use images in class folders.")
-    split = monitor_split(train, test)
+    split = monitor_split(train, test, seed=config.seed)  # as the training monitor
     if split is None:
         raise InputError(
             f"kNN needs queries; data={data} has no test images and no class of two images."
@@ -257,20 +259,18 @@ def _at_most(indices: np.ndarray, most: int | None, generator: np.random.Generat
     return np.sort(generator.choice(indices, most, replace=False))
 
 
-def _check(
-    bank: np.ndarray,
-    bank_labels: np.ndarray,
-    queries: np.ndarray,
-    classes: int,
-    k: int,
-    temperature: float,
-) -> None:
+def _check_votes(k: int, temperature: float) -> None:
     if k < 1:
         raise InputError(f"k must be at least 1; received k={k}. The usual value is 200.")
     if not temperature > 0:
         raise InputError(
             f"temperature must be above 0; received temperature={temperature}. Usual is 0.1."
         )
+
+
+def _check_features(
+    bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, classes: int
+) -> None:
     if not len(bank) or bank.shape[1:] != queries.shape[1:] or len(bank) != len(bank_labels):
         raise InputError(
             f"bank [M, D], bank_labels [M] and queries [Q, D] must fit and M be above 0; received "

@@ -1,0 +1,144 @@
+"""The run folder: claimed once, locked, continued only with the same configuration."""
+
+import json
+import multiprocessing
+import platform
+import re
+
+import numpy as np
+import pytest
+
+from moco_tf import run_folder
+from moco_tf.config import Config
+from moco_tf.errors import InputError
+from moco_tf.run_folder import claim, locked, read_config, write_json
+
+CONFIG = Config(batch_size=64, milestones=(3, 5), knn_k=7)
+
+
+def with_fields(**changes):
+    return Config.model_validate(CONFIG.model_dump() | changes)
+
+
+def test_new_folder_then_resumed(tmp_path):
+    folder = tmp_path / "runs" / "a"
+    assert claim(folder, CONFIG) is False
+    assert read_config(folder) == CONFIG
+    assert claim(folder, CONFIG) is True
+    found = json.loads((folder / "versions.json").read_text())
+    assert found["python"] == platform.python_version() and found["numpy"] == np.__version__
+    assert set(found) == {"python", "tensorflow", "keras", "numpy", "moco-tf"}
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "versions.json"]
+
+
+def test_fields_of_the_machine_may_change(tmp_path):
+    claim(tmp_path, CONFIG)
+    moved = with_fields(run_dir="elsewhere", devices=2, max_steps=9, log_every=3)
+    assert claim(tmp_path, moved) is True
+    assert read_config(tmp_path) == CONFIG
+
+
+def test_another_config_is_refused_field_by_field(tmp_path):
+    claim(tmp_path, CONFIG)
+    with pytest.raises(InputError) as caught:
+        claim(tmp_path, with_fields(batch_size=128, milestones=(3,), max_steps=5))
+    message = str(caught.value)
+    assert "batch_size (64 there, 128 now)" in message
+    assert "milestones ([3, 5] there, [3] now)" in message
+    assert "max_steps" not in message and "--run-dir" in message and "\n" not in message
+    assert read_config(tmp_path) == CONFIG
+
+
+def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    for attempt in (lambda: claim(tmp_path, CONFIG), lambda: locked(tmp_path).__enter__()):
+        with pytest.raises(InputError, match=r"not a run folder.*thesis\.tex.*--run-dir"):
+            attempt()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        claim(path, CONFIG)
+    with pytest.raises(InputError, match="cannot create"), locked(path / "under"):
+        pass
+
+
+def test_remains_of_a_killed_start_are_no_obstacle(tmp_path):
+    (tmp_path / ".lock").write_text("1\n")
+    (tmp_path / ".config.json.tmp").write_text('{"rec')
+    assert claim(tmp_path, CONFIG) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "not a run folder"),
+        ("{", "not the config of a run"),
+        ("[]", "not the config of a run"),
+        ('{"batch_size": "many"}', "batch_size"),
+        ('{"colour": 3}', "colour"),
+        ('{"batch_size": 33}', "multiple of group_size"),
+    ],
+)
+def test_read_config_says_what_is_wrong(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_config(tmp_path)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_write_json_is_whole_or_nothing(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+
+    def refuse(_):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        run_folder.write_atomically(path, b"{}", verify=refuse)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+    with pytest.raises(InputError, match="cannot write"):
+        write_json(tmp_path / "absent" / "a.json", 1)
+
+
+@pytest.mark.parametrize("device", ["/dev/full"])
+def test_full_disk(tmp_path, monkeypatch, device):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    temporary = run_folder.temporary_name(path)
+    temporary.symlink_to(device)  # what is written to it gets the kernel's own ENOSPC
+    with pytest.raises(InputError, match=re.escape(f"no space left to write {path}")):
+        write_json(path, 2)
+    assert json.loads(path.read_text()) == 1 and not temporary.is_symlink()
+
+
+def _try_to_lock(folder, answers):
+    try:
+        with locked(folder):
+            answers.put("held")
+    except InputError as error:
+        answers.put(str(error))
+
+
+def test_one_process_at_a_time(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+
+    def other():
+        process = context.Process(target=_try_to_lock, args=(tmp_path, answers))
+        process.start()
+        answer = answers.get(timeout=60)
+        process.join()
+        return answer
+
+    with locked(tmp_path):
+        assert claim(tmp_path, CONFIG) is False
+        assert re.search(r"in use: process \d+ is training", other())
+    assert other() == "held"
