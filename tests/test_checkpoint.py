@@ -159,14 +159,6 @@ def test_full_disk_loses_nothing(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_full_device_is_reported(tmp_path):
-    (tmp_path / ".step-00000001.safetensors.tmp").symlink_to("/dev/full")
-    # The leftover is removed first, so the symlink must not be what is written to.
-    save(tmp_path, state_of(1), step=1, extra={})
-    assert loaded(tmp_path)[0][1] == 1
-
-
 def test_damaged_on_the_way_to_the_disk_deletes_nothing(tmp_path, monkeypatch):
     for step in (1, 2):
         save(tmp_path, state_of(step), step=step, extra={})

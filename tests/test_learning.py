@@ -20,17 +20,25 @@ def run(tmp_path, seed, monkeypatch=None):
             return original(*args, **kwargs).map(lambda a, b: (a, tf.roll(b, 1, axis=0)))
 
         monkeypatch.setattr(moco_tf.train, "two_views", unrelated_views)
-    changes = {"seed": seed, "epochs": 4, "knn_every": 0, "run_dir": str(tmp_path / f"run{seed}")}
+    changes = {
+        "seed": seed,
+        "max_steps": 320,
+        "knn_every": 0,
+        "run_dir": str(tmp_path / f"run{seed}"),
+    }
     return pretrain(make_config(RECIPES["shapes"].config, changes))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_training_beats_the_untrained_encoder(tmp_path, seed):
     summary = run(tmp_path, seed)
     assert np.isfinite(summary["loss"])
     assert summary["knn_top1"] > summary["knn_top1_untrained"] + MARGIN
 
 
+@pytest.mark.slow
 def test_views_of_different_images_teach_nothing(tmp_path, monkeypatch):
     summary = run(tmp_path, 0, monkeypatch)
     assert summary["knn_top1"] < summary["knn_top1_untrained"] + MARGIN

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import platform
 import re
 
@@ -108,12 +109,12 @@ def test_write_json_is_whole_or_nothing(tmp_path):
         write_json(tmp_path / "absent" / "a.json", 1)
 
 
-@pytest.mark.parametrize("device", ["/dev/full"])
-def test_full_disk(tmp_path, monkeypatch, device):
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_full_disk(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, 1)
     temporary = run_folder.temporary_name(path)
-    temporary.symlink_to(device)  # what is written to it gets the kernel's own ENOSPC
+    temporary.symlink_to("/dev/full")  # what is written to it gets the kernel's own ENOSPC
     with pytest.raises(InputError, match=re.escape(f"no space left to write {path}")):
         write_json(path, 2)
     assert json.loads(path.read_text()) == 1 and not temporary.is_symlink()

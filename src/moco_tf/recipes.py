@@ -107,6 +107,6 @@ RECIPES = {
     "shapes": Recipe(
         _SHAPES,
         "our own: drawn shapes, so that a first run needs no data",
-        "see README for the measured kNN top-1 and time",
+        "kNN top-1 72.9, untrained 29.1, raw pixels 40.1 (seed 0; 141 s on 2 shared CPU cores)",
     ),
 }
