@@ -1,111 +1,184 @@
-"""Reading recorded traces, and the official names and layouts of what they hold."""
+"""Reading a file of recorded steps: its settings and arrays, checked before anything runs."""
 
 import json
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from moco_tf.errors import InputError
 
-LEAVES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class OfficialSettings(BaseModel):
+    """Settings of a run of the official MoCo v1 or v2 on several processes, by its own names."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    block: Literal["basic", "bottleneck"]
+    layers: tuple[Count, ...] = Field(min_length=1)
+    width: Count
+    mlp: bool
+    dim: Count
+    size: Count
+    world: Count
+    batch: int = Field(ge=2, description="images of one process")
+    K: Count
+    m: Share
+    T: Positive
+    lr: NonNegative
+    mom: Share = 0.9
+    wd: NonNegative
+    cos: bool
+    epochs: Count
+    schedule: tuple[int, ...] = ()
+    steps: Count
+    steps_per_epoch: Count
+    snaps: tuple[Count, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if max(self.snaps) > self.steps:
+            raise ValueError(f"snaps must be at most steps; received {self.snaps}, {self.steps}")
+        return self
+
+
+class DemoSettings(BaseModel):
+    """Settings of a run of the official CIFAR demo on one device, by its own names."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    block: Literal["basic", "bottleneck"] = "basic"
+    layers: tuple[Count, ...] = (2, 2, 2, 2)
+    width: Count = 64
+    dim: Count
+    size: Count = 32
+    batch: int = Field(ge=2)
+    bn_splits: Count
+    K: Count
+    m: Share
+    T: Positive
+    lr: NonNegative
+    mom: Share = 0.9
+    wd: NonNegative
+    cos: bool = True
+    epochs: Count
+    schedule: tuple[int, ...] = ()
+    steps: Count
+    tag: str
+    wmul: float
+    symmetric: bool
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.batch % self.bn_splits:
+            raise ValueError(f"bn_splits={self.bn_splits} must divide batch={self.batch}")
+        return self
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One file: its arrays, its settings, and which kind of recording it is."""
+    """A file of recorded steps."""
 
-    path: str
-    kind: str  # "moco": steps on several processes; "demo": steps of the CIFAR-10 notebook
-    config: dict
-    arrays: dict
-    symmetric: bool = False
+    file: str
+    kind: str  # "official" or "demo"
+    settings: Any  # OfficialSettings or DemoSettings
+    arrays: dict[str, np.ndarray]
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def require(self, name: str, shape: tuple[int, ...], kinds: str = "f") -> None:
+        """Raises `InputError` unless array `name` is there, of `shape` and of a dtype in `kinds`.
+
+        Args:
+            kinds: letters of numpy's `dtype.kind`: "f" floating point, "iu" integers.
+        """
         if name not in self.arrays:
-            raise InputError(f"{self.path} is not a whole trace: the array {name!r} is missing.")
-        return self.arrays[name]
+            raise InputError(f"{self.file} is not a whole trace: the array {name!r} is missing.")
+        array = self.arrays[name]
+        if array.shape != tuple(shape) or array.dtype.kind not in kinds:
+            raise InputError(
+                f"{self.file} is not a sound trace: the array {name!r} is {array.dtype} of shape "
+                f"{array.shape}; expected shape {tuple(shape)} of kind {kinds!r} by its settings."
+            )
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raises `InputError` that names the file and says `reason`."""
+        raise InputError(f"{self.file} is not a sound trace: {reason}.")
+
+    def names(self, name: str) -> list[str]:
+        """Returns the list of strings stored as array `name`."""
+        if name not in self.arrays:
+            raise InputError(f"{self.file} is not a whole trace: the array {name!r} is missing.")
+        if self.arrays[name].dtype.kind != "U" or self.arrays[name].ndim != 1:
+            raise InputError(f"{self.file} is not a sound trace: {name!r} is no list of names.")
+        return [str(value) for value in self.arrays[name]]
 
 
-def read_trace(path: str) -> Trace:
-    """Returns the trace in `path`.
+def bundled_traces() -> list[Path]:
+    """Files of recorded steps that come with the package."""
+    return sorted((Path(__file__).parent.parent / "traces").glob("*.npz"))
+
+
+def read_trace(path) -> Trace:
+    """Returns the trace in the .npz file `path`.
 
     Raises:
-        InputError: no such file, not an .npz, pickled content, or not a known kind of trace.
+        InputError: the file cannot be read or holds no trace; the message names it.
     """
+    arrays = _read_arrays(path)
+    if not {"meta_json", "idx_shuffle"} <= set(arrays):
+        raise InputError(
+            f"{path} is not a trace of training steps: it has no 'meta_json' and 'idx_shuffle'."
+        )
+    kind = "demo" if {"enqueued", "param_names"} & set(arrays) else "official"
+    return Trace(str(path), kind, _read_settings(path, kind, arrays["meta_json"]), arrays)
+
+
+def _read_arrays(path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays["meta_json"]))
-        config = dict(meta["config"])
-    except FileNotFoundError:
-        raise InputError(f"no such trace: {path}.") from None
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise InputError(f"{path} is not a trace: it is no .npz file, or a damaged one.")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: np.asarray(archive[name]) for name in archive.files}
+    except OSError as error:
+        raise InputError(f"{path} could not be read: {error.strerror or error}.") from None
+    except InputError:
+        raise
     except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
-        zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
-        raise InputError(f"{path} is not a trace: {type(error).__name__}: {error}.") from None
-    if {"world", "T", "K", "m", "batch"} <= set(config) and "logits" in arrays:
-        return Trace(path, "moco", config, arrays)
-    if {"bn_splits", "T", "K", "m", "batch"} <= set(config) and "q" in arrays:
-        return Trace(path, "demo", config, arrays, bool(meta.get("symmetric")))
-    raise InputError(f"{path} is not a trace of MoCo's steps or of the CIFAR-10 demo.")
+        ValueError,
+        EOFError,
+        KeyError,
+        SyntaxError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not a trace: its arrays cannot be read ({reason}).") from None
 
 
-def bundled_traces() -> list[str]:
-    """Paths of the traces that come with the package."""
-    folder = Path(__file__).resolve().parent.parent / "traces"
-    return [str(path) for path in sorted(folder.glob("*.npz"))]
-
-
-def demo_layer(layer: str) -> str:
-    """Name of a layer in the demo's flat list: conv1, bn1, ReLU, four stages, pool, flatten, fc."""
-    flat = {"conv1": "net.0", "bn1": "net.1", "fc": "net.9"}
-    if layer in flat:
-        return flat[layer]
-    stage, rest = layer.split(".", 1)
-    return f"net.{int(stage.removeprefix('layer')) + 2}.{rest}"
-
-
-def official_name(path: str, rename=str) -> str:
-    """Official name of our variable, e.g. "layer1.0.conv1/kernel" -> "layer1.0.conv1.weight"."""
-    layer, leaf = path.rsplit("/", 1)
-    return f"{rename(layer)}.{LEAVES[leaf]}"
-
-
-def to_official(value: np.ndarray) -> np.ndarray:
-    """Convolutions HWIO -> OIHW, linear (in, out) -> (out, in)."""
-    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-
-
-def from_official(value: np.ndarray) -> np.ndarray:
-    """The inverse of `to_official`."""
-    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
-
-
-def drawn_weight(name: str, shape) -> np.ndarray:
-    """Deterministic initial weights of the demo's traces, from a checksum of their name."""
-    rng = np.random.default_rng(zlib.crc32(name.encode("utf-8")))
-    leaf = name.rsplit(".", 1)[-1]
-    if leaf == "weight" and len(shape) == 1:
-        value = 0.5 + rng.random(shape)
-    elif leaf == "weight":
-        value = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-    else:
-        value = 0.1 * rng.standard_normal(shape)
-    return value.astype(np.float32)
-
-
-def drawn_normal(tag: str, shape) -> np.ndarray:
-    """Deterministic standard-normal float32 numbers, from a checksum of `tag`."""
-    rng = np.random.default_rng(zlib.crc32(tag.encode("utf-8")))
-    return rng.standard_normal(shape).astype(np.float32)
+def _read_settings(path, kind: str, meta_json: np.ndarray):
+    try:
+        meta = json.loads(str(meta_json))
+        values = {**meta["config"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{path} is not a trace: its 'meta_json' holds no config.") from None
+    try:
+        if kind == "official":
+            return OfficialSettings.model_validate(values)
+        return DemoSettings.model_validate({"symmetric": meta.get("symmetric"), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "config"
+        raise InputError(f"{path} is not a trace: setting {place}: {first['msg']}.") from None

@@ -1,0 +1,99 @@
+"""verify_files: from files to the largest error of each quantity."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.distribute import make_strategy
+from moco_tf.errors import InputError
+from moco_tf.verify import demo, official
+from moco_tf.verify.replay import Replay
+from moco_tf.verify.report import Ledger
+from moco_tf.verify.traces import Trace, bundled_traces, read_trace
+
+KINDS = {"official": official, "demo": demo}
+DESCRIPTIONS = {"official": "MoCo v1/v2, several processes", "demo": "CIFAR demo, one device"}
+
+
+def verify_files(paths: Sequence[str] = (), *, devices: int | None = None, float64=False) -> dict:
+    """Replays recorded steps of the official code and compares everything they recorded.
+
+    Args:
+        paths: .npz files of recorded steps. Empty: those that come with the package.
+        devices: replay on this many devices; a file whose number of BatchNorm groups they do not
+            divide uses as many of them as do, which its result tells. None: all GPUs, or one CPU.
+        float64: replay in float64 and compare with the recorded float64 run more tightly.
+
+    Returns:
+        {"ok", "precision", "devices", "files": [{"file", "kind", "devices", "steps", "ok",
+        "first_failure", "quantities"}]}; a first failure and each of the quantities has
+        "quantity", "step" (1, 2, ...), "array", "error" (None if not finite) and "tolerance".
+
+    Raises:
+        InputError: a file is no trace, or does not go with `devices`; the message names it.
+    """
+    if devices is not None and devices < 1:
+        raise InputError(f"devices must be at least 1; received devices={devices}.")
+    traces = [read_trace(path) for path in (paths or bundled_traces())]
+    counts = [_device_count(trace, devices) for trace in traces]
+    make_strategy(max(counts))  # virtual devices are made once, as many as any file needs
+    dtype = "float64" if float64 else "float32"
+    with _full_float32():
+        files = [_verify(trace, count, dtype) for trace, count in zip(traces, counts, strict=True)]
+    return {
+        "ok": all(file["ok"] for file in files),
+        "precision": dtype,
+        "devices": devices or max(counts),
+        "files": files,
+    }
+
+
+def _verify(trace: Trace, devices: int, dtype: str) -> dict:
+    kind, ledger = KINDS[trace.kind], Ledger()
+    kind.check_shapes(trace)
+    if _permutations_hold(trace, ledger):
+        replay = Replay(
+            encoder=kind.encoder_settings(trace.settings),
+            method=kind.method_settings(trace.settings),
+            strategy=make_strategy(devices),
+            dtype=dtype,
+        )
+        kind.check_model_shapes(trace, replay)
+        kind.compare(trace, replay, ledger)
+    return {
+        "file": trace.file,
+        "kind": DESCRIPTIONS[trace.kind],
+        "devices": devices,
+        "steps": trace.settings.steps,
+        **ledger.result(),
+    }
+
+
+def _permutations_hold(trace: Trace, ledger: Ledger) -> bool:
+    """Notes, for each step, how many images of the batch its shuffle leaves out."""
+    for index, step in enumerate(trace.arrays["idx_shuffle"]):
+        rows = np.atleast_2d(step)  # [calls, B]
+        missing = sum(row.size - np.intersect1d(row, np.arange(row.size)).size for row in rows)
+        if missing:
+            ledger.add("shuffle permutation", index + 1, "idx_shuffle", missing, 0)
+    return ledger.first_failure is None
+
+
+def _device_count(trace: Trace, devices: int | None) -> int:
+    """Devices to use of those asked for: a BatchNorm group lies on one device."""
+    groups = KINDS[trace.kind].group_count(trace.settings)
+    available = devices or len(tf.config.list_physical_devices("GPU")) or 1
+    return max(count for count in range(1, available + 1) if groups % count == 0)
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """While open, GPUs multiply float32 in float32 and not in TensorFloat-32."""
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(enabled)
