@@ -5,19 +5,20 @@ import errno
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from moco_tf import __version__
 from moco_tf.config import Config, make_config
 from moco_tf.errors import InputError
+from moco_tf.interruption import Interrupted
 from moco_tf.recipes import RECIPES
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code (0 done, 1 a check failed, 2 bad input)."""
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return options.run(options)
     except InputError as error:
@@ -28,6 +29,28 @@ def main(arguments: list[str] | None = None) -> int:
         raise
     except KeyboardInterrupt:
         return 130
+
+
+def _start_tensorflow() -> None:
+    """Imports TensorFlow; what it says while starting is shown if it fails, or if asked for."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # the user's own choice
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)  # the lines come from C++, before its own filter is set up
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _fail(message: str) -> int:
@@ -116,8 +139,9 @@ def _pretrain(options) -> int:
     flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
     flags.pop("recipe")
     config = resolve_config(options.recipe, options.config, flags)
+    _start_tensorflow()
     from moco_tf.reporting import Reporter
-    from moco_tf.train import Interrupted, pretrain
+    from moco_tf.train import pretrain
 
     reporter = Reporter(json_mode=options.json)
     try:
@@ -138,6 +162,7 @@ def _pretrain(options) -> int:
 
 
 def _knn(options) -> int:
+    _start_tensorflow()
     from moco_tf.evaluate.knn import evaluate_run
 
     result = evaluate_run(
@@ -155,6 +180,7 @@ def _knn(options) -> int:
 
 
 def _verify(options) -> int:
+    _start_tensorflow()
     from moco_tf.verify import print_report, verify_files
 
     result = verify_files(options.files, devices=options.devices, float64=options.float64)

@@ -22,7 +22,15 @@ ENCODER_NAMES = (
 # Fields that change where or how long a run goes, never what it computes: a run folder may be
 # continued with other values of these.
 RUNTIME_FIELDS = frozenset(
-    {"run_dir", "devices", "max_steps", "log_every", "checkpoint_every", "max_bad_images"}
+    {
+        "run_dir",
+        "devices",
+        "max_steps",
+        "log_every",
+        "checkpoint_every",
+        "max_bad_images",
+        "max_small_images",
+    }
 )
 
 
@@ -53,6 +61,10 @@ class Config(BaseModel):
     )
     max_bad_images: float = Field(
         0.01, ge=0, le=1, description="largest share of unreadable files to skip before refusing"
+    )
+
+    max_small_images: float = Field(
+        0.5, ge=0, le=1, description="largest share of images smaller than the crop to enlarge"
     )
 
     # Encoder
@@ -131,6 +143,12 @@ class Config(BaseModel):
         1, ge=0, description="epochs between two kNN evaluations; 0: only at the end"
     )
     knn_k: int = Field(200, ge=1, description="neighbours that vote in the kNN monitor")
+    knn_max_bank: int = Field(
+        100_000, ge=1, description="labelled images that the kNN monitor searches, at most"
+    )
+    knn_max_queries: int = Field(
+        10_000, ge=1, description="images that the kNN monitor classifies, at most"
+    )
     knn_temperature: float = Field(0.1, gt=0, description="temperature of the kNN votes")
     knn_features: Literal["projection", "pooled"] = Field(
         "projection", description="features that the kNN monitor compares"

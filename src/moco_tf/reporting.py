@@ -1,9 +1,13 @@
 """Numbers of a run: to metrics.jsonl, TensorBoard and the console."""
 
+import contextlib
 import json
 import math
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import tensorflow as tf
 from rich.console import Console
@@ -19,19 +23,27 @@ class Reporter:
     def __init__(self, json_mode: bool = False):
         self.console = Console(stderr=json_mode, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
+        self._files = contextlib.ExitStack()
         self._said: set[str] = set()
         self._knn = ""
 
-    def start(self, run_dir, total_steps: int, steps_per_epoch: int, resumed_step: int) -> None:
-        """Opens the files; rows of metrics.jsonl after `resumed_step` are taken away."""
-        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+    def start(
+        self, run_dir, last_step: int, resumed_step: int, *, dim: int, queue_size: int
+    ) -> None:
+        """Opens the files; rows of metrics.jsonl after `resumed_step` are taken away.
+
+        Args:
+            dim, queue_size: of the run; what is healthy depends on them.
+        """
+        self.last_step, self.dim, self.queue_size = last_step, dim, queue_size
         path = Path(run_dir) / "metrics.jsonl"
         kept = _rows_until(path, resumed_step)
         temporary = path.with_suffix(".jsonl.tmp")
         temporary.write_text("".join(kept), encoding="utf-8")
         temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8")
-        self._writer = tf.summary.create_file_writer(str(Path(run_dir) / "tensorboard"))
+        self._rows = self._files.enter_context(path.open("a", encoding="utf-8"))
+        self._curves = tf.summary.create_file_writer(str(Path(run_dir) / "tensorboard"))
+        self._files.callback(self._curves.close)
         if self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -40,21 +52,23 @@ class Reporter:
                 TimeRemainingColumn(),
                 console=self.console,
             )
-            self._progress.start()
-            self._task = self._progress.add_task("", total=total_steps, completed=resumed_step)
+            self._task = self._progress.add_task("", total=last_step, completed=resumed_step)
+            self._files.enter_context(self._progress)
 
     def line(self, text: str) -> None:
         """One line of text."""
         self.console.print(text, markup=False)
 
-    def metrics(self, step: int, values: dict, *, dim: int, queue_size: int) -> None:
-        """Writes one logging point; warns of anything unhealthy, once."""
-        self._file.write(json.dumps({"step": step} | values) + "\n")
-        self._file.flush()
-        with self._writer.as_default():
+    def metrics(self, step: int, values: dict) -> None:
+        """Writes one logging point; says once what is unhealthy. A NaN is null in JSON."""
+        row = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        self._rows.write(json.dumps({"step": step} | row) + "\n")
+        self._rows.flush()
+        with self._curves.as_default():
             for name, value in values.items():
                 room = "health" if name in HEALTH else "train"
                 tf.summary.scalar(f"{room}/{TAGS.get(name, name)}", value, step=step)
+        self._curves.flush()
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
             f"{self._knn}  {values['images_per_second']:.0f} images/s"
@@ -62,26 +76,60 @@ class Reporter:
         if self._progress:
             self._progress.update(self._task, completed=step, description=text)
         else:
-            self.line(f"step {step}/{self.total_steps}  {text}  wait {values['data_wait']:.0%}")
-        for message in health_messages(values, dim=dim, queue_size=queue_size, step=step):
+            self.line(f"step {step}/{self.last_step}  {text}  wait {values['data_wait']:.0%}")
+        for message in health_messages(values, dim=self.dim, queue_size=self.queue_size, step=step):
             if message not in self._said:
                 self._said.add(message)
                 self.line(message)
 
     def evaluation(self, step: int, values: dict) -> None:
         """Writes results of an evaluation: {"knn_top1": percent}."""
-        with self._writer.as_default():
+        with self._curves.as_default():
             for name, value in values.items():
                 tf.summary.scalar(name.replace("_", "/", 1), value, step=step)
         self._knn = f"  kNN {values['knn_top1']:.1f}%"
         self.line(f"step {step}: kNN top-1 {values['knn_top1']:.2f}%")
 
     def close(self) -> None:
-        """Closes the files."""
-        if self._progress:
-            self._progress.stop()
-        self._file.close()
-        self._writer.close()
+        """Closes the files; may be called again, and before `start`."""
+        self._files.close()
+
+
+class Interval:
+    """Wall time, and time spent waiting for data, since the last logging point."""
+
+    def __init__(self):
+        self._restart()
+
+    def _restart(self):
+        self.steps, self._waited, self._apart = 0, 0.0, 0.0
+        self._started = time.perf_counter()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While open, time counts as waiting for data."""
+        started = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[SimpleNamespace]:
+        """While open, time does not count; gives its `seconds` at the end."""
+        spent, started = SimpleNamespace(seconds=0.0), time.perf_counter()
+        yield spent
+        spent.seconds = time.perf_counter() - started
+        self._apart += spent.seconds
+
+    def close(self, batch_size: int) -> dict[str, float]:
+        """Returns images_per_second, data_wait (a share) and seconds, and starts anew."""
+        seconds = time.perf_counter() - self._started - self._apart
+        result = {
+            "images_per_second": self.steps * batch_size / seconds,
+            "data_wait": min(self._waited / seconds, 1.0),
+            "seconds": seconds,
+        }
+        self._restart()
+        return result
 
 
 def health_messages(values: dict, *, dim: int, queue_size: int, step: int) -> list[str]:
@@ -90,8 +138,13 @@ def health_messages(values: dict, *, dim: int, queue_size: int, step: int) -> li
     Args:
         values: loss, top1 (percent) and feature_std (of unit features; 1 / sqrt(dim) if they
             fill the sphere).
-        step: nothing is said of the first turn of the queue, whose keys are still random.
+        step: of the first turn of the queue, whose keys are still random, little is said.
     """
+    if not all(math.isfinite(values[name]) for name in ("loss", "feature_std")):
+        return [
+            "health: the loss is not a number any more: the run has diverged. Stop it, and start "
+            "again with a smaller learning rate, or in float32."
+        ]
     messages = []
     if values["feature_std"] < 0.1 / math.sqrt(dim):
         messages.append(

@@ -43,14 +43,20 @@ def claim(run_dir: Path, config: Config) -> bool:
             a field outside `RUNTIME_FIELDS`.
     """
     run_dir = Path(run_dir)
+    resumed = check(run_dir, config)
+    if not resumed:
+        _make_folder(run_dir)
+        write_json(run_dir / CONFIG, config.model_dump(mode="json"))
+    write_json(run_dir / VERSIONS, versions())
+    return resumed
+
+
+def check(run_dir: Path, config: Config) -> bool:
+    """Raises what `claim` would, and returns what it would; changes nothing."""
     _refuse_foreign(run_dir)
     resumed = (run_dir / CONFIG).exists()
     if resumed:
         _refuse_other_config(run_dir, read_config(run_dir), config)
-    else:
-        _make_folder(run_dir)
-        write_json(run_dir / CONFIG, config.model_dump(mode="json"))
-    write_json(run_dir / VERSIONS, versions())
     return resumed
 
 

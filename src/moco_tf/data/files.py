@@ -46,7 +46,8 @@ def _part(folder: Path, classes: tuple[str, ...], max_bad_images: float):
         raise InputError(
             f"data: the folder {folder} holds no image ({', '.join(sorted(SUFFIXES))})."
         )
-    good = _readable([str(path) for path in files])
+    sizes = _sizes([str(path) for path in files])
+    good = sizes[:, 0] > 0
     bad = [str(path) for path, ok in zip(files, good, strict=True) if not ok]
     if len(bad) == len(files):
         raise InputError(f"data: none of the {len(files)} images in {folder} can be read.")
@@ -74,19 +75,21 @@ def _part(folder: Path, classes: tuple[str, ...], max_bad_images: float):
         "encoded": True,
         "labels": labels,
         "class_names": classes,
+        "sizes": sizes[good],
         "skipped": tuple(bad),
         "files": names,
     }
 
 
-def _readable(files: list[str]) -> np.ndarray:
-    """Whether each file decodes, bool [n]: a whole pass over the data, once."""
+def _sizes(files: list[str]) -> np.ndarray:
+    """Height and width of each file decoded, int32 [n, 2]; 0 where it cannot be decoded."""
 
-    def check(index, file):
-        return index, tf.shape(decode(tf.io.read_file(file)))  # else the decoding is pruned
+    def measure(index, file):
+        return index, tf.shape(decode(tf.io.read_file(file)))[:2]
 
     numbered = tf.data.Dataset.from_tensor_slices((np.arange(len(files)), files))
-    checked = numbered.map(check, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    good = np.zeros(len(files), bool)
-    good[[int(index) for index, _ in checked.as_numpy_iterator()]] = True
-    return good
+    measured = numbered.map(measure, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    sizes = np.zeros((len(files), 2), np.int32)
+    for index, size in measured.as_numpy_iterator():
+        sizes[index] = size
+    return sizes

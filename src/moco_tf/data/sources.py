@@ -28,6 +28,13 @@ class Images:
     class_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     files: tuple[str, ...] | None = None
+    sizes: np.ndarray | None = None  # int32 [count, 2]: height and width, where known
+
+    def smaller_than(self, side: int) -> np.ndarray:
+        """Indices of the images whose height or width is less than `side` pixels: int64 [n]."""
+        if self.sizes is None:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(self.sizes.min(axis=1) < side)
 
 
 def open_images(
@@ -83,7 +90,26 @@ def from_arrays(name: str, images: np.ndarray, labels=None, class_names=()) -> I
             raise InputError(f"{name}: {len(labels)} labels for {len(images)} images.")
     with tf.device("CPU:0"):
         held = tf.constant(images)
-    return Images(name, len(images), lambda i: held[i], False, labels, tuple(class_names))
+    sizes = np.broadcast_to(np.array(images.shape[1:3], np.int32), (len(images), 2))
+    return Images(
+        name, len(images), lambda i: held[i], False, labels, tuple(class_names), sizes=sizes
+    )
+
+
+def check_sizes(images: Images, image_size: int, max_small_images: float) -> None:
+    """Raises `InputError` if more than a share of the images are smaller than the crop.
+
+    Up to that share they are enlarged, as torchvision does: ImageNet holds some.
+    """
+    small = images.smaller_than(image_size)
+    if len(small) <= max_small_images * images.count or images.sizes is None:
+        return
+    height, width = images.sizes[small[0]]
+    raise InputError(
+        f"data: {len(small)} of {images.count} images of {images.name} are smaller than the crop "
+        f"(the first is {width} x {height}); received image_size={image_size}. Use "
+        f"--image-size {min(height, width)}, or --max-small-images 1 to enlarge them."
+    )
 
 
 def _shapes(seed, count, size):

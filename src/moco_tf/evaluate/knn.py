@@ -148,7 +148,9 @@ def monitor_split(
     )
 
 
-def knn_top1_features(split: Split, embed: Any, *, image_size: int, k: int, t: float) -> float:
+def knn_top1_features(
+    split: Split, embed: Any, *, image_size: int, k: int, temperature: float
+) -> float:
     """Returns kNN top-1 (percent) of the features `embed` gives to the images of `split`."""
     bank, queries = (
         extract(
@@ -157,7 +159,7 @@ def knn_top1_features(split: Split, embed: Any, *, image_size: int, k: int, t: f
         )
         for images, indices in (split[:2], split[2:])
     )
-    return _top1(split, bank, queries, k, t)
+    return _top1(split, bank, queries, k, temperature)
 
 
 def knn_top1_pixels(split: Split, *, image_size: int, k: int, temperature: float) -> float:
@@ -210,7 +212,9 @@ def evaluate_run(
             f"kNN needs queries; data={data} has no test images and no class of two images."
         )
     embed = embedding(encoder, features=features, normalization=config.normalization)
-    top1 = knn_top1_features(split, embed, image_size=config.image_size, k=k, t=temperature)
+    top1 = knn_top1_features(
+        split, embed, image_size=config.image_size, k=k, temperature=temperature
+    )
     bank_images, query_images = len(split.bank_indices), len(split.query_indices)
     used_k = min(k, bank_images)
     origin = "test images" if split.queries is not split.bank else "held-out training images"
