@@ -13,6 +13,9 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from moco_tf.errors import InputError
+from moco_tf.run_folder import write_atomically, write_error
+
 TAGS = {"lr": "learning_rate"}
 HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
 
@@ -36,12 +39,9 @@ class Reporter:
             dim, queue_size: of the run; what is healthy depends on them.
         """
         self.last_step, self.dim, self.queue_size = last_step, dim, queue_size
-        path = Path(run_dir) / "metrics.jsonl"
-        kept = _rows_until(path, resumed_step)
-        temporary = path.with_suffix(".jsonl.tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(path)
-        self._rows = self._files.enter_context(path.open("a", encoding="utf-8"))
+        self._path = Path(run_dir) / "metrics.jsonl"
+        write_atomically(self._path, "".join(_rows_until(self._path, resumed_step)).encode())
+        self._rows = self._files.enter_context(self._path.open("a", encoding="utf-8"))
         self._curves = tf.summary.create_file_writer(str(Path(run_dir) / "tensorboard"))
         self._files.callback(self._curves.close)
         if self.console.is_terminal:
@@ -62,13 +62,14 @@ class Reporter:
     def metrics(self, step: int, values: dict) -> None:
         """Writes one logging point; says once what is unhealthy. A NaN is null in JSON."""
         row = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self._rows.write(json.dumps({"step": step} | row) + "\n")
-        self._rows.flush()
-        with self._curves.as_default():
-            for name, value in values.items():
-                room = "health" if name in HEALTH else "train"
-                tf.summary.scalar(f"{room}/{TAGS.get(name, name)}", value, step=step)
-        self._curves.flush()
+        text = json.dumps({"step": step} | row) + "\n"
+        try:
+            self._rows.write(text)
+            self._rows.flush()
+        except OSError as error:
+            raise write_error(self._path, len(text), error) from None
+        rooms = {name: "health" if name in HEALTH else "train" for name in values}
+        self._draw(step, {f"{rooms[n]}/{TAGS.get(n, n)}": v for n, v in values.items()})
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
             f"{self._knn}  {values['images_per_second']:.0f} images/s"
@@ -84,15 +85,24 @@ class Reporter:
 
     def evaluation(self, step: int, values: dict) -> None:
         """Writes results of an evaluation: {"knn_top1": percent}."""
-        with self._curves.as_default():
-            for name, value in values.items():
-                tf.summary.scalar(name.replace("_", "/", 1), value, step=step)
+        self._draw(step, {name.replace("_", "/", 1): value for name, value in values.items()})
         self._knn = f"  kNN {values['knn_top1']:.1f}%"
         self.line(f"step {step}: kNN top-1 {values['knn_top1']:.2f}%")
 
     def close(self) -> None:
         """Closes the files; may be called again, and before `start`."""
-        self._files.close()
+        with contextlib.suppress(OSError, tf.errors.OpError):  # of what was refused before
+            self._files.close()
+
+    def _draw(self, step: int, curves: dict[str, float]) -> None:
+        try:
+            with self._curves.as_default():
+                for name, value in curves.items():
+                    tf.summary.scalar(name, value, step=step)
+            self._curves.flush()
+        except tf.errors.OpError as error:
+            reason = str(error.message).split("}} ")[-1].splitlines()[0]
+            raise InputError(f"cannot write {reason}.") from None
 
 
 class Interval:

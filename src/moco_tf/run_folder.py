@@ -79,9 +79,11 @@ def locked(run_dir: Path) -> Iterator[None]:
                 f"run_dir={run_dir} is in use: process {file.read().strip() or '?'} is training "
                 f"in it. Wait for it to end, or use another --run-dir."
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        try:
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise write_error(run_dir / LOCK, 0, error) from None
         yield
 
 
@@ -145,7 +147,7 @@ def write_atomically(
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _write_error(path, len(data), error) from error
+            raise write_error(path, len(data), error) from error
         raise
     _fsync_folder(path.parent)
 
@@ -198,7 +200,8 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"cannot create the folder {folder}: {error.strerror}.") from None
 
 
-def _write_error(path: Path, size: int, error: OSError) -> InputError:
+def write_error(path: Path, size: int, error: OSError) -> InputError:
+    """Returns what to raise where `size` bytes could not be written to `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
             f"no space left to write {path} ({size / 1e6:.1f} MB). What was saved before is "
