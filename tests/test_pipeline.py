@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from moco_tf.data.pipeline import epoch_order, eval_batches, steps_per_epoch, two_views
-from moco_tf.data.sources import from_arrays, open_images
+from moco_tf.data.sources import check_sizes, from_arrays, open_images
 from moco_tf.errors import InputError
 
 SETTINGS = {
@@ -53,12 +53,14 @@ def test_an_epoch_shows_each_image_at_most_once():
     """Images of one colour each, which a crop keeps: the views tell which images came."""
     colors = np.arange(10, dtype=np.uint8)[:, None, None, None] * 20
     images = from_arrays("flat", np.broadcast_to(colors, (10, 12, 12, 3)))
-    batches = take(images, 0, 4, augmentation="v2", seed=1)
-    assert len(batches) == 4
+    settings = {"augmentation": "simclr", "color_strength": 0.0, "seed": 1}
+    batches = take(images, 0, 6, **settings)  # two whole batches of four an epoch
+    shown = [np.round(view1[:, 4, 4, 0] / 20) for view1, _ in batches]
     for epoch in range(3):
-        order = epoch_order(1, epoch, 1000)
-        np.testing.assert_array_equal(np.sort(order), np.arange(1000))
-    assert not np.array_equal(epoch_order(1, 0, 1000), epoch_order(1, 1, 1000))
+        order = epoch_order(1, epoch, 10)
+        np.testing.assert_array_equal(np.sort(order), np.arange(10))
+        np.testing.assert_array_equal(np.concatenate(shown[2 * epoch : 2 * epoch + 2]), order[:8])
+    assert len({tuple(epoch_order(1, epoch, 10)) for epoch in range(3)}) == 3
 
 
 def test_order_is_pinned():
@@ -66,7 +68,7 @@ def test_order_is_pinned():
 
 
 # Order of the first epoch of seed 0: it may never change, or saved runs would not resume.
-ORDER_0_0_8 = np.argsort(np.random.Philox(key=[0, 0]).random_raw(8), kind="stable")
+ORDER_0_0_8 = [0, 2, 1, 5, 4, 3, 6, 7]
 
 
 def test_steps_per_epoch_drops_the_rest_and_refuses_too_few():
@@ -185,3 +187,16 @@ def test_shapes_are_a_function_of_the_seed():
     assert not np.array_equal(train.read(5), test.read(5))
     assert train.read(0).shape == (32, 32, 3)
     assert np.bincount(train.labels).std() == 0
+
+
+def test_images_smaller_than_the_crop_are_counted_and_refused_beyond_a_share(tmp_path, photo):
+    for name, size in {"a": (40, 30), "b": (40, 40), "c": (39, 60), "d": (64, 64)}.items():
+        photo.resize(size).save(tmp_path / f"{name}.png")
+    train, _ = open_images(str(tmp_path))
+    np.testing.assert_array_equal(train.sizes, [[30, 40], [40, 40], [60, 39], [64, 64]])
+    np.testing.assert_array_equal(train.smaller_than(40), [0, 2])
+    check_sizes(train, 40, 0.5)
+    with pytest.raises(InputError, match=r"2 of 4 .* \(the first is 40 x 30\).*image_size=40"):
+        check_sizes(train, 40, 0.49)
+    with pytest.raises(InputError, match="--image-size 12"):
+        check_sizes(from_arrays("small", np.zeros((3, 12, 12, 3), np.uint8)), 16, 0.5)

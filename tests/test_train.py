@@ -1,5 +1,6 @@
 """The whole loop: interrupted in any way, a run ends in the same arrays, bit for bit."""
 
+import io
 import json
 import os
 import signal
@@ -9,11 +10,14 @@ import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+import moco_tf.train
 from moco_tf import checkpoint
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
+from moco_tf.reporting import Reporter
 from moco_tf.train import pretrain
 
 TINY = {
@@ -139,6 +143,58 @@ def test_another_config_for_the_folder_is_refused_by_name(data, tmp_path):
 def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):
     with pytest.raises(InputError, match="batch_size=64"):
         pretrain(config(data, tmp_path / "run", batch_size=64))
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_starts_at_the_same_loss(data, tmp_path, uninterrupted, precision):
+    """The first loss differs by rounding alone; the whole run stays finite and resumes."""
+    changes = {"precision": precision, "checkpoint_every": 2}
+    pretrain(config(data, tmp_path / "run", max_steps=4, **changes))
+    mixed = pretrain(config(data, tmp_path / "run", **changes))
+    exact = pretrain(config(data, tmp_path / "exact", max_steps=1))
+    first = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(exact["loss"], rel=0.05)
+    assert np.isfinite(mixed["loss"])
+    assert mixed["state_sha256"] != uninterrupted["state_sha256"]
+    whole = pretrain(config(data, tmp_path / "whole", **changes))
+    assert mixed["state_sha256"] == whole["state_sha256"]
+
+
+def test_bad_data_leaves_no_run_behind(data, tmp_path):
+    with pytest.raises(InputError, match="data"):
+        pretrain(config(str(tmp_path / "absent"), tmp_path / "run"))
+    assert pretrain(config(data, tmp_path / "run", max_steps=1))["step"] == 1
+
+
+def test_an_image_that_breaks_while_training_is_named_and_nothing_is_lost(tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(32):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(folder / f"{n}.png")
+    changes = {"epochs": 40, "data": str(folder), "run_dir": str(tmp_path / "run")}
+    base = make_config(RECIPES["shapes"].config, TINY | changes)
+    original = moco_tf.train.build_batches
+
+    def breaks_later(*args):
+        for number, batch in enumerate(original(*args)):
+            if number == 3:
+                (folder / "7.png").write_bytes(b"")
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moco_tf.train, "build_batches", breaks_later)
+        with pytest.raises(InputError, match="could not be read while training"):
+            pretrain(base)
+    assert checkpoint.load_latest(tmp_path / "run/checkpoints", warn=print)[1] >= 3
+    (folder / "7.png").unlink()
+    reporter = Reporter()
+    reporter.console = Console(file=io.StringIO(), soft_wrap=True)
+    again = base.model_copy(update={"max_steps": 12})
+    assert pretrain(again, reporter=reporter)["step"] == 12
+    assert "31 training images now, 32 before" in reporter.console.file.getvalue()
 
 
 def test_devices_see_the_same_batches(data, tmp_path):

@@ -35,6 +35,7 @@ class Progress:
     """How far a run is, beside its arrays; every checkpoint keeps it. Accuracies in percent."""
 
     step: int = 0
+    images: int | None = None  # of the training data: the order depends on their number
     seconds: float = 0.0
     loss: float | None = None
     images_per_second: float | None = None
@@ -88,7 +89,13 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         reporter.line(line)
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
-    elif monitors:
+        if progress.images != train.count:
+            reporter.line(
+                f"the data has changed: {train.count} training images now, {progress.images} "
+                f"before. From here on the order is another than it would have been."
+            )
+    progress.images = train.count
+    if monitors and not progress.step:
         progress.knn_top1_untrained, progress.knn_top1_pixels = (m() for m in monitors)
     _train(
         config,
@@ -102,7 +109,9 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         folder=run_folder.checkpoint_folder(run_dir),
         reporter=reporter,
     )
-    summary = asdict(progress) | {
+    summary = asdict(progress)
+    del summary["images"]
+    summary |= {
         "peak_memory_bytes": _peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
     }

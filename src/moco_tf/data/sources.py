@@ -155,29 +155,35 @@ def _tfds(name):
     except ImportError:
         raise InputError(f"data=tfds:{name} needs an extra: pip install 'moco-tf[tfds]'.") from None
     try:
-        builder = tfds.builder(name)
+        # Of its formats array_record can be read by index.
+        builder = tfds.builder(name, file_format="array_record")
         builder.download_and_prepare()
-    except Exception as error:
-        raise InputError(f"data=tfds:{name} could not be opened: {error}") from None
-    names = [s for s in ("train", "validation", "test") if s in builder.info.splits]
-    if "train" not in names:
-        raise InputError(f"data=tfds:{name} has no split named train.")
-    parts = [_tfds_split(builder, split) for split in (names[0], *names[-1:]) if split]
-    return parts[0], parts[1] if len(names) > 1 else None
+        splits = [s for s in ("train", "validation", "test") if s in builder.info.splits]
+        if splits[:1] != ["train"]:
+            raise InputError(f"data=tfds:{name} has no split named train.")
+        parts = [_tfds_split(tfds, builder, split) for split in splits[:2]]
+    except InputError:
+        raise
+    except Exception as error:  # a download, a manual step, a format: many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"data=tfds:{name} could not be opened: {reason}") from None
+    return parts[0], parts[1] if len(parts) > 1 else None
 
 
-def _tfds_split(builder, split):
-    source = builder.as_data_source(split, decoders={"image": _skip_decoding()})
-    rows = [(row["image"], row.get("label")) for row in source]
-    held = tf.constant([row[0] for row in rows])
-    labels = None if rows[0][1] is None else np.array([row[1] for row in rows], np.int64)
-    label_names = getattr(builder.info.features.get("label"), "names", ()) or ()
-    return Images(
-        f"tfds:{builder.name}", len(rows), lambda i: held[i], True, labels, tuple(label_names)
-    )
+def _tfds_split(tfds, builder, split):
+    features = builder.info.features
+    if "image" not in features:
+        raise InputError(f"data=tfds:{builder.name} has no feature named image.")
+    source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    labels, class_names = None, ()
+    if "label" in features and isinstance(features["label"], tfds.features.ClassLabel):
+        labels = np.array([row["label"] for row in source], np.int64)
+        class_names = tuple(features["label"].names)
 
+    def read(index):
+        encoded = tf.numpy_function(
+            lambda i: source[int(i)]["image"], [index], tf.string, stateful=False
+        )
+        return tf.ensure_shape(encoded, [])
 
-def _skip_decoding():
-    import tensorflow_datasets as tfds
-
-    return tfds.decode.SkipDecoding()
+    return Images(f"tfds:{builder.name}", len(source), read, True, labels, class_names)

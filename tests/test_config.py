@@ -1,0 +1,70 @@
+"""The config: ranges, text, and what must fit together. The linear rule in closed form."""
+
+import pytest
+from pydantic import ValidationError
+
+from moco_tf.config import Config, check_devices, make_config
+from moco_tf.errors import InputError
+from moco_tf.recipes import RECIPES
+
+SHAPES = RECIPES["shapes"].config
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch_size", "96.5", "batch_size='96.5'"),
+        ("temperature", "0", "temperature='0'"),
+        ("key_momentum", "1.01", "key_momentum='1.01'"),
+        ("encoder", "resnet19", "encoder='resnet19'"),
+        ("queue_size", "0", "queue_size='0'"),
+        ("symmetric", "perhaps", "symmetric='perhaps'"),
+        ("milestones", "1,two", "milestones"),
+        ("tempreture", "1", "tempreture"),
+        ("image_size", "16", None),
+    ],
+)
+def test_a_value_is_refused_by_name_in_one_line(name, value, message):
+    if message is None:
+        assert make_config(SHAPES, {name: value}).image_size == 16
+        with pytest.raises(InputError, match="image_size=16"):
+            make_config(RECIPES["moco-v1"].config, {name: value})
+        return
+    with pytest.raises(InputError) as caught:
+        make_config(SHAPES, {name: value})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_becomes_the_fields_type():
+    config = make_config(
+        SHAPES, {"milestones": "3, 5", "max_steps": "none", "symmetric": "true", "devices": "2"}
+    )
+    assert (config.milestones, config.max_steps, config.symmetric, config.devices) == (
+        (3, 5),
+        None,
+        True,
+        2,
+    )
+
+
+@pytest.mark.parametrize(("batch", "rate"), [(256, 0.03), (512, 0.06), (64, 0.0075)])
+def test_the_rate_scales_with_the_batch(batch, rate):
+    config = make_config(RECIPES["moco-v1"].config, {"batch_size": batch})
+    assert config.scaled_learning_rate == pytest.approx(rate)
+    absolute = make_config(config, {"lr_scaling": "absolute"})
+    assert absolute.scaled_learning_rate == 0.03
+
+
+def test_batch_groups_and_devices_must_fit():
+    with pytest.raises(InputError, match=r"batch_size=72, group_size=16\. Use 64 or 80"):
+        make_config(SHAPES, {"batch_size": 72})
+    with pytest.raises(InputError, match=r"devices=3\. Use one of \[1, 2, 4\]"):
+        make_config(SHAPES, {"devices": 3})
+    check_devices(256, 32, 8)
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        SHAPES.epochs = 3
+    assert Config.model_validate_json(SHAPES.model_dump_json()) == SHAPES

@@ -1,0 +1,88 @@
+"""Who may import whom: a room imports from lower levels, or from itself."""
+
+import ast
+from pathlib import Path
+
+import moco_tf
+
+PACKAGE = Path(moco_tf.__file__).parent
+
+# A file or folder of the package -> its level.
+LEVELS = {
+    "errors": 0,
+    "interruption": 0,
+    "config": 1,
+    "schedules": 1,
+    "sgd": 1,
+    "distribute": 2,
+    "recipes": 2,
+    "run_folder": 2,
+    "data": 2,
+    "models": 2,
+    "checkpoint": 3,
+    "reporting": 3,
+    "methods": 3,
+    "evaluate": 4,
+    "assembly": 5,
+    "verify": 5,
+    "train": 6,
+    "cli": 7,
+    "__main__": 8,
+}
+WITHOUT_CONFIG = ("data", "models", "methods", "schedules", "sgd")
+WITHOUT_TENSORFLOW = ("errors", "interruption", "config", "schedules", "recipes", "run_folder")
+
+
+def room(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path):
+    """(module, whether inside a function) of each import in a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) not in top
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names = [f"moco_tf.{alias.name}" for alias in node.names]
+            for name in names if module == "moco_tf" else [module]:
+                yield name, id(node) not in top
+
+
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def test_every_file_has_a_level():
+    assert {room(path) for path in FILES} == set(LEVELS)
+
+
+def test_files_import_from_lower_levels_or_their_own_room():
+    wrong = []
+    for path in FILES:
+        for module, _ in imports(path):
+            parts = module.split(".")
+            if parts[0] != "moco_tf" or parts[1:] in ([], ["__version__"]):
+                continue
+            if parts[1] != room(path) and LEVELS[parts[1]] >= LEVELS[room(path)]:
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {module}")
+    assert wrong == []
+
+
+def test_the_config_stops_at_the_door():
+    below = [path for path in FILES if room(path) in WITHOUT_CONFIG]
+    assert below
+    assert [str(p) for p in below for module, _ in imports(p) if module == "moco_tf.config"] == []
+
+
+def test_what_the_command_line_needs_at_start_imports_no_tensorflow():
+    light = [path for path in FILES if room(path) in (*WITHOUT_TENSORFLOW, "cli", "__main__")]
+    heavy = [
+        f"{path.name}: {module}"
+        for path in light
+        for module, inside in imports(path)
+        if module.split(".")[0] in ("tensorflow", "keras") and not inside
+    ]
+    assert heavy == []

@@ -1,0 +1,124 @@
+"""What a run writes, and what it says when something is off."""
+
+import io
+import json
+import math
+
+import pytest
+import tensorflow as tf
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from moco_tf.errors import InputError
+from moco_tf.reporting import Interval, Reporter, health_messages
+
+HEALTHY = {
+    "epoch": 0,
+    "lr": 0.03,
+    "loss": 5.0,
+    "top1": 40.0,
+    "top5": 60.0,
+    "feature_std": 0.08,
+    "positive_similarity": 0.8,
+    "negative_similarity": 0.1,
+    "images_per_second": 100.0,
+    "data_wait": 0.1,
+}
+SIZES = {"dim": 128, "queue_size": 1024}
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "words"),
+    [
+        ({}, 500, None),
+        ({"feature_std": 0.1 / math.sqrt(128) - 1e-6}, 1, "collapsed"),
+        ({"feature_std": 0.1 / math.sqrt(128) + 1e-6}, 1, None),
+        ({"loss": math.log(1025) + 0.005}, 500, "guessing"),
+        ({"loss": math.log(1025) + 0.02}, 500, None),
+        ({"loss": math.log(1025)}, 100, None),
+        ({"top1": 99.95}, 500, "too easily"),
+        ({"top1": 100.0}, 100, None),
+        ({"loss": math.nan}, 1, "diverged"),
+        ({"loss": math.inf}, 1, "diverged"),
+    ],
+)
+def test_health_is_said_in_words(changes, step, words):
+    messages = health_messages(HEALTHY | changes, step=step, **SIZES)
+    assert len(messages) == (words is not None)
+    assert all(words in message for message in messages)
+
+
+@pytest.fixture
+def reporter():
+    reporter = Reporter()
+    reporter.console = Console(file=io.StringIO(), soft_wrap=True)
+    yield reporter
+    reporter.close()
+
+
+def said(reporter):
+    return reporter.console.file.getvalue()
+
+
+def test_a_logging_point_goes_to_file_curves_and_console(reporter, tmp_path):
+    reporter.start(tmp_path, 20, 0, **SIZES)
+    reporter.metrics(10, HEALTHY)
+    reporter.evaluation(10, {"knn_top1": 61.25})
+    reporter.metrics(20, HEALTHY | {"loss": 4.0})
+    reporter.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [{"step": 10} | HEALTHY, {"step": 20} | HEALTHY | {"loss": 4.0}]
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    points = {
+        tag: [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in curves.Tensors(tag)]
+        for tag in curves.Tags()["tensors"]
+    }
+    assert points["train/loss"] == [(10, 5.0), (20, 4.0)]
+    assert points["train/top1"] == [(10, 40.0), (20, 40.0)]
+    assert points["knn/top1"] == [(10, 61.25)]
+    assert {"train/top5", "train/learning_rate", "health/feature_std"} <= set(points)
+    lines = said(reporter).splitlines()
+    assert "step 10/20  epoch 1  loss 5.000  top1 40.0%" in lines[0]
+    assert "kNN 61.2%" in lines[2]
+
+
+def test_a_warning_is_said_once_and_nan_is_null(reporter, tmp_path):
+    reporter.start(tmp_path, 20, 0, **SIZES)
+    for step in (10, 20):
+        reporter.metrics(step, HEALTHY | {"loss": math.nan})
+    assert said(reporter).count("diverged") == 1
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])["loss"] is None
+
+
+def test_resuming_drops_later_rows_and_a_row_cut_off_by_a_kill(reporter, tmp_path, capsys):
+    rows = [json.dumps({"step": step, "loss": 1.0}) for step in (10, 20, 30)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 4']))
+    reporter.start(tmp_path, 40, 20, **SIZES)
+    reporter.metrics(30, HEALTHY)
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == [10, 20, 30]
+    assert "broken line" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(reporter, tmp_path):
+    reporter.start(tmp_path, 20, 0, **SIZES)
+    reporter._rows = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
+    with pytest.raises(InputError, match=r"no space left to write .*metrics\.jsonl"):
+        reporter.metrics(10, HEALTHY)
+
+
+def test_an_interval_counts_waiting_and_leaves_out_what_is_apart(monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 4.0, 9.0, 12.0, 12.0])
+    monkeypatch.setattr("moco_tf.reporting.time.perf_counter", lambda: next(clock))
+    interval = Interval()  # at 0
+    with interval.waiting():  # 1 to 3
+        interval.steps += 5
+    with interval.apart() as spent:  # 4 to 9
+        pass
+    assert spent.seconds == 5.0
+    result = interval.close(16)  # at 12
+    assert result["seconds"] == pytest.approx(12 - 5)
+    assert result["data_wait"] == pytest.approx(2 / 7)
+    assert result["images_per_second"] == pytest.approx(5 * 16 / 7)
