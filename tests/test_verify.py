@@ -263,6 +263,12 @@ def test_each_known_mistake_is_caught(monkeypatch, name):
         assert not verify_files([path], devices=1, float64=False)["ok"], path
 
 
+def test_the_demo_traces_show_a_late_key_update(monkeypatch):
+    MISTAKES["key update after the optimizer"](monkeypatch)
+    failure = verify_files([DEMO])["files"][0]["first_failure"]
+    assert failure["quantity"].startswith("key encoder parameter")
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"PK\x03\x04 cut off", b"\x93NUMPY nonsense", b"just text"]
 )

@@ -148,9 +148,9 @@ def _compare_step(trace, replay, ledger, number, names, directions) -> None:
         }
         norms = [_norm(after[name]) for name in parameters]
         dots = [_projection(after[name], directions[name]) for name in parameters]
-        gate = tolerances.DEMO_NORMS
+        gate = tolerances.DEMO_NORMS[short]
         check(f"{title} parameter norms", f"param_{short}_l2", norms, gate, UNROUNDED)
-        gate, tight = tolerances.DEMO_PROJECTIONS, UNROUNDED_PROJECTIONS
+        gate, tight = tolerances.DEMO_PROJECTIONS[short], UNROUNDED_PROJECTIONS
         check(f"{title} parameter projections", f"param_{short}_dot", dots, gate, tight)
         layers = trace.names("bn_names")
         statistics = [[after[f"{n}.running_{which}"] for which in ("mean", "var")] for n in layers]
