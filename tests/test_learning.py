@@ -4,25 +4,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import moco_tf.train
+import moco_tf.assembly
 from moco_tf.config import make_config
 from moco_tf.recipes import RECIPES
 from moco_tf.train import pretrain
 
-MARGIN = 8  # points of kNN top-1
+# Points of kNN top-1 above the untrained encoder. Seen with seeds 0 to 3: 32, 26, 31 and 34; with
+# views of different images: -7.
+MARGIN = 15
 
 
 def run(tmp_path, seed, monkeypatch=None):
     if monkeypatch:
-        original = moco_tf.train.two_views
+        original = moco_tf.assembly.two_views
 
         def unrelated_views(*args, **kwargs):
             return original(*args, **kwargs).map(lambda a, b: (a, tf.roll(b, 1, axis=0)))
 
-        monkeypatch.setattr(moco_tf.train, "two_views", unrelated_views)
+        monkeypatch.setattr(moco_tf.assembly, "two_views", unrelated_views)
     changes = {
         "seed": seed,
-        "max_steps": 320,
+        "epochs": 8,
         "knn_every": 0,
         "run_dir": str(tmp_path / f"run{seed}"),
     }

@@ -200,3 +200,14 @@ def test_images_smaller_than_the_crop_are_counted_and_refused_beyond_a_share(tmp
         check_sizes(train, 40, 0.49)
     with pytest.raises(InputError, match="--image-size 12"):
         check_sizes(from_arrays("small", np.zeros((3, 12, 12, 3), np.uint8)), 16, 0.5)
+
+
+@pytest.mark.parametrize("augmentation", ["v1", "v2", "demo", "simclr"])
+def test_every_image_of_a_batch_gets_its_own_factors(augmentation):
+    """Equal images in, all different out: a factor drawn once a batch would leave equal ones."""
+    picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    images = from_arrays("equal", np.broadcast_to(picture, (32, 12, 12, 3)))
+    whole = {"batch_size": 32, "image_size": 12, "crop_min_area": 0.9}
+    view1, view2 = take(images, 0, 1, augmentation=augmentation, **whole)[0]
+    brightness = np.concatenate([view1, view2]).mean((1, 2, 3))
+    assert len(np.unique(np.round(brightness, 6))) >= 60

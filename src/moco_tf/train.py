@@ -3,6 +3,7 @@
 The config is unpacked here, once; everything below takes numbers, arrays and functions.
 """
 
+import math
 import resource
 import sys
 from collections.abc import Callable
@@ -155,7 +156,7 @@ def _train(
             if last or stop.signal or progress.step % config.log_every == 0:
                 values = {name: float(value) for name, value in scalars.items()}
                 timing = interval.close(config.batch_size)
-                progress.loss = values["loss"]
+                progress.loss = values["loss"] if math.isfinite(values["loss"]) else None
                 progress.images_per_second = timing["images_per_second"]
                 progress.seconds += timing.pop("seconds")
                 row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr}
