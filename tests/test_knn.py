@@ -11,7 +11,8 @@ from moco_tf.config import Config
 from moco_tf.data.sources import from_arrays
 from moco_tf.errors import InputError
 from moco_tf.evaluate import knn
-from moco_tf.evaluate.knn import knn_predict, knn_top1, knn_top1_pixels, monitor_split
+from moco_tf.evaluate.knn import knn_predict, knn_top1, knn_top1_pixels
+from moco_tf.evaluate.split import monitor_split
 from moco_tf.models import build_encoder
 
 
@@ -111,43 +112,6 @@ def test_wrong_values_are_named(changes, message):
     } | changes
     with pytest.raises(InputError, match=message):
         knn_predict(**values)
-
-
-def labelled(labels):
-    count = len(labels)
-    return SimpleNamespace(labels=np.asarray(labels), count=count, class_names=())
-
-
-def test_split_of_train_and_test():
-    train, test = labelled([0, 1, 2] * 20), labelled([0, 1] * 10)
-    split = monitor_split(train, test, max_bank=30, max_queries=7, seed=1)
-    assert split.bank is train and split.queries is test and split.classes == 3
-    assert len(split.bank_indices) == 30 and len(split.query_indices) == 7
-    assert (np.diff(split.bank_indices) > 0).all() and (np.diff(split.query_indices) > 0).all()
-    again = monitor_split(train, test, max_bank=30, max_queries=7, seed=1)
-    np.testing.assert_array_equal(split.bank_indices, again.bank_indices)
-    other = monitor_split(train, test, max_bank=30, max_queries=7, seed=2)
-    assert (split.bank_indices != other.bank_indices).any()
-    whole = monitor_split(train, test)
-    np.testing.assert_array_equal(whole.bank_indices, np.arange(60))
-    np.testing.assert_array_equal(whole.query_labels, test.labels)
-
-
-@pytest.mark.parametrize("test", [None, SimpleNamespace(labels=None, count=5, class_names=())])
-def test_without_test_labels_a_tenth_of_each_class_is_held_out(test):
-    train = labelled([0] * 40 + [1] * 25 + [2] * 3 + [3])
-    split = monitor_split(train, test, seed=3)
-    assert split.queries is train
-    np.testing.assert_array_equal(np.bincount(split.query_labels, minlength=4), [4, 2, 1, 0])
-    np.testing.assert_array_equal(
-        np.union1d(split.bank_indices, split.query_indices), np.arange(train.count)
-    )
-    assert not np.intersect1d(split.bank_indices, split.query_indices).size
-
-
-def test_no_split_without_labels_or_pairs():
-    assert monitor_split(SimpleNamespace(labels=None, count=9, class_names=()), None) is None
-    assert monitor_split(labelled([0, 1, 2]), None) is None
 
 
 def gray_levels(count, seed):

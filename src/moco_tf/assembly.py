@@ -9,7 +9,8 @@ from moco_tf.config import Config
 from moco_tf.data.pipeline import normalize, two_views
 from moco_tf.data.sources import Images
 from moco_tf.evaluate.features import embedding
-from moco_tf.evaluate.knn import knn_top1_features, knn_top1_pixels, monitor_split
+from moco_tf.evaluate.knn import knn_top1_features, knn_top1_pixels
+from moco_tf.evaluate.split import monitor_split
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models import build_encoder

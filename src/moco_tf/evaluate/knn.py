@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.pipeline import eval_batches
-from moco_tf.data.sources import Images, open_images
+from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import Features, embedding, extract, load_encoder, pixel_features
+from moco_tf.evaluate.split import Split, monitor_split
 
 EVAL_BATCH = 256
 PIXEL_SIZE = 32  # side at which plain pixels are compared, if the images are larger
@@ -87,65 +88,6 @@ def knn_top1(
         bank, bank_labels, queries, classes=classes, k=k, temperature=temperature, batch=batch
     )
     return float(100 * np.mean(predictions[:, 0] == query_labels))
-
-
-class Split(NamedTuple):
-    """Which images are the bank and which the queries of a kNN evaluation."""
-
-    bank: Images
-    bank_indices: np.ndarray  # int64 [M], ascending
-    queries: Images
-    query_indices: np.ndarray  # int64 [Q], ascending
-
-    @property
-    def bank_labels(self) -> np.ndarray:
-        """int64 [M]."""
-        return np.asarray(self.bank.labels)[self.bank_indices]
-
-    @property
-    def query_labels(self) -> np.ndarray:
-        """int64 [Q]."""
-        return np.asarray(self.queries.labels)[self.query_indices]
-
-    @property
-    def classes(self) -> int:
-        """Number of classes: the named ones, or as many as the labels need."""
-        largest = max(int(np.max(images.labels)) for images in (self.bank, self.queries))  # type: ignore[arg-type]
-        return max(len(self.bank.class_names), largest + 1)
-
-
-def monitor_split(
-    train: Images,
-    test: Images | None,
-    *,
-    max_bank: int | None = None,
-    max_queries: int | None = None,
-    seed: int = 0,
-) -> Split | None:
-    """Returns the bank (training images) and the queries (test images), or None without labels.
-
-    Without a labelled test split the queries are a tenth of each class of the training images, at
-    least one, chosen by `seed`, and the rest are the bank; None if no class has two images.
-
-    Args:
-        max_bank, max_queries: images at most, a random choice by `seed`; none: all.
-    """
-    if train.labels is None or train.count == 0:
-        return None
-    generator = np.random.default_rng(seed)
-    if test is not None and test.labels is not None and test.count > 0:
-        queries, bank_indices, query_indices = test, np.arange(train.count), np.arange(test.count)
-    else:
-        queries, query_indices = train, _tenth_of_each_class(train.labels, generator)
-        bank_indices = np.setdiff1d(np.arange(train.count), query_indices)
-        if not len(query_indices):
-            return None
-    return Split(
-        train,
-        _at_most(bank_indices, max_bank, generator),
-        queries,
-        _at_most(query_indices, max_queries, generator),
-    )
 
 
 def knn_top1_features(
@@ -246,21 +188,6 @@ def _sum_by_class(weights: np.ndarray, labels: np.ndarray, classes: int) -> np.n
     bins = np.arange(len(labels))[:, None] * classes + labels
     sums = np.bincount(bins.ravel(), weights.ravel(), minlength=len(labels) * classes)
     return sums.reshape(len(labels), classes)
-
-
-def _tenth_of_each_class(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    chosen = [np.empty(0, np.int64)]
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) > 1:
-            chosen.append(generator.permutation(members)[: max(1, len(members) // 10)])
-    return np.sort(np.concatenate(chosen))
-
-
-def _at_most(indices: np.ndarray, most: int | None, generator: np.random.Generator) -> np.ndarray:
-    if most is None or len(indices) <= most:
-        return indices
-    return np.sort(generator.choice(indices, most, replace=False))
 
 
 def _check_votes(k: int, temperature: float) -> None:
