@@ -57,7 +57,7 @@ def test_the_rate_scales_with_the_batch(batch, rate):
 
 
 def test_batch_groups_and_devices_must_fit():
-    with pytest.raises(InputError, match=r"batch_size=72, group_size=16\. Use 64 or 80"):
+    with pytest.raises(InputError, match=r"batch_size=72, group_size=32\. Use 64 or 96"):
         make_config(SHAPES, {"batch_size": 72})
     with pytest.raises(InputError, match=r"devices=3\. Use one of \[1, 2, 4\]"):
         make_config(SHAPES, {"devices": 3})
