@@ -1,5 +1,6 @@
 """Structure, initialisation and numbers of the encoders."""
 
+import json
 import re
 import zlib
 
@@ -82,10 +83,10 @@ LEAVES = {
 }
 
 
-def load_recipe(model, rename):
+def load_recipe(model, rename, prefix):
     for variable in model.variables:
         layer, leaf = variable.path.split("/")
-        name = f"{rename(layer)}.{LEAVES[leaf]}"
+        name = f"{prefix}{rename(layer)}.{LEAVES[leaf]}"
         if len(variable.shape) == 4:
             h, w, i, o = variable.shape
             value = recipe(name, (o, i, h, w)).transpose(2, 3, 1, 0)
@@ -111,7 +112,8 @@ def recorded_case(z, name, dtype):
     found = re.compile(name + r"/(\d+)x(\d+)/eval_out")
     sizes = [tuple(map(int, match.groups())) for key in z.files if (match := found.match(key))]
     count, side = min(sizes, key=lambda size: size[1])
-    settings = COMMON | {"image_size": side, "dtype": dtype}
+    dim = z[f"{name}/{count}x{side}/eval_out"].shape[1]
+    settings = COMMON | {"image_size": side, "dim": dim, "dtype": dtype}
     if cifar:
         splits = int(name.rsplit("split", 1)[1])
         settings |= {"stem": "small", "group_size": count // splits, "group_layout": "interleaved"}
@@ -119,7 +121,7 @@ def recorded_case(z, name, dtype):
         settings["head"] = "mlp"
     base = "resnet18" if cifar else name.removesuffix("_mlp")
     model, rename = build_encoder(base, **settings).model, flat_name if cifar else str
-    load_recipe(model, rename)
+    load_recipe(model, rename, json.loads(str(z["meta_json"]))["name_prefix"])
     images = drawn(f"input/{count}x3x{side}x{side}", (count, 3, side, side))
     images = tf.constant(images.transpose(0, 2, 3, 1), dtype)
     return model, images, rename, f"{name}/{count}x{side}"

@@ -1,5 +1,7 @@
 """Learning rates against the recorded tables and hand-computed values."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -39,16 +41,19 @@ def test_step_schedule_drops_at_its_milestones():
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize(
-    ("name", "changes"),
-    [
-        ("moco_v1_step/lr_per_epoch", {"schedule": "step", "milestones": (120, 160)}),
-        ("moco_v2_cos/lr_per_epoch", {}),
-        ("moco_v2_cos800/lr_per_epoch", {"epochs": 800}),
-        ("colab_cos/lr_per_epoch_1based", {"base": 0.06, "first_epoch": 1}),
-    ],
-)
-def test_rates_match_the_recorded_tables(golden, name, changes):
-    recorded = golden("schedules")[name]
-    ours = [learning_rate(e * 10, **COSINE | changes) for e in range(len(recorded))]
-    np.testing.assert_allclose(ours, recorded, rtol=1e-6, atol=1e-18)
+def test_rates_match_the_recorded_tables(golden):
+    """Every table of a rate per epoch, at its own settings."""
+    z = golden("schedules")
+    tables = json.loads(str(z["meta_json"]))["config"]
+    tables = {name: c for name, c in tables.items() if "/lr_per_epoch" in name and "schedule" in c}
+    assert tables
+    for name, c in tables.items():
+        settings = COSINE | {
+            "epochs": c["epochs"],
+            "base": c["lr"],
+            "schedule": "cosine" if c.get("cos") else "step",
+            "milestones": tuple(c["schedule"]),
+            "first_epoch": c["epoch_first"],
+        }
+        ours = [learning_rate(epoch * 10, **settings) for epoch in range(c["n"])]
+        np.testing.assert_allclose(ours, z[name], rtol=1e-6, atol=1e-18, err_msg=name)
