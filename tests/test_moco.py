@@ -131,15 +131,18 @@ def test_feature_std_is_the_root_mean_square_spread_of_the_queries():
     assert float(scalars["feature_std"]) == pytest.approx(spread, rel=1e-4)
 
 
-def test_a_step_without_finite_gradients_is_skipped_and_the_scale_halved():
-    method = build(1, loss_scaling=True)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_step_without_finite_gradients_is_skipped_and_the_scale_halved(devices):
+    method = build(devices, loss_scaling=True)
     before = [p.numpy() for p in method.parameters]
-    scale = float(method.loss_scale)
+    scale = method.loss_scale.numpy()
     nan_views = (view * np.nan for view in views(0))
-    method.train_step(*nan_views, random_permutation(0, 0, 1, BATCH), tf.constant(0.1))
+    tf.function(method.train_step)(*nan_views, random_permutation(0, 0, 1, BATCH), tf.constant(0.1))
     for old, new in zip(before, method.parameters, strict=True):
         np.testing.assert_array_equal(new, old)
-    assert float(method.loss_scale) == scale / 2
+    assert method.loss_scale.numpy() == scale / 2
+    for name, variable in method.state().items():  # queue and running statistics included
+        assert np.isfinite(variable.numpy()).all(), name
 
 
 def test_xla_computes_the_same():

@@ -30,7 +30,8 @@ class MoCo:
         symmetric: let each view be query and key in turn, and sum both losses.
         preprocess: images as they arrive -> the encoder's input, on the device.
         xla: compile the encoders, forward and backward, with XLA.
-        loss_scaling: scale the loss against float16 underflow, and skip a step that overflows.
+        loss_scaling: scale the loss against float16 underflow, and let a step that overflows
+            change neither parameters nor buffers, and nothing else to values that are not finite.
     """
 
     def __init__(
@@ -190,7 +191,8 @@ class MoCo:
     def _enqueued(self, queue, keys):
         # Symmetric: the keys of view 1, which the second call made, go in first (demo notebook).
         ordered = tf.reshape(tf.reverse(keys, axis=[0]), [-1, keys.shape[-1]])
-        return enqueue(queue, self.pointer, ordered)[0]
+        new = enqueue(queue, self.pointer, ordered)[0]
+        return tf.where(tf.math.is_finite(new), new, queue) if self.loss_scaling else new
 
     def _apply(self, gradients, learning_rate):
         finite = tf.constant(True)
@@ -234,9 +236,12 @@ class MoCo:
     def _keep_statistics(self, model, statistics):
         for variable, value in zip(model.non_trainable_variables, statistics, strict=True):
             if self.running_statistics == "mean":
-                variable.value.assign(self.strategy.reduce(MEAN, value, axis=None))
+                new = self.strategy.reduce(MEAN, value, axis=None)
             else:  # replica 0 holds the first group
-                variable.value.assign(self.strategy.experimental_local_results(value)[0])
+                new = self.strategy.experimental_local_results(value)[0]
+            if self.loss_scaling:
+                new = tf.where(tf.math.is_finite(new), new, variable.value)
+            variable.value.assign(new)
 
     def _in_batch_order(self, values):
         """Per-replica [b, calls, ...] -> [calls, B, ...]."""
