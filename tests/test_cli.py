@@ -1,8 +1,12 @@
 """The command line: precedence, one-line errors, and a fast --help."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -39,6 +43,9 @@ def test_flags_win_over_yaml_and_yaml_over_the_recipe(tmp_path):
         (["--devices", "3"], "devices=3"),
         (["--config", "/absent.yaml"], "config=/absent.yaml"),
         (["--data", "/absent"], "data='/absent'"),
+        (["--data", ""], "data=''"),
+        (["--config", ""], "config="),
+        (["--queue-size", "1000000000000000"], "not enough memory"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(capsys, tmp_path, flags, message):
@@ -47,6 +54,48 @@ def test_bad_input_is_one_line_and_exit_code_two(capsys, tmp_path, flags, messag
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("moco-tf: error: ")
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain", "--bach-size", "3"], "--bach-size. Did you mean --batch-size?"),
+        (["pretrain", "shapes", "v2"], "v2. See moco-tf pretrain --help."),
+        (["knn", "run", "--k", "x"], "--k"),
+        (["nothing"], "moco-tf --help"),
+        ([], "COMMAND"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_two(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_output_that_nobody_reads_is_no_error():
+    command = f"'{sys.executable}' -m moco_tf recipes --json | true; exit ${{PIPESTATUS[0]}}"
+    for _ in range(3):
+        done = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
+        assert done.returncode in (0, 128 + signal.SIGPIPE)
+        assert done.stderr == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_training_ends_with_one_line(tmp_path, number):
+    command = [sys.executable, "-m", "moco_tf", "pretrain", "--run-dir", str(tmp_path / "run")]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        while not (tmp_path / "run").exists():  # TensorFlow is up, the data are being opened
+            time.sleep(0.05)
+        process.send_signal(number)
+        errors = process.communicate(timeout=60)[1].decode().splitlines()
+    assert process.returncode == 128 + number
+    assert len(errors) == 1
+    assert re.search("interrupted (outside of the training steps|at step 1; saved)", errors[0])
 
 
 def test_recipes_are_complete_and_listed(capsys):
@@ -68,6 +117,24 @@ def test_official_recipes_have_the_published_numbers():
     assert (demo.batch_size // demo.group_size, demo.group_layout) == (8, "interleaved")
     shapes = RECIPES["shapes"].config
     assert shapes.batch_size // shapes.group_size >= 4
+
+
+def test_a_yaml_file_may_name_its_recipe(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("recipe: moco-v2\nepochs: 3\n")
+    config = resolve_config(None, str(file), {})
+    assert (config.recipe, config.head, config.epochs) == ("moco-v2", "mlp", 3)
+    assert resolve_config("moco-v2", str(file), {}) == config
+    with pytest.raises(InputError, match=r"'moco-v2'; received recipe='moco-v1'"):
+        resolve_config("moco-v1", str(file), {})
+    assert resolve_config(None, None, {}) == RECIPES["shapes"].config
+
+
+def test_a_yaml_file_gives_each_field_once(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("epochs: 1\nepochs: 2\n")
+    with pytest.raises(InputError, match="'epochs' twice"):
+        resolve_config("shapes", str(file), {})
 
 
 def test_unknown_yaml_field_is_named(tmp_path):

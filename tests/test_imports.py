@@ -11,6 +11,7 @@ PACKAGE = Path(moco_tf.__file__).parent
 LEVELS = {
     "errors": 0,
     "interruption": 0,
+    "npz": 1,
     "config": 1,
     "schedules": 1,
     "sgd": 1,
@@ -30,7 +31,15 @@ LEVELS = {
     "__main__": 8,
 }
 WITHOUT_CONFIG = ("data", "models", "methods", "schedules", "sgd")
-WITHOUT_TENSORFLOW = ("errors", "interruption", "config", "schedules", "recipes", "run_folder")
+WITHOUT_TENSORFLOW = (
+    "errors",
+    "interruption",
+    "npz",
+    "config",
+    "schedules",
+    "recipes",
+    "run_folder",
+)
 
 
 def room(path):

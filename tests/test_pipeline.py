@@ -1,6 +1,7 @@
 """Order, resumption and formats: what reaches a step depends on seed and step alone."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -96,6 +97,7 @@ def photo():
 
 
 def test_formats_become_rgb(tmp_path, photo):
+    black = Image.new("RGB", photo.size)
     gray16 = Image.fromarray((np.arange(1200).reshape(30, 40) * 50).astype(np.uint16))
     files = {
         "a.jpg": encoded(photo, "JPEG", quality=95),
@@ -111,6 +113,9 @@ def test_formats_become_rgb(tmp_path, photo):
         "k.png": encoded(gray16, "PNG"),
         "l.bmp": encoded(photo.convert("L"), "BMP"),
         "m.png": encoded(photo, "JPEG", quality=95),  # a wrong extension
+        "n.bmp": encoded(photo.quantize(200), "BMP"),
+        "o.bmp": encoded(photo.convert("1"), "BMP"),
+        "p.webp": encoded(photo, "WEBP", lossless=True, save_all=True, append_images=[black]),
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
@@ -123,10 +128,10 @@ def test_formats_become_rgb(tmp_path, photo):
         list(eval_batches(train, indices=np.arange(len(files)), image_size=24, batch_size=4))
     )
     reference = decoded[1].astype(int)
-    for index in (0, 2, 4, 6, 12):
+    for index in (0, 2, 4, 6, 12, 13, 15):
         assert np.abs(decoded[index] - reference).mean() < 3, sorted(files)[index]
     assert np.abs(decoded[7] - reference).mean() < 12  # CMYK
-    for index in (5, 9, 11):
+    for index in (5, 9, 11, 14):
         assert np.ptp(decoded[index], axis=-1).max() <= 1
     views = next(iter(two_views(train, start_step=0, **SETTINGS)))
     assert views[0].shape == (4, 8, 8, 3)
@@ -165,6 +170,61 @@ def test_bad_files_are_skipped_and_named_up_to_the_limit(tmp_path, photo):
         open_images(str(tmp_path), max_bad_images=0.1)
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path, photo):
+    make_folder(tmp_path, photo, {"elsewhere/cat": 2, "set/dog": 3, "set/.hidden": 1})
+    (tmp_path / "set/cat").symlink_to(tmp_path / "elsewhere/cat")
+    (tmp_path / "set/dog/back").symlink_to(tmp_path / "set")
+    (tmp_path / "set/dog/again.png").symlink_to(tmp_path / "set/dog/0.png")
+    (tmp_path / "set/dog/gone.png").symlink_to(tmp_path / "absent.png")
+    train, _ = open_images(str(tmp_path / "set"))
+    assert train.class_names == ("cat", "dog")
+    assert np.bincount(train.labels).tolist() == [2, 4]
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path, photo):
+    try:
+        path = os.fsencode(tmp_path) + b"/caf\xe9.png"
+        with open(path, "wb") as file:
+            file.write(encoded(photo, "PNG"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    train, _ = open_images(str(tmp_path))
+    assert train.files[0].endswith("caf\ufffd.png")
+    assert train.read(0) == encoded(photo, "PNG")
+
+
+PIXELS = np.zeros((4, 8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": PIXELS}, "'images' or 'x_train'"),
+        ({"images": PIXELS.astype(np.float32)}, "must be uint8"),
+        ({"images": PIXELS[:0]}, "no images"),
+        ({"images": PIXELS, "labels": [0, 1]}, "2 labels for 4 images"),
+        ({"images": PIXELS, "labels": [0.5, 1, 2, 3]}, "integers or text; received float64"),
+        (
+            {"x_train": PIXELS, "y_train": [0, 0, 1, 1], "x_test": PIXELS, "y_test": [0, 1, 2, 1]},
+            "test label '2'",
+        ),
+    ],
+)
+def test_an_npz_of_something_else_is_refused_by_name(tmp_path, arrays, message):
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(InputError, match=message) as caught:
+        open_images(str(tmp_path / "set.npz"))
+    assert "set.npz" in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [["b", "a", "b", "c"], [-1, -7, -1, 10**9]])
+def test_labels_of_an_npz_may_be_any_integers_or_text(tmp_path, labels):
+    np.savez(tmp_path / "set.npz", images=PIXELS, labels=labels)
+    train, _ = open_images(str(tmp_path / "set.npz"))
+    assert train.labels.tolist() == [1, 0, 1, 2]
+    assert train.class_names == tuple(str(v) for v in sorted(set(labels)))
+
+
 def test_nothing_to_read_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         open_images(str(tmp_path / "absent"))
@@ -174,7 +234,7 @@ def test_nothing_to_read_is_refused(tmp_path):
     with pytest.raises(InputError, match="can be read"):
         open_images(str(tmp_path))
     (tmp_path / "b.npz").write_bytes(b"x")
-    with pytest.raises(InputError, match="could not be read as"):
+    with pytest.raises(InputError, match=r"b\.npz is not a set of images"):
         open_images(str(tmp_path / "b.npz"))
 
 
@@ -200,6 +260,11 @@ def test_images_smaller_than_the_crop_are_counted_and_refused_beyond_a_share(tmp
         check_sizes(train, 40, 0.49)
     with pytest.raises(InputError, match="--image-size 12"):
         check_sizes(from_arrays("small", np.zeros((3, 12, 12, 3), np.uint8)), 16, 0.5)
+    with pytest.raises(InputError, match="Use --max-small-images 1"):
+        check_sizes(from_arrays("tiny", np.zeros((3, 3, 12, 3), np.uint8)), 16, 0.5)
+    check_sizes(train, 39, 0.25)
+    with pytest.raises(InputError, match="--image-size 39"):  # what one quarter allows
+        check_sizes(train, 40, 0.25)
 
 
 @pytest.mark.parametrize("augmentation", ["v1", "v2", "demo", "simclr"])

@@ -122,3 +122,17 @@ def test_an_interval_counts_waiting_and_leaves_out_what_is_apart(monkeypatch):
     assert result["seconds"] == pytest.approx(12 - 5)
     assert result["data_wait"] == pytest.approx(2 / 7)
     assert result["images_per_second"] == pytest.approx(5 * 16 / 7)
+
+
+def test_the_first_step_counts_for_speed_only_where_it_stands_alone(monkeypatch):
+    times = iter([0.0, 8.0, 8.0, 10.0, 10.0, 20.0, 29.0, 29.0, 29.0, 29.0])
+    monkeypatch.setattr("moco_tf.reporting.time.perf_counter", lambda: next(times))
+    interval = Interval()  # at 0
+    interval.steps += 1
+    assert interval.end_of_first_step() == 8.0
+    interval.steps += 4
+    assert interval.close(16) == {"images_per_second": 32.0, "data_wait": 0.0, "seconds": 10.0}
+    alone = Interval()  # at 20
+    alone.steps += 1
+    alone.end_of_first_step()  # at 29
+    assert alone.close(18) == {"images_per_second": 2.0, "data_wait": 0.0, "seconds": 9.0}

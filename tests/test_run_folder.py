@@ -120,6 +120,18 @@ def test_full_disk(tmp_path):
     assert json.loads(path.read_text()) == 1 and not temporary.is_symlink()
 
 
+def test_a_refused_start_leaves_no_folder(tmp_path):
+    for folder in (tmp_path / "new", tmp_path / "old"):
+        if folder.name == "old":
+            folder.mkdir()
+        with pytest.raises(InputError, match="no data"), locked(folder):
+            raise InputError("no data")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    with locked(tmp_path / "new"):
+        claim(tmp_path / "new", CONFIG)
+    assert (tmp_path / "new" / "config.json").exists()
+
+
 def _try_to_lock(folder, answers):
     try:
         with locked(folder):

@@ -13,6 +13,7 @@ import moco_tf.verify.replay as replay_module
 from moco_tf.errors import InputError
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.verify import print_report, verify_files
+from moco_tf.verify.tolerances import demo_key_parameters
 from moco_tf.verify.traces import bundled_traces, read_trace
 
 V1, V2 = (str(p) for p in bundled_traces() if "moco_v" in p.name)
@@ -287,6 +288,37 @@ def test_a_trace_that_lacks_an_array_is_named(tmp_path, name):
     path = changed(tmp_path, V1, lambda arrays, config: arrays.pop(name))
     with pytest.raises(InputError, match=rf"changed\.npz .*{name}"):
         verify_files([path])
+
+
+def test_an_array_that_the_encoder_has_not_is_named(tmp_path):
+    name = "step3/encoder_q.bn9.weight"
+    path = changed(tmp_path, V1, lambda arrays, config: arrays.update({name: np.ones(3)}))
+    with pytest.raises(InputError, match=rf"changed\.npz .*{name}"):
+        verify_files([path])
+
+
+def other_format(arrays, config):
+    """What a recorder may store in another way, without meaning anything else."""
+    for name in ("init/encoder_q.bn1", "step6/encoder_k.bn1"):
+        arrays[f"{name}.num_batches_tracked"] = np.array(6)
+    arrays["lr"] = arrays["lr"].astype(np.float32)
+    arrays["idx_shuffle"] = arrays["idx_shuffle"].astype(np.int32)
+    if config["cos"]:
+        config["schedule"] = None
+    del config["seed"]
+
+
+@pytest.mark.parametrize("path", [V1, V2])
+def test_another_format_of_the_same_trace_is_met(tmp_path, path):
+    assert failures(verify_files([changed(tmp_path, path, other_format)])) == []
+
+
+def test_the_gates_of_the_demos_key_encoder_grow_with_what_it_takes_over():
+    projections, norms = demo_key_parameters(0.99)
+    assert (projections.tolerance, norms.tolerance) == pytest.approx((4e-6, 3e-5))
+    for momentum, factor in ((0.9, 10), (0.999, 0.2), (0.0, 75)):
+        assert demo_key_parameters(momentum)[0].tolerance == pytest.approx(4e-6 * factor)
+    assert demo_key_parameters(0.0)[1].tolerance == 3e-4
 
 
 @pytest.mark.parametrize("changes", [{"world": 4}, {"K": 32}, {"T": "x"}, {"steps_per_epoch": 0}])

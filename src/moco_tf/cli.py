@@ -1,9 +1,10 @@
 """The command line: parse, pick a recipe, call one function."""
 
 import argparse
-import errno
+import difflib
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -12,30 +13,41 @@ from typing import Any
 from moco_tf import __version__
 from moco_tf.config import Config, make_config
 from moco_tf.errors import InputError
-from moco_tf.interruption import Interrupted
-from moco_tf.recipes import RECIPES
+from moco_tf.interruption import Interrupted, stop_at_once, stopped_exit_code
+from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code (0 done, 1 a check failed, 2 bad input)."""
-    options = _parser().parse_args(arguments)
+    stop_at_once()
     try:
+        options, unknown = _parser().parse_known_args(arguments)
+        if unknown:
+            options.parser.error(f"unknown argument {unknown[0]}")
         return options.run(options)
     except InputError as error:
         return _fail(str(error))
+    except BrokenPipeError:  # nobody reads the output any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
-            return _fail(f"{error.filename or 'output'}: {error.strerror}.")
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}.")
+    except KeyboardInterrupt as stopped:
+        code = stopped_exit_code(stopped)
+        print("moco-tf: interrupted outside of the training steps", file=sys.stderr)
+        return code
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            reason = str(error).splitlines()[0] if str(error) else "none is left"
+            return _fail(f"not enough memory ({reason}). Use a smaller batch, queue or encoder.")
         raise
-    except KeyboardInterrupt:
-        return 130
 
 
 def _start_tensorflow() -> None:
     """Imports TensorFlow; what it says while starting is shown if it fails, or if asked for."""
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # the user's own choice
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what matters comes as an exception as well
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as said:
@@ -43,8 +55,9 @@ def _start_tensorflow() -> None:
         try:
             import tensorflow as tf
 
+            tf.get_logger().setLevel("ERROR")
             tf.config.list_physical_devices()
-        except BaseException:
+        except Exception:
             said.seek(0)
             os.write(kept, said.read())
             raise
@@ -58,8 +71,18 @@ def _fail(message: str) -> int:
     return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message):
+        words = [w for w in message.split() if w.startswith("--")]
+        near = [m for w in words for m in difflib.get_close_matches(w, self._option_string_actions)]
+        hint = f"Did you mean {near[0]}?" if near else f"See {self.prog} --help."
+        self.exit(_fail(f"{message.rstrip('.')}. {hint}"))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="moco-tf", description="Momentum Contrast for TensorFlow.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -68,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain = commands.add_parser(
         "pretrain", help="train an encoder on unlabelled images", allow_abbrev=False
     )
-    pretrain.add_argument("recipe", nargs="?", default="shapes", metavar="RECIPE")
+    pretrain.add_argument("recipe", nargs="?", help="[shapes]", metavar="RECIPE")
     pretrain.add_argument("--config", metavar="FILE.yaml", help="fields from a YAML file")
     for name, field in Config.model_fields.items():
         if name != "recipe":
@@ -95,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     recipes.set_defaults(run=_recipes)
     for command in (pretrain, knn, verify, recipes):
         command.add_argument("--json", action="store_true", help="print one JSON object")
+        command.set_defaults(parser=command)
     return parser
 
 
@@ -112,18 +136,37 @@ def _add_field(parser, name: str, field: Any) -> None:
         parser.add_argument(*flags, metavar="X", **options)
 
 
-def resolve_config(recipe: str, yaml_file: str | None, flags: dict[str, Any]) -> Config:
-    """Returns the recipe's config, changed by the YAML file and then by the flags."""
+def resolve_config(recipe: str | None, yaml_file: str | None, flags: dict[str, Any]) -> Config:
+    """Returns the recipe's config, changed by the YAML file and then by the flags.
+
+    The file may name the recipe itself, as `recipe: NAME`.
+    """
+    fields = _read_yaml(yaml_file) if yaml_file is not None else {}
+    named = fields.pop("recipe", None)
+    if recipe and named and recipe != named:
+        raise InputError(
+            f"config={yaml_file} is for the recipe {named!r}; received recipe={recipe!r}. "
+            f"Leave one of them out."
+        )
+    recipe = recipe or named or DEFAULT_RECIPE
     if recipe not in RECIPES:
         raise InputError(f"unknown recipe {recipe!r}. Known recipes: {', '.join(RECIPES)}.")
-    return make_config(RECIPES[recipe].config, (_read_yaml(yaml_file) if yaml_file else {}) | flags)
+    return make_config(RECIPES[recipe].config, fields | flags)
 
 
 def _read_yaml(file: str) -> dict[str, Any]:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            keys = [key.value for key, _ in node.value]
+            double = sorted({str(key) for key in keys if keys.count(key) > 1})
+            if double:
+                raise InputError(f"config={file} gives the field {double[0]!r} twice.")
+            return super().construct_mapping(node, deep)
+
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        values = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)  # a safe one
     except OSError as error:
         raise InputError(f"config={file} could not be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -153,11 +196,14 @@ def _pretrain(options) -> int:
         print(json.dumps(summary))
         return 0
     reporter.line(f"done: step {summary['step']}, {summary['seconds']:.0f} s")
-    if summary["knn_top1"] is not None:
-        reporter.line(
-            f"kNN top-1: trained {summary['knn_top1']:.1f}%   untrained "
-            f"{summary['knn_top1_untrained']:.1f}%   raw pixels {summary['knn_top1_pixels']:.1f}%"
-        )
+    found = {
+        "trained": summary["knn_top1"],
+        "untrained": summary["knn_top1_untrained"],
+        "raw pixels": summary["knn_top1_pixels"],
+    }
+    shown = [f"{what} {top1:.1f}%" for what, top1 in found.items() if top1 is not None]
+    if shown:
+        reporter.line("kNN top-1: " + "   ".join(shown))
     return 0
 
 

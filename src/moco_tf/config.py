@@ -37,13 +37,14 @@ RUNTIME_FIELDS = frozenset(
 class Config(BaseModel):
     """A complete description of a pre-training run (every default is MoCo v1's, spec 1.1)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: str = Field("moco-v1", description="name of the recipe this started from")
 
     # Data
     data: str = Field(
         "shapes",
+        min_length=1,
         description="folder of images, an .npz file, cifar10, cifar100, tfds:NAME or shapes",
     )
     image_size: int = Field(224, ge=8, description="side of a training crop, pixels")
@@ -133,7 +134,9 @@ class Config(BaseModel):
     xla: bool = Field(False, description="compile the encoders with XLA")
 
     # Run
-    run_dir: str | None = Field(None, description="folder of the run; none: runs/RECIPE")
+    run_dir: str | None = Field(
+        None, min_length=1, description="folder of the run; none: runs/RECIPE"
+    )
     max_steps: int | None = Field(None, ge=0, description="stop after this many steps in all")
     log_every: int = Field(10, ge=1, description="steps between two logging points")
     checkpoint_every: int = Field(
@@ -149,7 +152,7 @@ class Config(BaseModel):
     knn_max_queries: int = Field(
         10_000, ge=1, description="images that the kNN monitor classifies, at most"
     )
-    knn_temperature: float = Field(0.1, gt=0, description="temperature of the kNN votes")
+    knn_temperature: float = Field(0.1, gt=1e-6, description="temperature of the kNN votes")
     knn_features: Literal["projection", "pooled"] = Field(
         "projection", description="features that the kNN monitor compares"
     )
@@ -213,7 +216,11 @@ def make_config(base: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _from_text(name: str, value: Any) -> Any:
-    """Reads what pydantic would not: `none`, and comma-separated lists."""
+    """Reads what pydantic would not: `none`, and comma-separated lists. YAML's yes is no number."""
+    if name == "milestones" and isinstance(value, int):
+        return (value,)
+    if isinstance(value, bool) and Config.model_fields[name].annotation is not bool:
+        raise InputError(f"{name} takes no yes or no; received {name}={value}.")
     if not isinstance(value, str):
         return value
     if value.lower() in ("none", "null") and Config.model_fields[name].default is None:
@@ -227,5 +234,5 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     if not first["loc"]:
         return str(first["msg"]).removeprefix("Value error, ")
-    name = ".".join(str(part) for part in first["loc"])
+    name = first["loc"][0]
     return f"{name}: {first['msg']}; received {name}={first['input']!r}."

@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """Something the user gave is wrong: the message names the argument, the value and the fix."""
+
+
+class DivergedError(InputError):
+    """Features are not finite any more: the run that made them has diverged."""

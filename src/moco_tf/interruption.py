@@ -1,6 +1,34 @@
-"""Ctrl-C and SIGTERM while training: the step ends, the state is saved, the exit code tells."""
+"""Ctrl-C and SIGTERM: in training the step ends and the state is saved; elsewhere all ends at once.
+
+The exit code tells which signal it was.
+"""
 
 import signal
+import threading
+
+_received: list[int] = []  # by this process, outside of `StopSignals`
+
+
+def stop_at_once() -> None:
+    """From now on SIGINT and SIGTERM raise `KeyboardInterrupt(number)` in the main thread.
+
+    Should a library swallow it, the training ends at its first step all the same.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _raise)
+
+
+def stopped_exit_code(stopped: KeyboardInterrupt) -> int:
+    """Returns the exit code for what `stop_at_once` raised; further signals change nothing."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return 128 + (stopped.args[0] if stopped.args else signal.SIGINT)
+
+
+def _raise(number, frame):
+    _received.append(number)
+    raise KeyboardInterrupt(number)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run is saved and can go on
@@ -15,7 +43,7 @@ class StopSignals:
     """While open, SIGINT and SIGTERM only set `signal`, so that the step ends and is saved."""
 
     def __init__(self):
-        self.signal: int | None = None
+        self.signal: int | None = _received[-1] if _received else None
 
     def __enter__(self):
         self._old = {}

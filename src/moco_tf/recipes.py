@@ -65,6 +65,7 @@ _SHAPES = _DEMO.model_copy(
 )
 _OFFICIAL = "facebookresearch/moco, commit 7397dfe"
 
+DEFAULT_RECIPE = "shapes"
 RECIPES = {
     "moco-v1": Recipe(
         _V1,

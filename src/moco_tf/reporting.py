@@ -106,14 +106,24 @@ class Reporter:
 
 
 class Interval:
-    """Wall time, and time spent waiting for data, since the last logging point."""
+    """Wall time, and time spent waiting for data, since the last logging point.
+
+    The first step of a process, which compiles, counts for speed only where it stands alone.
+    """
 
     def __init__(self):
+        self._first: float | None = None  # seconds of the first step, until they are told
         self._restart()
 
     def _restart(self):
         self.steps, self._waited, self._apart = 0, 0.0, 0.0
         self._started = time.perf_counter()
+
+    def end_of_first_step(self) -> float:
+        """Returns the seconds that it took."""
+        self._first = self._seconds()
+        self._restart()
+        return self._first
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -132,14 +142,19 @@ class Interval:
 
     def close(self, batch_size: int) -> dict[str, float]:
         """Returns images_per_second, data_wait (a share) and seconds, and starts anew."""
-        seconds = time.perf_counter() - self._started - self._apart
+        first, seconds = self._first or 0.0, self._seconds()
+        steps, timed = (self.steps, seconds) if self.steps else (1, first)
         result = {
-            "images_per_second": self.steps * batch_size / seconds,
-            "data_wait": min(self._waited / seconds, 1.0),
-            "seconds": seconds,
+            "images_per_second": steps * batch_size / timed,
+            "data_wait": min(self._waited / timed, 1.0),
+            "seconds": first + seconds,
         }
+        self._first = None
         self._restart()
         return result
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started - self._apart
 
 
 def health_messages(values: dict, *, dim: int, queue_size: int, step: int) -> list[str]:

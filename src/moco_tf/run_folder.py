@@ -64,11 +64,14 @@ def check(run_dir: Path, config: Config) -> bool:
 def locked(run_dir: Path) -> Iterator[None]:
     """Holds the run folder for this process; creates the folder. Freed also by a kill.
 
+    A new folder in which no run was begun is taken away again.
+
     Raises:
         InputError: if another process holds it, or the folder holds something that is no run.
     """
     run_dir = Path(run_dir)
     _refuse_foreign(run_dir)
+    new = not run_dir.exists()
     _make_folder(run_dir)
     with open(run_dir / LOCK, "a+", encoding="utf-8") as file:
         try:
@@ -84,7 +87,12 @@ def locked(run_dir: Path) -> Iterator[None]:
             os.write(file.fileno(), f"{os.getpid()}\n".encode())
         except OSError as error:
             raise write_error(run_dir / LOCK, 0, error) from None
-        yield
+        try:
+            yield
+        finally:
+            if new and [entry.name for entry in run_dir.iterdir()] == [LOCK]:
+                (run_dir / LOCK).unlink()
+                run_dir.rmdir()
 
 
 def read_config(run_dir: Path | str) -> Config:

@@ -25,7 +25,7 @@ from moco_tf.config import Config, check_devices
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images, check_sizes, open_images
 from moco_tf.distribute import make_strategy
-from moco_tf.errors import InputError
+from moco_tf.errors import DivergedError, InputError
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.methods.moco import MoCo
 from moco_tf.reporting import Interval, Reporter
@@ -86,7 +86,7 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     progress = _restore(run_dir, method, reporter)
     reporter.start(run_dir, last_step, progress.step, dim=config.dim, queue_size=config.queue_size)
     reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
-    for line in _notes(train, config.image_size):
+    for line in _notes(train, test, config.image_size):
         reporter.line(line)
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
@@ -136,7 +136,7 @@ def _train(
     """The loop: one compiled step a batch, and now and then a log line, kNN or checkpoint."""
     train_step = build_step(config, method)
     interval = Interval()
-    saved = progress.step > 0
+    saved, compiling = progress.step > 0, True
 
     def save(tag=None):
         extra = asdict(progress)
@@ -149,8 +149,12 @@ def _train(
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)
             scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
-            interval.steps += 1
             progress.step += 1
+            interval.steps += 1
+            if compiling:
+                float(scalars["loss"])  # waits for the device
+                reporter.line(f"first step after {interval.end_of_first_step():.1f} s")
+                compiling = False
             epoch, into_epoch = divmod(progress.step, epoch_steps)
             last, saved = progress.step == last_step, False
             if last or stop.signal or progress.step % config.log_every == 0:
@@ -164,12 +168,13 @@ def _train(
             due = not into_epoch and config.knn_every and epoch % config.knn_every == 0
             if knn_top1 and (due or last):
                 with interval.apart() as spent:
-                    progress.knn_top1 = knn_top1()
+                    progress.knn_top1 = _finite(knn_top1, reporter)
                 progress.seconds += spent.seconds
-                reporter.evaluation(progress.step, {"knn_top1": progress.knn_top1})
-                if progress.knn_top1 > (progress.knn_top1_best or -1):
-                    progress.knn_top1_best = progress.knn_top1
-                    save(tag="best_knn")
+                if progress.knn_top1 is not None:
+                    reporter.evaluation(progress.step, {"knn_top1": progress.knn_top1})
+                    if progress.knn_top1 > (progress.knn_top1_best or -1):
+                        progress.knn_top1_best = progress.knn_top1
+                        save(tag="best_knn")
             if not into_epoch or stop.signal or progress.step % config.checkpoint_every == 0:
                 with interval.apart():
                     save()
@@ -178,6 +183,15 @@ def _train(
                 raise Interrupted(stop.signal, progress.step)
         if not saved:
             save()
+
+
+def _finite(knn_top1: Callable[[], float], reporter: Reporter) -> float | None:
+    """The accuracy, or None, with a line that says so, of features that are no numbers any more."""
+    try:
+        return knn_top1()
+    except DivergedError as error:
+        reporter.line(f"kNN: {error}")
+        return None
 
 
 def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
@@ -217,21 +231,24 @@ def _describe(config, train, test, strategy, first_rate, epoch_steps, total_step
         if config.lr_scaling == "linear"
         else "absolute"
     )
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU device"
+    stop = "" if config.max_steps is None else f", up to step {min(config.max_steps, total_steps)}"
     return (
         f"{config.recipe}: {config.encoder} on {config.data}, {train.count} images"
         f"{f' + {test.count} test' if test else ''}; batch {config.batch_size} in groups of "
-        f"{config.group_size} on {strategy.num_replicas_in_sync} device(s); learning rate "
+        f"{config.group_size} on {strategy.num_replicas_in_sync} {kind}(s); learning rate "
         f"{config.scaled_learning_rate:g} ({scaling}), first {first_rate:g}; "
-        f"{epoch_steps} steps an epoch, {total_steps} in all"
+        f"{epoch_steps} steps an epoch, {total_steps} in all{stop}"
     )
 
 
-def _notes(train: Images, image_size: int) -> list[str]:
+def _notes(train: Images, test: Images | None, image_size: int) -> list[str]:
     """Lines on images that are left out or enlarged."""
     notes = []
-    if train.skipped:
-        shown = ", ".join(train.skipped[:3]) + (" ..." if len(train.skipped) > 3 else "")
-        notes.append(f"skipped {len(train.skipped)} unreadable images: {shown}")
+    for images, kind in ((train, ""), (test, " test")):
+        if images and images.skipped:
+            shown = ", ".join(images.skipped[:3]) + (" ..." if len(images.skipped) > 3 else "")
+            notes.append(f"skipped {len(images.skipped)} unreadable{kind} images: {shown}")
     small = train.smaller_than(image_size)
     if len(small):
         first = f", the first is {train.files[small[0]]}" if train.files else ""

@@ -1,5 +1,7 @@
 """A folder of images: which files it holds, their labels, and which of them cannot be read."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +31,29 @@ def open_folder(folder: Path, max_bad_images: float):
 
 
 def _list_files(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    return [p for p in found if not any(x.startswith(".") for x in p.relative_to(folder).parts)]
+    """Image files at any depth, links followed, in a stable order."""
+    return sorted(path for path in _walk(folder) if path.suffix.lower() in SUFFIXES)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for base, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [n for n in folders if not n.startswith(".") and not _leads_back(base, n)]
+        yield from (
+            Path(base, n)
+            for n in names
+            if not n.startswith(".") and os.path.isfile(os.path.join(base, n))
+        )
+
+
+def _leads_back(base: str, name: str) -> bool:
+    """Whether the folder is a link to one that it lies in."""
+    path = os.path.join(base, name)
+    return os.path.islink(path) and Path(base).resolve().is_relative_to(Path(path).resolve())
+
+
+def _shown(path: Path | str) -> str:
+    """A name that can be printed, also where its bytes are no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -44,13 +67,17 @@ def _part(folder: Path, classes: tuple[str, ...], max_bad_images: float):
     files = _list_files(folder)
     if not files:
         raise InputError(
-            f"data: the folder {folder} holds no image ({', '.join(sorted(SUFFIXES))})."
+            f"data: the folder {folder} holds no image ({', '.join(sorted(SUFFIXES))}). "
+            f"Give a folder of pictures."
         )
-    sizes = _sizes([str(path) for path in files])
+    sizes = _sizes(files)
     good = sizes[:, 0] > 0
-    bad = [str(path) for path, ok in zip(files, good, strict=True) if not ok]
+    bad = [_shown(path) for path, ok in zip(files, good, strict=True) if not ok]
     if len(bad) == len(files):
-        raise InputError(f"data: none of the {len(files)} images in {folder} can be read.")
+        raise InputError(
+            f"data: none of the {len(files)} images in {folder} can be read ({bad[0]}, ...). "
+            f"Give a folder of whole pictures."
+        )
     if len(bad) > max_bad_images * len(files):
         raise InputError(
             f"data: {len(bad)} of {len(files)} images in {folder} cannot be read ({bad[0]}, ...), "
@@ -63,31 +90,33 @@ def _part(folder: Path, classes: tuple[str, ...], max_bad_images: float):
         unknown = sorted(set(tops) - set(classes))
         if unknown:
             raise InputError(
-                f"data: {folder} has the class {unknown[0]!r}, the training folder has not."
+                f"data: {folder} has the class {_shown(unknown[0])!r}, the training folder has "
+                f"not. Both need the same class folders."
             )
         labels = np.array([classes.index(top) for top in tops], np.int64)
-    names = tuple(str(path) for path in kept)
-    table = tf.constant(names)
+    with tf.device("CPU:0"):
+        table = tf.constant([os.fsencode(path) for path in kept])
     return {
         "name": folder.name,
         "count": len(kept),
         "read": lambda index: tf.io.read_file(table[index]),
         "encoded": True,
         "labels": labels,
-        "class_names": classes,
+        "class_names": tuple(_shown(name) for name in classes),
         "sizes": sizes[good],
         "skipped": tuple(bad),
-        "files": names,
+        "files": tuple(_shown(path) for path in kept),
     }
 
 
-def _sizes(files: list[str]) -> np.ndarray:
+def _sizes(files: list[Path]) -> np.ndarray:
     """Height and width of each file decoded, int32 [n, 2]; 0 where it cannot be decoded."""
 
     def measure(index, file):
         return index, tf.shape(decode(tf.io.read_file(file)))[:2]
 
-    numbered = tf.data.Dataset.from_tensor_slices((np.arange(len(files)), files))
+    names = [os.fsencode(path) for path in files]
+    numbered = tf.data.Dataset.from_tensor_slices((np.arange(len(files)), names))
     measured = numbered.map(measure, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     sizes = np.zeros((len(files), 2), np.int32)
     for index, size in measured.as_numpy_iterator():

@@ -1,5 +1,7 @@
 """What `--data` can name, opened as images that are read by index."""
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,10 @@ import tensorflow as tf
 from moco_tf.data.files import open_folder
 from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
 from moco_tf.errors import InputError
+from moco_tf.npz import read_npz
 
 SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
+SMALLEST_CROP = 8  # pixels
 TEST_SEED = 2**31  # added to the seed: test images are never training images
 
 
@@ -60,7 +64,7 @@ def open_images(
     if data.startswith("tfds:"):
         return _tfds(data.removeprefix("tfds:"))
     path = Path(data).expanduser()
-    if path.is_dir():
+    if data and path.is_dir():
         train, test = open_folder(path, max_bad_images)
         return Images(**train), Images(**test) if test else None
     if path.suffix == ".npz" and path.is_file():
@@ -72,28 +76,54 @@ def open_images(
 
 
 def from_arrays(name: str, images: np.ndarray, labels=None, class_names=()) -> Images:
-    """Images in memory: uint8 [n, h, w, 3] (or [n, h, w] and [n, h, w, 1], gray)."""
+    """Images in memory: uint8 [n, h, w, 3] (or [n, h, w] and [n, h, w, 1], gray).
+
+    Args:
+        labels: integers or text [n]; class i is `class_names[i]`.
+        class_names: none: the values that occur in `labels`, sorted.
+    """
     images = np.asarray(images)
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
         raise InputError(
-            f"{name}: images must be uint8 [n, h, w, 3] or [n, h, w]; received {images.dtype} "
-            f"{list(images.shape)}."
+            f"data={name}: images must be uint8 [n, h, w, 3] or [n, h, w]; received "
+            f"{images.dtype} {list(images.shape)}."
         )
-    if not len(images):
-        raise InputError(f"{name} holds no images.")
+    if not images.size:
+        raise InputError(f"data={name} holds no images (its array is {list(images.shape)}).")
     images = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images[..., :3]
     if labels is not None:
-        labels = np.asarray(labels).reshape(-1).astype(np.int64)
-        if len(labels) != len(images):
-            raise InputError(f"{name}: {len(labels)} labels for {len(images)} images.")
+        labels, class_names = _numbered(name, labels, len(images), tuple(class_names))
     with tf.device("CPU:0"):
         held = tf.constant(images)
     sizes = np.broadcast_to(np.array(images.shape[1:3], np.int32), (len(images), 2))
     return Images(
         name, len(images), lambda i: held[i], False, labels, tuple(class_names), sizes=sizes
     )
+
+
+def _numbered(name, labels, count, class_names) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as places in `class_names`, int64 [n], and those names as text."""
+    labels = np.asarray(labels).reshape(-1)
+    if labels.dtype.kind not in "iuU":
+        raise InputError(
+            f"data={name}: labels must be integers or text; received {labels.dtype} "
+            f"{labels[:3].tolist()}."
+        )
+    if len(labels) != count:
+        raise InputError(
+            f"data={name}: there are {len(labels)} labels for {count} images. Give one an image."
+        )
+    values = labels.astype(str)
+    known = class_names or tuple(np.unique(labels).astype(str).tolist())
+    numbers = {value: number for number, value in enumerate(known)}
+    unknown = sorted(set(values.tolist()) - set(known))
+    if unknown:
+        raise InputError(
+            f"data={name} has the test label {unknown[0]!r}, which no training image has."
+        )
+    return np.array([numbers[value] for value in values.tolist()], np.int64), known
 
 
 def check_sizes(images: Images, image_size: int, max_small_images: float) -> None:
@@ -105,34 +135,32 @@ def check_sizes(images: Images, image_size: int, max_small_images: float) -> Non
     if len(small) <= max_small_images * images.count or images.sizes is None:
         return
     height, width = images.sizes[small[0]]
+    allowed = int(np.sort(images.sizes.min(axis=1))[int(max_small_images * images.count)])
+    smaller_crop = f"--image-size {allowed}, or " if allowed >= SMALLEST_CROP else ""
     raise InputError(
         f"data: {len(small)} of {images.count} images of {images.name} are smaller than the crop "
         f"(the first is {width} x {height}); received image_size={image_size}. Use "
-        f"--image-size {min(height, width)}, or --max-small-images 1 to enlarge them."
+        f"{smaller_crop}--max-small-images 1 to enlarge them."
     )
 
 
 def _shapes(seed, count, size):
     images, labels = draw_shapes(seed, np.arange(count), size)
-    return from_arrays("shapes", images, labels, CLASS_NAMES)
+    return from_arrays("shapes", images, np.array(CLASS_NAMES)[labels], CLASS_NAMES)
 
 
 def _npz(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise InputError(f"data={path} could not be read as .npz: {error}.") from None
+    arrays = read_npz(path, "a set of images")
     images = arrays.get("images", arrays.get("x_train"))
     if images is None:
         raise InputError(
             f"data={path} must hold an array 'images' or 'x_train'; it holds {sorted(arrays)}."
         )
-    labels = arrays.get("labels", arrays.get("y_train"))
-    train = from_arrays(path.name, images, labels)
+    train = from_arrays(path.name, images, arrays.get("labels", arrays.get("y_train")))
     if "x_test" not in arrays:
         return train, None
-    return train, from_arrays(path.name, arrays["x_test"], arrays.get("y_test"))
+    test_labels = arrays.get("y_test") if train.labels is not None else None
+    return train, from_arrays(path.name, arrays["x_test"], test_labels, train.class_names)
 
 
 def _cifar(name):
@@ -140,13 +168,16 @@ def _cifar(name):
 
     loader: Any = getattr(keras.datasets, name)
     try:
-        (x_train, y_train), (x_test, y_test) = loader.load_data()
+        with contextlib.redirect_stdout(sys.stderr):  # Keras says there that it downloads
+            (x_train, y_train), (x_test, y_test) = loader.load_data()
     except Exception as error:
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"data={name} could not be downloaded ({type(error).__name__}). Give the folder of a "
-            f"local copy instead, with train/ and test/."
+            f"data={name} could not be downloaded ({reason}). Give the folder of a local copy "
+            f"instead, with train/ and test/."
         ) from None
-    return from_arrays(name, x_train, y_train), from_arrays(name, x_test, y_test)
+    train = from_arrays(name, x_train, y_train)
+    return train, from_arrays(name, x_test, y_test, train.class_names)
 
 
 def _tfds(name):

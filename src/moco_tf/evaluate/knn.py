@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import open_images
-from moco_tf.errors import InputError
+from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate.features import Features, embedding, extract, load_encoder, pixel_features
 from moco_tf.evaluate.split import Split, monitor_split
 
@@ -193,9 +194,10 @@ def _sum_by_class(weights: np.ndarray, labels: np.ndarray, classes: int) -> np.n
 def _check_votes(k: int, temperature: float) -> None:
     if k < 1:
         raise InputError(f"k must be at least 1; received k={k}. The usual value is 200.")
-    if not temperature > 0:
+    if not 1e-6 < temperature < math.inf:
         raise InputError(
-            f"temperature must be above 0; received temperature={temperature}. Usual is 0.1."
+            f"temperature must be above 1e-6 and finite; received temperature={temperature}. "
+            f"Usual is 0.1."
         )
 
 
@@ -213,7 +215,7 @@ def _check_features(
             f"{bank_labels.min()} ... {bank_labels.max()}."
         )
     if not (np.isfinite(bank).all() and np.isfinite(queries).all()):
-        raise InputError(
+        raise DivergedError(
             "features must be finite; received NaN or infinity: the encoder has diverged. "
             "Use an earlier checkpoint, or train with a smaller learning rate."
         )

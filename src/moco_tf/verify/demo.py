@@ -107,7 +107,7 @@ def _compare_step(trace, replay, ledger, number, names, directions) -> None:
         epochs=s.epochs,
         base=s.lr,
         schedule="cosine" if s.cos else "step",
-        milestones=s.schedule,
+        milestones=s.schedule or (),
         drop=0.1,
         unit="epoch",
         first_epoch=1,
@@ -125,7 +125,8 @@ def _compare_step(trace, replay, ledger, number, names, directions) -> None:
             label = quantity + FLOAT64_RUN
             ledger.compare(label, number, "fp64/" + name, ours, recorded, gate)
 
-    check("learning rate", "lr", rate, tolerances.LEARNING_RATE)
+    stored_rate = trace.arrays["lr"].dtype.type(rate)
+    check("learning rate", "lr", stored_rate, tolerances.LEARNING_RATE)
     check("queries", "q", step.details["queries"], tolerances.demo_queries(number))
     keys = step.details["keys"]
     # Enqueued are the keys of view 1, then those of view 2; the first call encodes view 2.
@@ -139,7 +140,12 @@ def _compare_step(trace, replay, ledger, number, names, directions) -> None:
     norms = [_norm(gradients[name]) for name in parameters]
     check("gradient norms, each", "grad_l2", norms, tolerances.DEMO_GRADIENT, UNROUNDED)
     check("gradient norms, all", "grad_l2", norms, tolerances.DEMO_GRADIENTS, UNROUNDED)
-    for short, title in (("q", "query encoder"), ("k", "key encoder")):
+    query_gates = tolerances.DEMO_PROJECTIONS, tolerances.DEMO_NORMS
+    key_gates = tolerances.demo_key_parameters(s.m)
+    for short, title, (dot_gate, norm_gate) in (
+        ("q", "query encoder", query_gates),
+        ("k", "key encoder", key_gates),
+    ):
         prefix = f"encoder_{short}."
         after = {
             names[name.removeprefix(prefix)]: value
@@ -148,10 +154,9 @@ def _compare_step(trace, replay, ledger, number, names, directions) -> None:
         }
         norms = [_norm(after[name]) for name in parameters]
         dots = [_projection(after[name], directions[name]) for name in parameters]
-        gate = tolerances.DEMO_NORMS[short]
-        check(f"{title} parameter norms", f"param_{short}_l2", norms, gate, UNROUNDED)
-        gate, tight = tolerances.DEMO_PROJECTIONS[short], UNROUNDED_PROJECTIONS
-        check(f"{title} parameter projections", f"param_{short}_dot", dots, gate, tight)
+        check(f"{title} parameter norms", f"param_{short}_l2", norms, norm_gate, UNROUNDED)
+        tight = UNROUNDED_PROJECTIONS
+        check(f"{title} parameter projections", f"param_{short}_dot", dots, dot_gate, tight)
         layers = trace.names("bn_names")
         statistics = [[after[f"{n}.running_{which}"] for which in ("mean", "var")] for n in layers]
         pairs = [[_norm(value) for value in pair] for pair in statistics]

@@ -19,6 +19,7 @@ RESULTS = (
 )
 SNAPSHOT = re.compile(r"(fp64/)?step(\d+)(_momentum)?/")
 FLOAT64_RUN = ", float64 run"
+NOT_KEPT = ".num_batches_tracked"  # equal to the step
 RESTARTED = ", restarted"
 
 
@@ -78,7 +79,9 @@ def check_model_shapes(trace, replay) -> None:
     """Raises `InputError` unless all snapshots, and `bn_after`, fit the encoder."""
     s, names = trace.settings, replay.shapes
     found = {match[0] for name in trace.arrays if (match := SNAPSHOT.match(name))}
-    found |= {"init/", f"step{max(s.snaps)}_momentum/", *(f"step{n}/" for n in s.snaps)}
+    found |= {"init/", *(f"step{n}/" for n in s.snaps)}
+    if s.mom and max(s.snaps) > 1:
+        found.add(f"step{max(s.snaps)}_momentum/")
     if not any(prefix.startswith("fp64/") for prefix in found):
         found.add(f"fp64/step{max(s.snaps)}/")
     for prefix in sorted(found):
@@ -92,9 +95,12 @@ def check_model_shapes(trace, replay) -> None:
             trace.require(prefix + "queue_ptr", (1,), "iuf")
             if not prefix.startswith("fp64/") or any("/encoder_k." in name for name in stored):
                 encoders.append("encoder_k")
-        for encoder in encoders:
-            for name, shape in names.items():
-                trace.require(f"{prefix}{encoder}.{name}", shape)
+        here = {f"{prefix}{e}.{name}": shape for e in encoders for name, shape in names.items()}
+        for name, shape in here.items():
+            trace.require(name, shape)
+        for name in sorted(set(stored) - set(here)):
+            if "/encoder_" in name and not name.endswith(NOT_KEPT):
+                trace.refuse(f"the array {name!r} is not of the encoder in its settings")
     trace.names("bn_names")
     wanted = [f"{e}.{n}" for e in ("encoder_q", "encoder_k") for n in replay.statistics_names]
     sizes = {name: replay.shapes[name.split(".", 1)[1]][0] for name in wanted}
@@ -121,7 +127,8 @@ def compare(trace, replay, ledger) -> None:
 
 
 def _snapshot(trace, prefix) -> dict[str, np.ndarray]:
-    return {n.removeprefix(prefix): a for n, a in trace.arrays.items() if n.startswith(prefix)}
+    found = {n.removeprefix(prefix): a for n, a in trace.arrays.items() if n.startswith(prefix)}
+    return {name: array for name, array in found.items() if not name.endswith(NOT_KEPT)}
 
 
 def _compare_step(trace, replay, ledger, number, suffix) -> None:
@@ -134,7 +141,7 @@ def _compare_step(trace, replay, ledger, number, suffix) -> None:
         epochs=s.epochs,
         base=s.lr,
         schedule="cosine" if s.cos else "step",
-        milestones=s.schedule,
+        milestones=s.schedule or (),
         drop=0.1,
         unit="epoch",
         first_epoch=0,
@@ -158,7 +165,8 @@ def _compare_step(trace, replay, ledger, number, suffix) -> None:
     ranks = {n: step.details[n][0] for n in ("queries", "keys", "logits", "losses")}
     ranks = {n: a.reshape(s.world, s.batch, *a.shape[1:]) for n, a in ranks.items()}
     losses = ranks["losses"].mean(axis=1)
-    check("learning rate", "lr", rate, tolerances.LEARNING_RATE)
+    stored_rate = trace.arrays["lr"].dtype.type(rate)
+    check("learning rate", "lr", stored_rate, tolerances.LEARNING_RATE)
     check("queries", "q", ranks["queries"], tolerances.QUERIES)
     check("keys", "k", ranks["keys"], tolerances.KEYS)
     check_float64_run("keys", "fp64/k", ranks["keys"], tolerances.KEYS, ROUNDED)

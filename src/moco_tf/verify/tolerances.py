@@ -77,15 +77,25 @@ MOMENTUM_BUFFERS = Gate(relative_l2, 1e-4)  # all of them as one vector
 # 2 % where a ReLU switches, all of them as one vector far less.
 DEMO_QUERIES = (1e-5, 6e-5, 3e-4, 6e-4)
 DEMO_KEYS = Gate(absolute, 6e-5)
-# The key encoder follows slowly, so that its own gates are tight: a momentum update in the wrong
-# place is off by 1.3e-5 and 1.7e-4, the right one by 3e-7 and 3e-6.
-DEMO_PROJECTIONS = {"q": Gate(absolute, 3e-4), "k": Gate(absolute, 4e-6)}
-DEMO_NORMS = {"q": Gate(absolute, 3e-4), "k": Gate(absolute, 3e-5)}
+DEMO_PROJECTIONS = DEMO_NORMS = Gate(absolute, 3e-4)
 DEMO_GRADIENT = Gate(relative, 3e-2)
 DEMO_GRADIENTS = Gate(relative_l2, 5e-3)
 DEMO_STATISTICS_NORMS = Gate(relative, 3e-5)
 DEMO_RUNNING_MEAN = Gate(absolute, 3e-4)  # of means divided by the running standard deviation
 DEMO_RUNNING_VARIANCE = Gate(of_largest, 1e-4)
+
+
+def demo_key_parameters(momentum: float) -> tuple[Gate, Gate]:
+    """Gates of the projections and norms of the demo's key encoder.
+
+    It takes over 1 - momentum of the query encoder, and of its error, a step. So its gates can be
+    tight: with 0.99 a momentum update in the wrong place is off by 1.3e-5 and 1.7e-4, the right
+    one by 3e-7 and 3e-6. Both grow with the share; of the error of the norms a part, 5e-6, is the
+    rounding of the momentum itself and stays.
+    """
+    share = (1 - momentum) / 0.01
+    projections, norms = 4e-6 * max(share, 0.2), 3e-5 * max(share, 0.5)
+    return Gate(absolute, min(projections, 3e-4)), Gate(absolute, min(norms, 3e-4))
 
 
 def demo_queries(step: int) -> Gate:

@@ -1,8 +1,6 @@
 """Reading a file of recorded steps: its settings and arrays, checked before anything runs."""
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -11,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from moco_tf.errors import InputError
+from moco_tf.npz import read_npz
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -39,7 +38,7 @@ class OfficialSettings(BaseModel):
     wd: NonNegative
     cos: bool
     epochs: Count
-    schedule: tuple[int, ...] = ()
+    schedule: tuple[int, ...] | None = None
     steps: Count
     steps_per_epoch: Count
     snaps: tuple[Count, ...] = Field(min_length=1)
@@ -71,7 +70,7 @@ class DemoSettings(BaseModel):
     wd: NonNegative
     cos: bool = True
     epochs: Count
-    schedule: tuple[int, ...] = ()
+    schedule: tuple[int, ...] | None = None
     steps: Count
     tag: str
     wmul: float
@@ -132,7 +131,7 @@ def read_trace(path) -> Trace:
     Raises:
         InputError: the file cannot be read or holds no trace; the message names it.
     """
-    arrays = _read_arrays(path)
+    arrays = read_npz(path, "a trace")
     if not {"meta_json", "idx_shuffle"} <= set(arrays):
         raise InputError(
             f"{path} is not a trace of training steps: it has no 'meta_json' and 'idx_shuffle'."
@@ -141,36 +140,10 @@ def read_trace(path) -> Trace:
     return Trace(str(path), kind, _read_settings(path, kind, arrays["meta_json"]), arrays)
 
 
-def _read_arrays(path) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise InputError(f"{path} is not a trace: it is no .npz file, or a damaged one.")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: np.asarray(archive[name]) for name in archive.files}
-    except OSError as error:
-        raise InputError(f"{path} could not be read: {error.strerror or error}.") from None
-    except InputError:
-        raise
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        SyntaxError,
-        MemoryError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not a trace: its arrays cannot be read ({reason}).") from None
-
-
 def _read_settings(path, kind: str, meta_json: np.ndarray):
     try:
-        meta = json.loads(str(meta_json))
+        (text,) = np.ravel(meta_json).tolist()
+        meta = json.loads(text)
         values = {**meta["config"]}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path} is not a trace: its 'meta_json' holds no config.") from None
