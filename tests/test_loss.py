@@ -32,3 +32,8 @@ def test_top_k_accuracy_counts_rows_beaten_by_fewer_than_k():
     logits = tf.constant([[5.0, 1, 2, 3], [2.0, 3, 1, 0], [0.0, 1, 2, 3]])
     assert float(top_k_accuracy(logits, 1)) == pytest.approx(100 / 3, rel=1e-6)
     assert float(top_k_accuracy(logits, 2)) == pytest.approx(200 / 3, rel=1e-6)
+
+
+def test_no_numbers_are_no_success():
+    logits = tf.constant([[np.nan, np.nan, np.nan], [1.0, 1.0, 1.0]])  # ties count as reached
+    assert float(top_k_accuracy(logits, 1)) == 50

@@ -1,5 +1,7 @@
 """The training step: equal on any number of devices, and in the official order."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -53,7 +55,7 @@ def views(step):
 
 
 def train(method, steps=3):
-    compiled = tf.function(method.train_step)
+    compiled = tf.function(partial(method.train_step, details=True))
     calls = 2 if method.symmetric else 1
     for step in range(steps):
         order = random_permutation(0, step, calls, BATCH)
@@ -143,6 +145,21 @@ def test_a_step_without_finite_gradients_is_skipped_and_the_scale_halved(devices
     assert method.loss_scale.numpy() == scale / 2
     for name, variable in method.state().items():  # queue and running statistics included
         assert np.isfinite(variable.numpy()).all(), name
+
+
+def test_a_key_that_overflows_in_one_dimension_is_not_enqueued():
+    method = build(1, loss_scaling=True)
+    old = method.queue.numpy()
+    bias = method.key.model.get_layer("fc.2").bias
+    bias.assign(tf.where(tf.range(16) == 3, np.inf, bias))
+    method.parameters[-1].assign(bias)  # the momentum update takes it from here
+    method.train_step(*views(0), random_permutation(0, 0, 1, BATCH), tf.constant(0.1))
+    np.testing.assert_array_equal(method.queue, old)
+
+
+def test_nothing_is_gathered_for_a_replay_that_nobody_asked_for():
+    method = build(2)
+    assert method.train_step(*views(0), random_permutation(0, 0, 1, BATCH), 0.1)[1] == {}
 
 
 def test_xla_computes_the_same():

@@ -5,8 +5,10 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
+from moco_tf.data.decode import decode, decode_unless_jpeg, decode_window
 from moco_tf.data.pipeline import epoch_order, eval_batches, steps_per_epoch, two_views
 from moco_tf.data.sources import check_sizes, from_arrays, open_images
 from moco_tf.errors import InputError
@@ -168,6 +170,67 @@ def test_bad_files_are_skipped_and_named_up_to_the_limit(tmp_path, photo):
     }
     with pytest.raises(InputError, match="3 of 23 images"):
         open_images(str(tmp_path), max_bad_images=0.1)
+
+
+def test_a_test_part_without_the_classes_is_no_obstacle(tmp_path, photo):
+    make_folder(tmp_path, photo, {"train/cat": 3, "train/dog": 2, "test": 2})
+    (tmp_path / "val").mkdir()  # empty: the next is taken
+    train, test = open_images(str(tmp_path))
+    assert (train.labels.tolist(), test.count, test.labels) == ([0, 0, 0, 1, 1], 2, None)
+    assert "images in no class folder" in test.why_unlabelled
+    make_folder(tmp_path, photo, {"val/bird": 1})
+    assert "the class 'bird'" in open_images(str(tmp_path))[1].why_unlabelled
+
+
+def test_only_new_and_changed_files_are_decoded_again(tmp_path, photo, monkeypatch):
+    make_folder(tmp_path, photo, {"set/train/a": 3, "set/train/b": 2, "set/val/a": 1})
+    (tmp_path / "set/train/a/cut.jpg").write_bytes(b"no image")
+    decoded = []
+
+    def sizes():
+        decoded.clear()
+        parts = open_images(str(tmp_path / "set"), max_bad_images=1, cache=tmp_path / "cache")
+        assert parts[0].skipped[0].endswith("cut.jpg")
+        return [part.sizes.tolist() for part in parts]
+
+    def counting(contents):
+        tf.py_function(lambda: decoded.append(1), [], [])
+        return decode(contents)
+
+    monkeypatch.setattr("moco_tf.data.files.decode", counting)
+    first = sizes()
+    assert len(decoded) == 7
+    assert sizes() == first
+    assert len(decoded) == 1  # what could not be decoded is tried again
+    photo.resize((20, 10)).save(tmp_path / "set/train/b/1.png")
+    assert sizes()[0][-1] == [10, 20]
+    assert len(decoded) == 2
+    (tmp_path / "cache").write_bytes(b"damaged")
+    assert sizes()[1] == first[1]
+    assert len(decoded) == 7
+
+
+def test_the_identity_tells_whether_the_images_are_the_same(tmp_path, photo):
+    make_folder(tmp_path, photo, {"set": 3})
+    before = open_images(str(tmp_path / "set"))[0].identity
+    assert open_images(str(tmp_path / "set"))[0].identity == before
+    (tmp_path / "set/0.png").rename(tmp_path / "set/3.png")
+    assert open_images(str(tmp_path / "set"))[0].identity != before
+    a, b = (from_arrays("x", np.full((2, 8, 8, 3), v, np.uint8)).identity for v in (1, 2))
+    assert a != b
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_a_window_of_a_jpeg_is_that_window_of_the_whole(subsampling):
+    """At the edge of what is decoded chroma lacks neighbours: 24 levels without a margin."""
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    contents = encoded(Image.fromarray(noise), "JPEG", quality=90, subsampling=subsampling)
+    whole, pixels = decode(contents), decode_unless_jpeg(contents)
+    assert pixels.shape == (0, 0, 3)
+    for window in ([0, 0, 90, 120], [17, 33, 40, 51], [3, 5, 87, 115], [50, 99, 7, 3]):
+        part = decode_window(contents, pixels, tf.constant(window))
+        top, left, height, width = window
+        np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path, photo):

@@ -24,7 +24,14 @@ HEALTHY = {
     "images_per_second": 100.0,
     "data_wait": 0.1,
 }
-SIZES = {"dim": 128, "queue_size": 1024}
+SIZES = {"dim": 128, "queue_size": 1024, "keys_per_step": 64, "calls": 1}
+
+
+def test_a_symmetric_loss_of_guessing_is_twice_as_large():
+    values = HEALTHY | {"loss": 2 * math.log(1025)}
+    (message,) = health_messages(values, step=500, **SIZES | {"calls": 2})
+    assert "guessing" in message
+    assert health_messages(values, step=210, **SIZES | {"calls": 2}) == []  # the first turn
 
 
 @pytest.mark.parametrize(
@@ -61,7 +68,7 @@ def said(reporter):
 
 
 def test_a_logging_point_goes_to_file_curves_and_console(reporter, tmp_path):
-    reporter.start(tmp_path, 20, 0, **SIZES)
+    reporter.start(tmp_path, 20, 0, healthy=SIZES)
     reporter.metrics(10, HEALTHY)
     reporter.evaluation(10, {"knn_top1": 61.25})
     reporter.metrics(20, HEALTHY | {"loss": 4.0})
@@ -83,7 +90,7 @@ def test_a_logging_point_goes_to_file_curves_and_console(reporter, tmp_path):
 
 
 def test_a_warning_is_said_once_and_nan_is_null(reporter, tmp_path):
-    reporter.start(tmp_path, 20, 0, **SIZES)
+    reporter.start(tmp_path, 20, 0, healthy=SIZES)
     for step in (10, 20):
         reporter.metrics(step, HEALTHY | {"loss": math.nan})
     assert said(reporter).count("diverged") == 1
@@ -93,7 +100,7 @@ def test_a_warning_is_said_once_and_nan_is_null(reporter, tmp_path):
 def test_resuming_drops_later_rows_and_a_row_cut_off_by_a_kill(reporter, tmp_path, capsys):
     rows = [json.dumps({"step": step, "loss": 1.0}) for step in (10, 20, 30)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 4']))
-    reporter.start(tmp_path, 40, 20, **SIZES)
+    reporter.start(tmp_path, 40, 20, healthy=SIZES)
     reporter.metrics(30, HEALTHY)
     steps = [
         json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -103,7 +110,7 @@ def test_resuming_drops_later_rows_and_a_row_cut_off_by_a_kill(reporter, tmp_pat
 
 
 def test_a_full_disk_is_one_line(reporter, tmp_path):
-    reporter.start(tmp_path, 20, 0, **SIZES)
+    reporter.start(tmp_path, 20, 0, healthy=SIZES)
     reporter._rows = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
     with pytest.raises(InputError, match=r"no space left to write .*metrics\.jsonl"):
         reporter.metrics(10, HEALTHY)

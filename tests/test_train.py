@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -78,8 +79,8 @@ def test_a_run_in_pieces_ends_in_the_same_arrays(data, tmp_path, uninterrupted, 
     assert summary["state_sha256"] == uninterrupted["state_sha256"]
 
 
-def start(data, run_dir):
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+def start(data, run_dir, **changes):
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | changes).items()]
     command = [sys.executable, "-m", "moco_tf", "pretrain", "shapes", *flags]
     return subprocess.Popen(
         [*command, "--data", data, "--run-dir", str(run_dir)],
@@ -90,11 +91,11 @@ def start(data, run_dir):
 
 
 def wait_for_step(run_dir, process, step, timeout=120):
-    """Waits until the checkpoint of `step` stands, or the process has ended."""
+    """Waits until a checkpoint of `step` or later stands, or the process has ended."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and process.poll() is None:
-        found = list((run_dir / "checkpoints").glob(f"step-{step:08d}.safetensors"))
-        if found:
+        found = (run_dir / "checkpoints").glob("step-*.safetensors")
+        if any(int(path.stem.removeprefix("step-")) >= step for path in found):
             return
         time.sleep(0.001)
 
@@ -114,14 +115,19 @@ def test_signals_save_and_exit_with_their_own_code(data, tmp_path, uninterrupted
     assert summary["state_sha256"] == uninterrupted["state_sha256"]
 
 
-def test_kill_nine_three_times_and_resume(data, tmp_path, uninterrupted):
-    run_dir = tmp_path / "run"
-    for step in (1, 4, 6):
-        process = start(data, run_dir)
+def test_kill_nine_at_three_random_moments_and_resume(data, tmp_path):
+    """Checkpoints are seven steps apart, inside epochs too, so steps are lost and done again."""
+    changes = {"epochs": 60, "checkpoint_every": 7, "log_every": 50}
+    uninterrupted = pretrain(config(data, tmp_path / "whole", **changes))
+    run_dir, draw = tmp_path / "run", random.Random()
+    for step in sorted(draw.sample(range(1, 150), 3)):
+        process = start(data, run_dir, **changes)
         wait_for_step(run_dir, process, step)
+        time.sleep(draw.uniform(0, 0.02))
         process.kill()
         process.communicate(timeout=120)
-    summary = pretrain(config(data, run_dir))
+        assert process.returncode == -signal.SIGKILL, step
+    summary = pretrain(config(data, run_dir, **changes))
     assert summary["state_sha256"] == uninterrupted["state_sha256"]
 
 

@@ -1,23 +1,31 @@
 """The tf.distribute strategy of a run: one device, or several GPUs or virtual CPU devices."""
 
+import functools
+
 import tensorflow as tf
 
 from moco_tf.errors import InputError
 
 
-def make_strategy(devices: int | None) -> tf.distribute.Strategy:
+def default_devices(groups: int) -> int:
+    """Returns the largest number of GPUs that `groups` BatchNorm groups spread over; 1 on a CPU."""
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return max((n for n in range(1, gpus + 1) if groups % n == 0), default=1)
+
+
+@functools.cache  # a second strategy of one size would fall out with the first over collectives
+def make_strategy(devices: int) -> tf.distribute.Strategy:
     """Returns the strategy for `devices` devices on this machine.
 
     Args:
-        devices: number of GPUs, or of virtual CPU devices where there is no GPU. None: all GPUs,
-            or one CPU.
+        devices: number of GPUs, or of virtual CPU devices where there is no GPU.
 
     Raises:
         InputError: more GPUs asked for than there are, or virtual CPU devices asked for after
             TensorFlow has started.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    count = devices or len(gpus) or 1
+    count = devices
     if gpus and count > len(gpus):
         raise InputError(
             f"devices must be at most the number of GPUs, {len(gpus)}; received devices={count}."

@@ -30,15 +30,13 @@ class Reporter:
         self._said: set[str] = set()
         self._knn = ""
 
-    def start(
-        self, run_dir, last_step: int, resumed_step: int, *, dim: int, queue_size: int
-    ) -> None:
+    def start(self, run_dir, last_step: int, resumed_step: int, *, healthy: dict[str, int]) -> None:
         """Opens the files; rows of metrics.jsonl after `resumed_step` are taken away.
 
         Args:
-            dim, queue_size: of the run; what is healthy depends on them.
+            healthy: settings of `health_messages`.
         """
-        self.last_step, self.dim, self.queue_size = last_step, dim, queue_size
+        self.last_step, self._healthy = last_step, healthy
         self._path = Path(run_dir) / "metrics.jsonl"
         write_atomically(self._path, "".join(_rows_until(self._path, resumed_step)).encode())
         self._rows = self._files.enter_context(self._path.open("a", encoding="utf-8"))
@@ -78,7 +76,7 @@ class Reporter:
             self._progress.update(self._task, completed=step, description=text)
         else:
             self.line(f"step {step}/{self.last_step}  {text}  wait {values['data_wait']:.0%}")
-        for message in health_messages(values, dim=self.dim, queue_size=self.queue_size, step=step):
+        for message in health_messages(values, step=step, **self._healthy):
             if message not in self._said:
                 self._said.add(message)
                 self.line(message)
@@ -157,13 +155,17 @@ class Interval:
         return time.perf_counter() - self._started - self._apart
 
 
-def health_messages(values: dict, *, dim: int, queue_size: int, step: int) -> list[str]:
+def health_messages(
+    values: dict, *, dim: int, queue_size: int, keys_per_step: int, calls: int, step: int
+) -> list[str]:
     """Plain-language lines for what is off in the values of a logging point.
 
     Args:
         values: loss, top1 (percent) and feature_std (of unit features; 1 / sqrt(dim) if they
             fill the sphere).
-        step: of the first turn of the queue, whose keys are still random, little is said.
+        keys_per_step: keys enqueued a step. While the first, random keys are being replaced, and
+            for a few steps more, little is said.
+        calls: comparisons whose losses are added up, 2 if symmetric.
     """
     if not all(math.isfinite(values[name]) for name in ("loss", "feature_std")):
         return [
@@ -176,12 +178,13 @@ def health_messages(values: dict, *, dim: int, queue_size: int, step: int) -> li
             "health: the features have collapsed: they are nearly equal for all images. Check the "
             "learning rate and the augmentations."
         )
-    if step > 200 and abs(values["loss"] - math.log(1 + queue_size)) < 0.01:
+    settled = step > 200 + queue_size // keys_per_step
+    if settled and abs(values["loss"] / calls - math.log(1 + queue_size)) < 0.01:
         messages.append(
             "health: the loss is still that of guessing, log(1 + queue_size): nothing is learned. "
             "Check the learning rate and that both views show one image."
         )
-    if step > 200 and values["top1"] > 99.9:
+    if settled and values["top1"] > 99.9:
         messages.append(
             "health: the task is solved too easily (top-1 above 99.9 %): BatchNorm may leak which "
             "images belong together, or the augmentations are too weak."

@@ -32,6 +32,11 @@ def checkpoint_folder(run_dir: Path | str) -> Path:
     return Path(run_dir) / "checkpoints"
 
 
+def image_cache(run_dir: Path | str) -> Path:
+    """Returns the file that keeps which images of a data folder could be decoded."""
+    return Path(run_dir) / ".images.npz"
+
+
 def claim(run_dir: Path, config: Config) -> bool:
     """Makes `run_dir` the folder of `config`'s run; returns whether the run was there already.
 
@@ -90,8 +95,9 @@ def locked(run_dir: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if new and [entry.name for entry in run_dir.iterdir()] == [LOCK]:
-                (run_dir / LOCK).unlink()
+            if new and not (run_dir / CONFIG).exists():
+                for hidden in run_dir.glob(".*"):
+                    hidden.unlink()
                 run_dir.rmdir()
 
 

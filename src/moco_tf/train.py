@@ -24,7 +24,7 @@ from moco_tf.assembly import (
 from moco_tf.config import Config, check_devices
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images, check_sizes, open_images
-from moco_tf.distribute import make_strategy
+from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.methods.moco import MoCo
@@ -36,7 +36,7 @@ class Progress:
     """How far a run is, beside its arrays; every checkpoint keeps it. Accuracies in percent."""
 
     step: int = 0
-    images: int | None = None  # of the training data: the order depends on their number
+    images: str | None = None  # identity of the training data, whose order is shuffled
     seconds: float = 0.0
     loss: float | None = None
     images_per_second: float | None = None
@@ -67,13 +67,15 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
 
 
 def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
-    strategy = make_strategy(config.devices)
+    groups = config.batch_size // config.group_size
+    strategy = make_strategy(config.devices or default_devices(groups))
     check_devices(config.batch_size, config.group_size, strategy.num_replicas_in_sync)
     train, test = open_images(
         config.data,
         max_bad_images=config.max_bad_images,
         seed=config.seed,
         image_size=config.image_size,
+        cache=run_folder.image_cache(run_dir),
     )
     check_sizes(train, config.image_size, config.max_small_images)
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
@@ -84,18 +86,21 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     monitors = build_monitors(config, method, train, test)
     run_folder.claim(run_dir, config)  # only now: bad data must not leave a run behind
     progress = _restore(run_dir, method, reporter)
-    reporter.start(run_dir, last_step, progress.step, dim=config.dim, queue_size=config.queue_size)
+    calls = 2 if config.symmetric else 1
+    healthy = {"dim": config.dim, "queue_size": config.queue_size, "calls": calls}
+    healthy["keys_per_step"] = calls * config.batch_size
+    reporter.start(run_dir, last_step, progress.step, healthy=healthy)
     reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
     for line in _notes(train, test, config.image_size):
         reporter.line(line)
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
-        if progress.images != train.count:
+        if progress.images != train.identity:
             reporter.line(
-                f"the data has changed: {train.count} training images now, {progress.images} "
-                f"before. From here on the order is another than it would have been."
+                "the training images are not those of before: from here on the run is not what it "
+                "would have been"
             )
-    progress.images = train.count
+    progress.images = train.identity
     if monitors and not progress.step:
         progress.knn_top1_untrained, progress.knn_top1_pixels = (m() for m in monitors)
     _train(
@@ -145,7 +150,15 @@ def _train(
     with StopSignals() as stop:
         while progress.step < last_step:
             with interval.waiting():
-                view1, view2 = _next(batches)
+                try:
+                    view1, view2 = next(batches)
+                except tf.errors.OpError as error:
+                    save()
+                    message = " ".join(str(error.message).split())[:300]
+                    raise InputError(
+                        f"an image could not be read after step {progress.step}, which is saved: "
+                        f"{message}. The next start leaves unreadable images out."
+                    ) from None
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)
             scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
@@ -217,14 +230,6 @@ def _arrays(method: MoCo) -> dict[str, np.ndarray]:
     return {name: variable.numpy() for name, variable in method.state().items()}
 
 
-def _next(batches):
-    try:
-        return next(batches)
-    except tf.errors.OpError as error:
-        message = " ".join(str(error.message).split())[:300]
-        raise InputError(f"an image could not be read while training: {message}") from None
-
-
 def _describe(config, train, test, strategy, first_rate, epoch_steps, total_steps) -> str:
     scaling = (
         f"{config.learning_rate:g} x {config.batch_size}/256"
@@ -249,6 +254,8 @@ def _notes(train: Images, test: Images | None, image_size: int) -> list[str]:
         if images and images.skipped:
             shown = ", ".join(images.skipped[:3]) + (" ..." if len(images.skipped) > 3 else "")
             notes.append(f"skipped {len(images.skipped)} unreadable{kind} images: {shown}")
+    if test and test.why_unlabelled:
+        notes.append(f"{test.why_unlabelled}: kNN uses held-out training images")
     small = train.smaller_than(image_size)
     if len(small):
         first = f", the first is {train.files[small[0]]}" if train.files else ""

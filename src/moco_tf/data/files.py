@@ -1,5 +1,6 @@
 """A folder of images: which files it holds, their labels, and which of them cannot be read."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,24 +10,40 @@ import tensorflow as tf
 
 from moco_tf.data.decode import decode
 from moco_tf.errors import InputError
+from moco_tf.npz import read_npz
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp"})
 
 
-def open_folder(folder: Path, max_bad_images: float):
+def open_folder(folder: Path, max_bad_images: float, cache: Path | None = None):
     """Returns the fields of `Images` for the training part and for the test part (or None).
 
-    Where the folder holds train/ and val/ or test/ (in this order of choice), those are the parts.
-    Files in hidden folders are left out.
+    Where the folder holds train/ and val/ or test/, those are the parts; of val/ and test/ the
+    first that holds images. Files in hidden folders are left out.
+
+    Args:
+        cache: file that keeps which images could be decoded, so that the next call decodes only
+            those that are new or changed; written here.
     """
-    train, test = folder / "train", None
-    if train.is_dir():
-        test = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
-    else:
+    train, test, test_files = folder / "train", None, []
+    if not train.is_dir():
         train = folder
-    classes = _class_names(train)
-    return _part(train, classes, max_bad_images), (
-        _part(test, classes, max_bad_images) if test else None
+    else:
+        for test in (folder / "val", folder / "test"):
+            test_files = _list_files(test)
+            if test_files:
+                break
+    train_files = _list_files(train)
+    if not train_files:
+        raise InputError(
+            f"data: the folder {train} holds no image ({', '.join(sorted(SUFFIXES))}). "
+            f"Give a folder of pictures."
+        )
+    sizes = _sizes(train_files + test_files, cache)
+    classes = _class_names(train, train_files)
+    count = len(train_files)
+    return _part(train, train_files, sizes[:count], classes, max_bad_images), (
+        _part(test, test_files, sizes[count:], classes, max_bad_images) if test_files else None
     )
 
 
@@ -56,21 +73,14 @@ def _shown(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def _class_names(folder: Path, files: list[Path]) -> tuple[str, ...]:
     """Folders right under `folder`, if every image lies in one of at least two."""
-    tops = [path.relative_to(folder).parts for path in _list_files(folder)]
+    tops = [path.relative_to(folder).parts for path in files]
     names = sorted({parts[0] for parts in tops if len(parts) > 1})
     return tuple(names) if len(names) > 1 and all(len(parts) > 1 for parts in tops) else ()
 
 
-def _part(folder: Path, classes: tuple[str, ...], max_bad_images: float):
-    files = _list_files(folder)
-    if not files:
-        raise InputError(
-            f"data: the folder {folder} holds no image ({', '.join(sorted(SUFFIXES))}). "
-            f"Give a folder of pictures."
-        )
-    sizes = _sizes(files)
+def _part(folder, files: list[Path], sizes, classes: tuple[str, ...], max_bad_images: float):
     good = sizes[:, 0] > 0
     bad = [_shown(path) for path, ok in zip(files, good, strict=True) if not ok]
     if len(bad) == len(files):
@@ -84,16 +94,17 @@ def _part(folder: Path, classes: tuple[str, ...], max_bad_images: float):
             f"more than max_bad_images={max_bad_images:g}. Mend them, or raise --max-bad-images."
         )
     kept = [path for path, ok in zip(files, good, strict=True) if ok]
-    labels = None
+    inner = [path.relative_to(folder) for path in kept]
+    labels, why_unlabelled = None, ""
     if classes:
-        tops = [path.relative_to(folder).parts[0] for path in kept]
+        numbers = {name: number for number, name in enumerate(classes)}
+        tops = [path.parts[0] if len(path.parts) > 1 else "" for path in inner]
         unknown = sorted(set(tops) - set(classes))
         if unknown:
-            raise InputError(
-                f"data: {folder} has the class {_shown(unknown[0])!r}, the training folder has "
-                f"not. Both need the same class folders."
-            )
-        labels = np.array([classes.index(top) for top in tops], np.int64)
+            odd = f"the class {_shown(unknown[0])!r}" if unknown[0] else "images in no class folder"
+            why_unlabelled = f"{folder} has {odd}, the training folder has not"
+        else:
+            labels = np.array([numbers[top] for top in tops], np.int64)
     with tf.device("CPU:0"):
         table = tf.constant([os.fsencode(path) for path in kept])
     return {
@@ -102,23 +113,53 @@ def _part(folder: Path, classes: tuple[str, ...], max_bad_images: float):
         "read": lambda index: tf.io.read_file(table[index]),
         "encoded": True,
         "labels": labels,
+        "why_unlabelled": why_unlabelled,
         "class_names": tuple(_shown(name) for name in classes),
         "sizes": sizes[good],
         "skipped": tuple(bad),
         "files": tuple(_shown(path) for path in kept),
+        "identity": hashlib.sha256(b"\0".join(os.fsencode(path) for path in inner)).hexdigest(),
     }
 
 
-def _sizes(files: list[Path]) -> np.ndarray:
+def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
     """Height and width of each file decoded, int32 [n, 2]; 0 where it cannot be decoded."""
 
     def measure(index, file):
         return index, tf.shape(decode(tf.io.read_file(file)))[:2]
 
     names = [os.fsencode(path) for path in files]
-    numbered = tf.data.Dataset.from_tensor_slices((np.arange(len(files)), names))
+    stamps = np.array([_stamp(name) for name in names], np.int64)  # [n, 2]
+    sizes = _known_sizes(names, stamps, cache)
+    unknown = np.flatnonzero(sizes[:, 0] == 0)
+    numbered = tf.data.Dataset.from_tensor_slices((unknown, [names[i] for i in unknown]))
     measured = numbered.map(measure, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    sizes = np.zeros((len(files), 2), np.int32)
-    for index, size in measured.as_numpy_iterator():
+    for index, size in measured.as_numpy_iterator() if len(unknown) else ():
         sizes[index] = size
+    if cache and len(unknown):
+        temporary = cache.with_name(cache.name + ".tmp")
+        with open(temporary, "wb") as file:
+            text = np.frombuffer(b"\0".join(names), np.uint8)
+            np.savez(file, names=text, stamps=stamps, sizes=sizes)
+        os.replace(temporary, cache)
+    return sizes
+
+
+def _stamp(name: bytes) -> tuple[int, int]:
+    stat = os.stat(name)
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _known_sizes(names: list[bytes], stamps: np.ndarray, cache: Path | None) -> np.ndarray:
+    """Sizes that the cache has of files that are as they were; 0 for all others: int32 [n, 2]."""
+    sizes = np.zeros((len(names), 2), np.int32)
+    try:
+        found = read_npz(cache, "a list of images") if cache and cache.exists() else {}
+        known = {n: i for i, n in enumerate(found["names"].tobytes().split(b"\0"))}
+    except (InputError, KeyError):  # none yet, or damaged: all are decoded
+        return sizes
+    for row, name in enumerate(names):
+        place = known.get(name)
+        if place is not None and (found["stamps"][place] == stamps[row]).all():
+            sizes[row] = found["sizes"][place]
     return sizes

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from moco_tf.data.augment import CROP_DRAWS, augment, view_draws
 from moco_tf.data.crop import TRIES, random_crop_window, resize
-from moco_tf.data.decode import crop, decode, decode_window
-from moco_tf.data.decode import image_size as encoded_size
+from moco_tf.data.decode import crop, decode, decode_unless_jpeg, decode_window
+from moco_tf.data.decode import image_size as size_of
 from moco_tf.data.simclr import simclr, simclr_window
 from moco_tf.errors import InputError
 
@@ -80,18 +80,21 @@ def two_views(
 
     def views(index, position):
         source = images.read(index)
-        return tuple(view(source, position, number) for number in (0, 1))
+        contents, pixels = source if images.encoded else b"", source
+        if images.encoded:
+            pixels = decode_unless_jpeg(contents)
+        return tuple(view(contents, pixels, position, number) for number in (0, 1))
 
-    def view(source, position, number):
+    def view(contents, pixels, position, number):
         draws = view_draws(seed, position, number)
-        size = encoded_size(source) if images.encoded else tf.shape(source)[:2]
+        size = size_of(contents, pixels)
         if augmentation == "simclr":
             pair = tf.stack([tf.cast(seed, tf.int64), 2 * position + number])
             window = simclr_window(pair, size[0], size[1], crop_min_area)
         else:
             tries = tf.reshape(draws[:CROP_DRAWS], [TRIES, 4])
             window = random_crop_window(tries, size[0], size[1], crop_min_area)
-        part = decode_window(source, window) if images.encoded else crop(source, window)
+        part = decode_window(contents, pixels, window)
         shape = [image_size, image_size]
         if augmentation == "simclr":
             resized = resize(part, shape, "bicubic", antialias=False)

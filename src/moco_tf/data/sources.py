@@ -1,6 +1,7 @@
 """What `--data` can name, opened as images that are read by index."""
 
 import contextlib
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Images:
     skipped: tuple[str, ...] = ()
     files: tuple[str, ...] | None = None
     sizes: np.ndarray | None = None  # int32 [count, 2]: height and width, where known
+    identity: str = ""  # changes with the images or their order
+    why_unlabelled: str = ""  # of a test part whose classes are not those of the training part
 
     def smaller_than(self, side: int) -> np.ndarray:
         """Indices of the images whose height or width is less than `side` pixels: int64 [n]."""
@@ -42,7 +45,12 @@ class Images:
 
 
 def open_images(
-    data: str, *, max_bad_images: float = 0.01, seed: int = 0, image_size: int = 32
+    data: str,
+    *,
+    max_bad_images: float = 0.01,
+    seed: int = 0,
+    image_size: int = 32,
+    cache: Path | None = None,
 ) -> tuple[Images, Images | None]:
     """Returns (training images, test images or None).
 
@@ -51,6 +59,7 @@ def open_images(
         max_bad_images: largest share of unreadable files that are skipped.
         seed: draws the shapes.
         image_size: side of the shapes, pixels.
+        cache: of a folder, see `open_folder`.
 
     Raises:
         InputError: nothing there, nothing readable, or more unreadable than allowed.
@@ -65,7 +74,7 @@ def open_images(
         return _tfds(data.removeprefix("tfds:"))
     path = Path(data).expanduser()
     if data and path.is_dir():
-        train, test = open_folder(path, max_bad_images)
+        train, test = open_folder(path, max_bad_images, cache)
         return Images(**train), Images(**test) if test else None
     if path.suffix == ".npz" and path.is_file():
         return _npz(path)
@@ -99,7 +108,14 @@ def from_arrays(name: str, images: np.ndarray, labels=None, class_names=()) -> I
         held = tf.constant(images)
     sizes = np.broadcast_to(np.array(images.shape[1:3], np.int32), (len(images), 2))
     return Images(
-        name, len(images), lambda i: held[i], False, labels, tuple(class_names), sizes=sizes
+        name,
+        len(images),
+        lambda i: held[i],
+        False,
+        labels,
+        tuple(class_names),
+        sizes=sizes,
+        identity=hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
     )
 
 
@@ -187,8 +203,9 @@ def _tfds(name):
         raise InputError(f"data=tfds:{name} needs an extra: pip install 'moco-tf[tfds]'.") from None
     try:
         # Of its formats array_record can be read by index.
-        builder = tfds.builder(name, file_format="array_record")
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(sys.stderr):
+            builder = tfds.builder(name, file_format="array_record")
+            builder.download_and_prepare()
         splits = [s for s in ("train", "validation", "test") if s in builder.info.splits]
         if splits[:1] != ["train"]:
             raise InputError(f"data=tfds:{name} has no split named train.")

@@ -120,15 +120,22 @@ def pixel_features(
         float32 [M, S*S*3] and float32 [S*S*3].
     """
     batches = eval_batches(images, indices=indices, image_size=image_size, batch_size=batch_size)
-    pixels = np.concatenate([batch.numpy().reshape(len(batch), -1) for batch in batches])
+    pixels = np.empty((len(indices), 3 * image_size**2), np.float32)
+    start = 0
+    for batch in batches:
+        pixels[start : start + len(batch)] = batch.numpy().reshape(len(batch), -1)
+        start += len(batch)
     if mean is None:
         mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return _unit_rows(pixels.astype(np.float32) - mean), mean
+    pixels -= mean
+    return _unit_rows(pixels), mean
 
 
 def _unit_rows(rows: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(norms, 1e-12)
+    """Divides the rows by their norms, in place."""
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    rows /= np.maximum(norms, 1e-12)
+    return rows
 
 
 def _assign(encoder: Encoder, state: checkpoint.State, run: Path | str) -> None:

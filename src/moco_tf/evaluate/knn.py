@@ -149,6 +149,8 @@ def evaluate_run(
     )
     if train.labels is None:
         raise InputError(f"kNN needs labels; data={data} has none. Use images in class folders.")
+    if test is not None and test.why_unlabelled:
+        raise InputError(f"data={data}: {test.why_unlabelled}. Both need the same class folders.")
     split = monitor_split(train, test, seed=config.seed)  # as the training monitor
     if split is None:
         raise InputError(

@@ -30,6 +30,10 @@ def info_nce(logits):
 
 
 def top_k_accuracy(logits, k):
-    """Share of rows, in percent, whose column 0 is among the `k` largest: a scalar."""
-    above = tf.reduce_sum(tf.cast(logits[:, 1:] > logits[:, :1], tf.int32), axis=1)  # [B]
+    """Share of rows, in percent, whose column 0 is among the `k` largest: a scalar.
+
+    Equal logits are not above it; those that are no numbers are.
+    """
+    below = tf.reduce_sum(tf.cast(logits[:, 1:] <= logits[:, :1], tf.int32), axis=1)  # [B]
+    above = logits.shape[1] - 1 - below
     return 100 * tf.reduce_mean(tf.cast(above < k, logits.dtype))

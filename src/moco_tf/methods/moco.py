@@ -4,6 +4,8 @@ Legend: B images in the global batch, R replicas, b = B / R, C feature dimension
 a symmetric loss compares twice (calls = 2), with the views' roles exchanged.
 """
 
+import contextlib
+
 import tensorflow as tf
 
 from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
@@ -81,18 +83,19 @@ class MoCo:
         self._encode_keys = tf.function(self._encode_keys_on_device, jit_compile=xla)
         self._compare = tf.function(self._compare_on_device, jit_compile=xla)
 
-    def train_step(self, view1, view2, permutations, learning_rate):
+    def train_step(self, view1, view2, permutations, learning_rate, details=False):
         """One step: momentum update, keys, queries, loss, enqueue, SGD. Call in a tf.function.
 
         Args:
             view1, view2: the two views of the global batch, [B, H, W, 3]; view 1 is the query.
             permutations: [calls, B], one shuffle of the batch for each key batch.
             learning_rate: scalar.
+            details: also return what a replay compares; gathers much from the replicas.
 
         Returns:
-            (scalars, details): numbers to log, and what a replay compares, in batch order:
-            "queries" and "keys" [calls, B, C], "logits" [calls, B, 1 + K], "losses" [calls, B],
-            "gradients" of the parameters, before weight decay.
+            (scalars, details): numbers to log, and, if asked for, in batch order: "queries" and
+            "keys" [calls, B, C], "logits" [calls, B, 1 + K], "losses" [calls, B], "gradients" of
+            the parameters, before weight decay.
         """
         for key, query in zip(self.key_parameters, self.parameters, strict=True):
             self._update(key, momentum_update, query, self.key_momentum)  # equation 2
@@ -114,12 +117,7 @@ class MoCo:
         # Rows are unit vectors, so the mean square of a feature over all of them is 1 / C.
         spread = 1 - tf.reduce_sum(scalars.pop("feature_mean") ** 2)
         scalars["feature_std"] = tf.sqrt(tf.maximum(spread, 0) / self.queue.shape[1])
-        details = {
-            name: self._in_batch_order(result[name]) for name in ("queries", "logits", "losses")
-        }
-        details["keys"] = self.strategy.experimental_local_results(result["keys"])[0]
-        details["gradients"] = [self.strategy.experimental_local_results(g)[0] for g in gradients]
-        return scalars, details
+        return scalars, self._details(result, gradients) if details else {}
 
     def _replica_step(self, view1, view2, permutations):
         """Forward and backward of one replica's share of the batch; changes nothing."""
@@ -129,7 +127,8 @@ class MoCo:
         statistics = [v.value for v in self.key.model.non_trainable_variables]
         keys = []
         for (_, key_images), permutation in zip(pairs, tf.unstack(permutations), strict=True):
-            shuffled = shuffle(key_images, permutation, rows)
+            with self._beside_the_images():
+                shuffled = shuffle(key_images, permutation, rows)
             local, statistics = self._encode_keys(
                 [tf.identity(p) for p in self.key_parameters],
                 [tf.identity(s) for s in statistics],
@@ -140,15 +139,21 @@ class MoCo:
                 local = tf.ensure_shape(gathered, [self.rows.size, local.shape[1]])
             keys.append(unshuffle(local, permutation, self.rows))  # [B, C]
         several = len(self.rows) > 1
+        with self._beside_the_images():
+            queries = [tf.gather(images, rows) if several else images for images, _ in pairs]
         result = self._compare(
             [tf.identity(p) for p in self.parameters],
             [tf.identity(v.value) for v in self.query.model.non_trainable_variables],
-            [tf.gather(images, rows) if several else images for images, _ in pairs],
+            queries,
             [tf.gather(k, rows) if several else k for k in keys],
             tf.identity(self.queue),
             tf.identity(self.loss_scale),
         )
         return result | {"keys": tf.stack(keys), "key_statistics": statistics}
+
+    def _beside_the_images(self):
+        """Where rows are picked: several replicas get theirs from the host, not the whole batch."""
+        return tf.device("CPU:0") if len(self.rows) > 1 else contextlib.nullcontext()
 
     def _encode_keys_on_device(self, parameters, statistics, images):
         keys, statistics = self.key.model.stateless_call(
@@ -192,7 +197,10 @@ class MoCo:
         # Symmetric: the keys of view 1, which the second call made, go in first (demo notebook).
         ordered = tf.reshape(tf.reverse(keys, axis=[0]), [-1, keys.shape[-1]])
         new = enqueue(queue, self.pointer, ordered)[0]
-        return tf.where(tf.math.is_finite(new), new, queue) if self.loss_scaling else new
+        if self.loss_scaling:
+            whole = tf.reduce_all(tf.math.is_finite(new), axis=1, keepdims=True)  # [K, 1]
+            new = tf.where(whole, new, queue)
+        return new
 
     def _apply(self, gradients, learning_rate):
         finite = tf.constant(True)
@@ -234,14 +242,25 @@ class MoCo:
         )
 
     def _keep_statistics(self, model, statistics):
-        for variable, value in zip(model.non_trainable_variables, statistics, strict=True):
-            if self.running_statistics == "mean":
-                new = self.strategy.reduce(MEAN, value, axis=None)
-            else:  # replica 0 holds the first group
-                new = self.strategy.experimental_local_results(value)[0]
-            if self.loss_scaling:
-                new = tf.where(tf.math.is_finite(new), new, variable.value)
-            variable.value.assign(new)
+        if self.running_statistics == "mean":
+            new = [self.strategy.reduce(MEAN, value, axis=None) for value in statistics]
+        else:  # replica 0 holds the first group
+            new = [self.strategy.experimental_local_results(value)[0] for value in statistics]
+        variables = [variable.value for variable in model.non_trainable_variables]
+        if self.loss_scaling:
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in new])
+            new = [tf.where(finite, *pair) for pair in zip(new, variables, strict=True)]
+        for variable, value in zip(variables, new, strict=True):
+            variable.assign(value)
+
+    def _details(self, result, gradients):
+        first = [self.strategy.experimental_local_results(g)[0] for g in gradients]
+        keys = self.strategy.experimental_local_results(result["keys"])[0]
+        names = ("queries", "logits", "losses")
+        return {n: self._in_batch_order(result[n]) for n in names} | {
+            "keys": keys,
+            "gradients": first,
+        }
 
     def _in_batch_order(self, values):
         """Per-replica [b, calls, ...] -> [calls, B, ...]."""

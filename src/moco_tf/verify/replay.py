@@ -5,6 +5,7 @@ State goes in and out by PyTorch's names and layouts: "encoder_q.conv1.weight", 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Replay:
             **{name: encoder[name] for name in shared},
         )
         self.dtype = dtype
-        self._train_step = tf.function(self.method.train_step)
+        self._train_step = tf.function(partial(self.method.train_step, details=True))
         self._update_statistics = {
             "encoder_q": tf.function(_statistics_after(query.model)),
             "encoder_k": tf.function(_statistics_after(key.model)),
