@@ -4,6 +4,7 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 """
 
 import math
+import re
 import resource
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from moco_tf.assembly import (
     build_step,
 )
 from moco_tf.config import Config, check_devices
-from moco_tf.data.pipeline import steps_per_epoch
+from moco_tf.data.pipeline import first_unreadable, steps_per_epoch
 from moco_tf.data.sources import Images, check_sizes, open_images
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.errors import DivergedError, InputError
@@ -112,6 +113,9 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         epoch_steps=epoch_steps,
         rate=rate,
         knn_top1=monitors[0] if monitors else None,
+        unreadable=lambda step: first_unreadable(
+            train, seed=config.seed, step=step, batch_size=config.batch_size
+        ),
         folder=run_folder.checkpoint_folder(run_dir),
         reporter=reporter,
     )
@@ -135,6 +139,7 @@ def _train(
     epoch_steps: int,
     rate: Callable[[int], float],
     knn_top1: Callable[[], float] | None,
+    unreadable: Callable[[int], str | None],
     folder: Path,
     reporter: Reporter,
 ) -> None:
@@ -154,10 +159,10 @@ def _train(
                     view1, view2 = next(batches)
                 except tf.errors.OpError as error:
                     save()
-                    message = " ".join(str(error.message).split())[:300]
                     raise InputError(
-                        f"an image could not be read after step {progress.step}, which is saved: "
-                        f"{message}. The next start leaves unreadable images out."
+                        f"{unreadable(progress.step) or 'an image'} could not be read "
+                        f"({_reason(error)}) after step {progress.step}, which is saved. The next "
+                        f"start leaves unreadable images out."
                     ) from None
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)
@@ -196,6 +201,11 @@ def _train(
                 raise Interrupted(stop.signal, progress.step)
         if not saved:
             save()
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """What a TensorFlow error says, without the names of its nodes."""
+    return " ".join(re.sub(r"\{\{.*?\}\}|\[\[.*|\[Op:.*", "", str(error.message)).split())[:200]
 
 
 def _finite(knn_top1: Callable[[], float], reporter: Reporter) -> float | None:

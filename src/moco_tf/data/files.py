@@ -132,11 +132,13 @@ def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
     stamps = np.array([_stamp(name) for name in names], np.int64)  # [n, 2]
     sizes = _known_sizes(names, stamps, cache)
     unknown = np.flatnonzero(sizes[:, 0] == 0)
+    if not len(unknown):
+        return sizes
     numbered = tf.data.Dataset.from_tensor_slices((unknown, [names[i] for i in unknown]))
     measured = numbered.map(measure, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    for index, size in measured.as_numpy_iterator() if len(unknown) else ():
+    for index, size in measured.as_numpy_iterator():
         sizes[index] = size
-    if cache and len(unknown):
+    if cache:
         temporary = cache.with_name(cache.name + ".tmp")
         with open(temporary, "wb") as file:
             text = np.frombuffer(b"\0".join(names), np.uint8)

@@ -110,6 +110,18 @@ def two_views(
     )
 
 
+def first_unreadable(images, *, seed, step, batch_size) -> str | None:
+    """Returns the first file in the batch of `step` that cannot be decoded, if there is one."""
+    epoch, place = divmod(step, steps_per_epoch(images.count, batch_size))
+    indices = epoch_order(seed, epoch, images.count)[place * batch_size :][:batch_size]
+    for index in indices if images.files else ():
+        try:
+            decode(images.read(index))
+        except tf.errors.OpError:
+            return images.files[index]
+    return None
+
+
 def eval_batches(images, *, indices, image_size, batch_size):
     """Returns a dataset of uint8 [b, S, S, 3] in the order of `indices`; the last may be smaller.
 
