@@ -85,10 +85,12 @@ def from_parts(
     """
     found = architecture.infer(parts.query, name)
     config = _config(found, parts, image_size, normalization)
+    encoder = untrained_encoder(config)
+    shapes = torch_shapes(encoder.backbone if encoder.model is None else encoder.model)
     state = official.whole_state(
         parts,
         rest.get("optimizer") if parts.official else None,
-        torch_shapes(config),
+        shapes,
         found.dim,
         name,
     )
@@ -100,10 +102,8 @@ def from_parts(
     return Source(snapshot, kind, parts.query, notes)
 
 
-def torch_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Returns the encoder's arrays by torchvision's names, with their shapes in PyTorch."""
-    encoder = untrained_encoder(config)
-    model = encoder.backbone if encoder.model is None else encoder.model
+def torch_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Returns the arrays of a Keras model by torchvision's names, with their shapes in PyTorch."""
     return {
         torch_name(variable.path): to_torch(np.empty(variable.shape, np.bool_)).shape
         for variable in model.variables

@@ -13,6 +13,7 @@ import numpy as np
 
 from moco_tf.errors import InputError
 
+_OLDEST = (2, 6)
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -80,6 +81,13 @@ def _torch(path: Path | None = None) -> Any:
     except ImportError:
         task = f"reading {path}" if path else "writing a PyTorch file"
         raise InputError(f"{task} needs an extra: pip install 'moco-tf[torch]'.") from None
+    version = str(torch.__version__)
+    if tuple(map(int, version.split(".")[:2])) < _OLDEST:
+        raise InputError(
+            f"torch {version} is too old: its weights_only loading could be made to run code "
+            f"(CVE-2025-32434){f', so {path} was not read' if path else ''}. "
+            f"Update it: pip install 'moco-tf[torch]'."
+        )
     return torch
 
 
