@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
 from moco_tf import cli, run_folder
@@ -193,9 +194,10 @@ def test_arrays_that_do_not_fit_are_named(plain, tmp_path, change, message):
     assert [path.name for path in tmp_path.iterdir()] == ["changed.safetensors"]
 
 
-def test_half_precision_is_read_as_float32(plain, tmp_path):
+@pytest.mark.parametrize("dtype", [np.float16, tf.bfloat16.as_numpy_dtype])
+def test_half_precision_is_read_as_float32(plain, tmp_path, dtype):
     arrays = load_file(plain)
-    half = {n: v.astype(np.float16) if v.dtype == np.float32 else v for n, v in arrays.items()}
+    half = {n: v.astype(dtype) if v.dtype == np.float32 else v for n, v in arrays.items()}
     save_file(half, tmp_path / "half.safetensors")
     convert(tmp_path / "half.safetensors", tmp_path / "x.safetensors", to="moco-tf")
     state = load_snapshot(tmp_path / "x.safetensors", warn=pytest.fail).state

@@ -91,4 +91,5 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+    floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return array.astype(np.float32) if floating else array
