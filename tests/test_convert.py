@@ -164,6 +164,10 @@ def changed(change):
             lambda a: a.update({"layer3.0.conv2.weight": np.zeros((3, 5, 3, 3), np.float32)}),
             r"layer3.0.conv2.weight has shape \(3, 5, 3, 3\), expected \(16, 16, 3, 3\)",
         ),
+        (
+            lambda a: a.update({"fc.weight": np.zeros((2, 3, 4), np.float32)}),
+            r"unknown key fc.weight of shape \(2, 3, 4\)",
+        ),
         (lambda a: a.pop("conv1.weight"), "lacks the key conv1.weight"),
         (
             lambda a: a.update({"conv1.weight": np.zeros((4, 3, 5, 5), np.float32)}),
@@ -319,6 +323,8 @@ def test_files_that_are_no_encoder_files_are_refused_by_name(small_run, plain, t
     one = next(run_folder.checkpoint_folder(small_run).glob("step-*.safetensors"))
     with pytest.raises(InputError, match="is one checkpoint of a run"):
         load_encoder(one, warn=pytest.fail)
+    with pytest.raises(InputError, match="is one checkpoint of a run"):
+        convert(one, tmp_path / "x.safetensors", to="moco-tf")
     with pytest.raises(InputError, match=rf"moco-tf convert {plain} encoder.safetensors"):
         load_encoder(plain, warn=pytest.fail)
     file = tmp_path / "damaged.safetensors"

@@ -187,13 +187,20 @@ def test_a_linear_classification_checkpoint_gives_its_backbone(tmp_path):
     [
         ("queue", torch.zeros(3, 8), r"queue has shape \(3, 8\), expected \(5, K\)"),
         ("encoder_k.fc.bias", torch.zeros(3), r"key encoder: fc.bias has shape \(3,\), .*\(5,\)"),
+        (
+            "queue_ptr",
+            torch.tensor([9]),
+            r"queue_ptr must be one number from 0 to 7; received \[9\]",
+        ),
+        ("queue_ptr", torch.zeros(0), r"queue_ptr must be one number from 0 to 7; received \[\]"),
         ("predictor.weight", torch.zeros(3), r"unknown key predictor.weight of shape \(3,\)"),
     ],
 )
 def test_a_full_file_that_does_not_fit_is_refused_by_name(tmp_path, key, value, message):
     state_dict = narrow(nn.Linear(32, 5)).state_dict()
     content = {f"encoder_{e}.{name}": t for e in "qk" for name, t in state_dict.items()}
-    torch.save({"state_dict": content | {key: value}}, tmp_path / "a.pth")
+    content |= {"queue": torch.rand(5, 8)}
+    torch.save({"state_dict": content | {key: value}, "optimizer": [1]}, tmp_path / "a.pth")
     with pytest.raises(InputError, match=message):
         convert(tmp_path / "a.pth", tmp_path / "x.safetensors", to="moco-tf")
 
@@ -251,6 +258,15 @@ def test_other_contents_and_damage_are_one_line(tmp_path, capsys):
     path = tmp_path / "a.pth.tar"
     assert "holds a list, not a state dict" in refused([1, 2], path, capsys)
     assert "'epoch' is a int, not a tensor" in refused({"epoch": 1}, path, capsys)
+    assert "its key 1 is not text" in refused({1: torch.ones(1)}, path, capsys)
+    wide = {"layer1.0.conv1.weight": torch.ones(4, 3, 1, 1), "layer99999999999.0.x": torch.ones(1)}
+    assert "lacks the key conv1.weight" in refused(wide, path, capsys)
+    wide["conv1.weight"] = torch.ones(4, 3, 7, 7)
+    assert "no known encoder: basic blocks (1,)" in refused(wide, path, capsys)
+    wide["conv1.weight"] = torch.ones(0, 3, 7, 7)
+    assert "conv1.weight has shape (0, 3, 7, 7)" in refused(wide, path, capsys)
+    sparse = {"conv1.weight": torch.eye(3).to_sparse()}
+    assert "not a whole PyTorch file" in refused(sparse, path, capsys)
     for zipped in (True, False):
         torch.save(narrow(None).state_dict(), path, _use_new_zipfile_serialization=zipped)
         data = path.read_bytes()

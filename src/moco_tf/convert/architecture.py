@@ -11,7 +11,7 @@ import numpy as np
 from moco_tf.errors import InputError
 from moco_tf.models import ENCODERS
 
-_BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
+_BLOCK = re.compile(r"layer([1-9])\.(\d{1,4})\.")
 _STEMS = {7: "imagenet", 3: "small"}
 
 
@@ -37,7 +37,7 @@ def infer(state_dict: Mapping[str, np.ndarray], name: str) -> Architecture:
     """
     kernel = _array(state_dict, "conv1.weight", 4, name)
     width, stem = kernel.shape[0], _STEMS.get(kernel.shape[2])
-    if stem is None or kernel.shape[1:] not in ((3, 7, 7), (3, 3, 3)):
+    if stem is None or not width or kernel.shape[1:] not in ((3, 7, 7), (3, 3, 3)):
         raise InputError(
             f"{name}: conv1.weight has shape {kernel.shape}, expected (width, 3, 7, 7) or "
             f"(width, 3, 3, 3)."

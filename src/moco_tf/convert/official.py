@@ -44,7 +44,7 @@ def checkpoint_of(snapshot: Snapshot) -> dict[str, Any]:
 
 def whole_state(
     parts: Parts,
-    optimizer: Mapping[str, Any] | None,
+    optimizer: Any,
     expected: Mapping[str, tuple[int, ...]],
     dim: int | None,
     name: str,
@@ -52,7 +52,8 @@ def whole_state(
     """Returns all arrays of a state dict named as in our checkpoints.
 
     Args:
-        optimizer: state of PyTorch's SGD over the model's parameters, the query encoder's first.
+        optimizer: state of PyTorch's SGD over the model's parameters, the query encoder's first;
+            anything else gives no momentum buffers.
         expected: the encoder's names and shapes, in PyTorch's layouts.
         dim: C.
 
@@ -64,7 +65,7 @@ def whole_state(
         state |= to_ours(parts.key, expected, KEY_ENCODER, f"{name}, key encoder")
     if "queue" in parts.queue:
         state |= _queue(parts.queue, dim, name)
-    buffers = _buffers(optimizer or {}, parameter_names(parts.query))
+    buffers = _buffers(optimizer, parameter_names(parts.query))
     if buffers:
         shapes = {key: expected[key] for key in parameter_names(expected)}
         state |= to_ours(buffers, shapes, MOMENTUM, f"{name}, optimizer's momentum buffers")
@@ -72,11 +73,16 @@ def whole_state(
 
 
 def _queue(arrays: Arrays, dim: int | None, name: str) -> Arrays:
-    queue = arrays["queue"]
-    if queue.ndim != 2 or dim not in queue.shape:
+    queue, pointers = arrays["queue"], np.ravel(arrays.get("queue_ptr", 0))
+    if queue.ndim != 2 or not queue.size or dim not in queue.shape:
         raise InputError(f"{name}: queue has shape {queue.shape}, expected ({dim}, K).")
+    if queue.dtype != np.float32 or not np.isfinite(queue).all():
+        raise InputError(f"{name}: queue must hold finite numbers of type float32 or near.")
     rows = queue.T if queue.shape[0] == dim else queue  # [K, C]
-    pointer = int(np.ravel(arrays.get("queue_ptr", 0))[0])
+    if pointers.shape != (1,) or not 0 <= (pointer := int(pointers[0])) < len(rows):
+        raise InputError(
+            f"{name}: queue_ptr must be one number from 0 to {len(rows) - 1}; received {pointers}."
+        )
     return {"queue": np.ascontiguousarray(rows), "queue_pointer": np.array(pointer, np.int64)}
 
 
@@ -103,13 +109,13 @@ def _optimizer(snapshot: Snapshot, buffers: Arrays) -> dict[str, Any]:
     }
 
 
-def _buffers(optimizer: Mapping[str, Any], names: list[str]) -> Arrays:
+def _buffers(optimizer: Any, names: list[str]) -> Arrays:
     """Momentum buffers by parameter; none unless all of `names` have one."""
-    groups, states = optimizer.get("param_groups") or [{}], optimizer.get("state") or {}
-    numbers = groups[0].get("params", [])
-    found = {
-        name: states.get(number, {}).get("momentum_buffer")
-        for name, number in zip(names, numbers, strict=False)
-    }
-    whole = len(found) == len(names) and all(isinstance(b, np.ndarray) for b in found.values())
-    return found if whole else {}
+    try:
+        numbers = optimizer["param_groups"][0]["params"][: len(names)]
+        buffers = [optimizer["state"][number]["momentum_buffer"] for number in numbers]
+    except (KeyError, IndexError, TypeError):  # of another optimizer, or without momentum
+        return {}
+    if len(buffers) < len(names) or not all(isinstance(b, np.ndarray) for b in buffers):
+        return {}
+    return dict(zip(names, buffers, strict=True))

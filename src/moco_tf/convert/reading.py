@@ -112,9 +112,10 @@ def torch_shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 def _without_classifier(parts: Parts) -> tuple[Parts, tuple[str, ...]]:
     """A single linear `fc` beside plain names is a classifier; ours has a prefix or two layers."""
-    if parts.official or "fc.weight" not in parts.query:
+    kernel = parts.query.get("fc.weight")
+    if parts.official or kernel is None or kernel.ndim != 2:
         return parts, ()
-    classes, features = np.atleast_2d(parts.query["fc.weight"]).shape
+    classes, features = kernel.shape
     note = (
         f"fc ({features} -> {classes}) was taken as a classifier and left out; "
         f"--with-head keeps it as the projection head"
@@ -140,5 +141,5 @@ def _config(
         "normalization": normalization,
     }
     if "queue" in parts.queue:
-        changes["queue_size"] = max(parts.queue["queue"].shape)
+        changes["queue_size"] = max(1, *parts.queue["queue"].shape)
     return make_config(base, {name: v for name, v in changes.items() if v is not None})

@@ -31,7 +31,7 @@ def kind_of(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
     if start[8:9] == b"{":
-        return "moco-tf" if "config" in _metadata(path).get("extra", "") else "safetensors"
+        return "moco-tf" if "metadata_sha256" in _metadata(path) else "safetensors"
     if start[:2] == b"PK" or start[:1] == b"\x80":  # a zip archive, or the older pickle
         return "torch"
     found = "it is empty" if not start else f"it begins with {start[:12]!r}"
@@ -65,6 +65,8 @@ def read_state_dict(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
 
 def _only_arrays(state_dict: dict[str, Any], path: Path) -> Arrays:
     for name, value in state_dict.items():
+        if not isinstance(name, str):
+            raise InputError(f"{path} holds no state dict: its key {name!r} is not text.")
         if not isinstance(value, np.ndarray):
             raise InputError(
                 f"{path} holds no state dict: {name!r} is a {type(value).__name__}, not a tensor."

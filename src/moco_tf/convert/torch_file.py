@@ -31,6 +31,7 @@ def read(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
+            return _map_tensors(content, torch.Tensor, lambda tensor: _to_numpy(tensor, torch))
     except PermissionError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
     except pickle.UnpicklingError as error:
@@ -51,7 +52,6 @@ def read(path: Path) -> Any:
         raise InputError(
             f"{path} is not a whole PyTorch file ({reason}). Download or copy it again."
         ) from None
-    return _map_tensors(content, torch.Tensor, lambda tensor: _to_numpy(tensor, torch))
 
 
 def to_bytes(content: Any) -> bytes:
@@ -97,7 +97,7 @@ def _map_tensors(content: Any, kind: type, function: Any) -> Any:
     if isinstance(content, dict):
         return {name: _map_tensors(value, kind, function) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return type(content)(_map_tensors(value, kind, function) for value in content)
+        return [_map_tensors(value, kind, function) for value in content]
     return content
 
 
