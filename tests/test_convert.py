@@ -23,10 +23,12 @@ from moco_tf.evaluate.knn import evaluate_run
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
 
 
-def features(run, which):
+def features(run):
     encoder, config, _ = load_encoder(run, warn=pytest.fail)
-    embed = embedding(encoder, features=which, normalization=config.normalization)
-    return embed(IMAGES).numpy()
+    return {
+        which: embedding(encoder, features=which, normalization=config.normalization)(IMAGES)
+        for which in ("projection", "pooled")
+    }
 
 
 def run_state(run):
@@ -51,8 +53,9 @@ def test_a_converted_file_is_accepted_as_a_run(small_run, tmp_path):
         np.testing.assert_array_equal(snapshot.state[name], value, strict=True)
     assert snapshot.step == 7 and snapshot.config == run_folder.read_config(small_run)
     assert snapshot.origin == {"source": str(small_run), "format": "run", "epoch": 2}
-    for which in ("projection", "pooled"):
-        np.testing.assert_array_equal(features(file, which), features(small_run, which))
+    by_file, by_run = features(file), features(small_run)
+    for which, values in by_file.items():
+        np.testing.assert_array_equal(values, by_run[which])
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
     np.savez(data, images=images, labels=np.arange(12) % 2)
@@ -76,6 +79,8 @@ def test_plain_names_back_to_ours_bit_for_bit(small_run, plain, tmp_path):
     wanted = {"resnet18", 4, "small", "mlp", 6, 16, "none", "torchvision"}
     keys = ("encoder", "width", "stem", "head", "dim", "image_size", "normalization")
     assert {result[key] for key in (*keys, "source_format")} == wanted and result["equal"]
+    with pytest.raises(InputError, match="--data"):
+        evaluate_run(str(file))
     snapshot, state = load_snapshot(file, warn=pytest.fail), run_state(small_run)
     assert snapshot.step == 7
     assert set(snapshot.state) == {name for name in state if name.startswith("query_encoder/")}
@@ -90,7 +95,7 @@ def test_a_backbone_has_pooled_features_only(small_run, tmp_path):
     assert convert(bare, file, to="moco-tf", image_size=16)["head"] == "none"
     encoder, config, _ = load_encoder(file, warn=pytest.fail)
     embed = embedding(encoder, features="pooled", normalization="imagenet")
-    np.testing.assert_array_equal(embed(IMAGES).numpy(), features(small_run, "pooled"))
+    np.testing.assert_array_equal(embed(IMAGES).numpy(), features(small_run)["pooled"])
     with pytest.raises(InputError, match=r"features=projection\. Use --features pooled"):
         embedding(encoder, features="projection", normalization="imagenet")
     with pytest.raises(InputError, match="head=none"):

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.set_defaults(run=_pretrain)
 
     knn = commands.add_parser("knn", help="kNN accuracy of a run", allow_abbrev=False)
-    knn.add_argument("folder", metavar="RUN")
+    knn.add_argument("folder", metavar="RUN", help="run folder or converted file")
     knn.add_argument("--data", help="labelled images; none: the run's own")
     knn.add_argument("--features", choices=["projection", "pooled"], default="projection")
     knn.add_argument("--k", type=int, default=200)

@@ -20,6 +20,7 @@ from moco_tf.errors import InputError
 QUERY_ENCODER = "query_encoder/"
 KEY_ENCODER = "key_encoder/"
 MOMENTUM = "momentum/"
+CONVERTED = "converted"  # the recipe of an encoder that came without a config
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from moco_tf.config import Config, make_config
 from moco_tf.convert import architecture, official
 from moco_tf.convert.source import kind_of, read_state_dict
 from moco_tf.convert.state_dict import Arrays, Parts, counted_steps, take_apart, without_head
-from moco_tf.encoder_file import Snapshot, read_file, read_run
+from moco_tf.encoder_file import CONVERTED, Snapshot, read_file, read_run
 from moco_tf.evaluate.features import untrained_encoder
 from moco_tf.recipes import RECIPES
 from moco_tf.torch_names import to_torch, torch_name
@@ -131,7 +131,7 @@ def _config(
 ) -> Config:
     base = RECIPES["cifar10-demo" if found.stem == "small" else "moco-v1"].config
     changes: dict[str, Any] = {
-        "recipe": "converted",
+        "recipe": CONVERTED,
         "encoder": found.encoder,
         "width": found.width,
         "stem": found.stem,
