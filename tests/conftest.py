@@ -38,3 +38,29 @@ def golden(golden_folder):
         return np.load(path, allow_pickle=False)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """A run folder at step 7 of a narrow ResNet-18 with an MLP head; all arrays are random."""
+    from moco_tf import checkpoint, run_folder
+    from moco_tf.assembly import build_method
+    from moco_tf.config import make_config
+    from moco_tf.recipes import RECIPES
+
+    sizes = {"width": 4, "image_size": 16, "dim": 6, "batch_size": 16, "group_size": 8}
+    config = make_config(RECIPES["shapes"].config, sizes | {"queue_size": 20, "head": "mlp"})
+    method, rng = build_method(config, tf.distribute.get_strategy()), np.random.default_rng(0)
+    state = {}
+    for name, variable in method.state().items():
+        state[name] = variable.numpy()
+        if name.endswith(("/gamma", "/beta", "/moving_mean", "/moving_variance")):
+            state[name] = (0.5 + rng.random(variable.shape)).astype(np.float32)
+    state["queue_pointer"] = np.array(4, np.int64)
+    for name in [name for name in state if name.startswith("momentum/")]:
+        state[name] = rng.standard_normal(state[name].shape).astype(np.float32)
+    folder = tmp_path_factory.mktemp("small") / "run"
+    run_folder.claim(folder, config)
+    extra = {"images": 48}  # 3 steps an epoch
+    checkpoint.save(run_folder.checkpoint_folder(folder), state, step=7, extra=extra)
+    return folder

@@ -15,6 +15,7 @@ LEVELS = {
     "config": 1,
     "schedules": 1,
     "sgd": 1,
+    "torch_names": 1,
     "distribute": 2,
     "recipes": 2,
     "run_folder": 2,
@@ -23,14 +24,16 @@ LEVELS = {
     "checkpoint": 3,
     "reporting": 3,
     "methods": 3,
-    "evaluate": 4,
-    "assembly": 5,
-    "verify": 5,
-    "train": 6,
-    "cli": 7,
-    "__main__": 8,
+    "encoder_file": 4,
+    "evaluate": 5,
+    "assembly": 6,
+    "convert": 6,
+    "verify": 6,
+    "train": 7,
+    "cli": 8,
+    "__main__": 9,
 }
-WITHOUT_CONFIG = ("data", "models", "methods", "schedules", "sgd")
+WITHOUT_CONFIG = ("data", "models", "methods", "schedules", "sgd", "torch_names")
 WITHOUT_TENSORFLOW = (
     "errors",
     "interruption",
@@ -39,6 +42,7 @@ WITHOUT_TENSORFLOW = (
     "schedules",
     "recipes",
     "run_folder",
+    "encoder_file",
 )
 
 

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from moco_tf.convert.architecture import Architecture, infer
+from moco_tf.convert.reading import torch_shapes
+from moco_tf.convert.state_dict import take_apart, to_ours
 from moco_tf.models import ENCODERS, build_encoder
+from moco_tf.torch_names import demo_name, to_torch, torch_name
 
 COMMON = {
     "image_size": 64,
@@ -73,58 +77,57 @@ def recipe(name, shape):
     return value.astype(np.float32)
 
 
-LEAVES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
+def recipe_state_dict(z, name, prefix):
+    """The recorded architecture's weights, by its own names: a state dict as from a file."""
+    sizes = {
+        str(parameter): tuple(map(int, shape.split("x")))
+        for parameter, shape in zip(
+            z[f"{name}/param_names"], z[f"{name}/param_shapes"], strict=True
+        )
+    }
+    for layer in z[f"{name}/bn_names"]:
+        for leaf in ("running_mean", "running_var"):
+            sizes[f"{layer}.{leaf}"] = sizes[f"{layer}.weight"]
+    return {key: recipe(prefix + key, shape) for key, shape in sizes.items()}
 
 
-def load_recipe(model, rename, prefix):
-    for variable in model.variables:
-        layer, leaf = variable.path.split("/")
-        name = f"{prefix}{rename(layer)}.{LEAVES[leaf]}"
-        if len(variable.shape) == 4:
-            h, w, i, o = variable.shape
-            value = recipe(name, (o, i, h, w)).transpose(2, 3, 1, 0)
-        elif len(variable.shape) == 2:
-            value = recipe(name, variable.shape[::-1]).T
-        else:
-            value = recipe(name, tuple(variable.shape))
-        variable.assign(value)
-
-
-def flat_name(layer):
-    """The demo keeps its modules in a flat list: conv1, bn1, ReLU, four stages, pool, flatten."""
-    head = {"conv1": "net.0", "bn1": "net.1", "fc": "net.9"}
-    if layer in head:
-        return head[layer]
-    stage, rest = layer.split(".", 1)
-    return f"net.{int(stage[5]) + 2}.{rest}"
-
-
-def recorded_case(z, name, dtype):
-    """(model, images, rename, prefix) of the smallest recorded input of an architecture."""
-    cifar = name.startswith("cifar")
+def recorded_sizes(z, name):
+    """(images, side) of each recorded input of an architecture, the smallest side first."""
     found = re.compile(name + r"/(\d+)x(\d+)/eval_out")
     sizes = [tuple(map(int, match.groups())) for key in z.files if (match := found.match(key))]
-    count, side = min(sizes, key=lambda size: size[1])
+    return sorted(sizes, key=lambda size: size[1])
+
+
+def recorded_case(z, name, size, dtype):
+    """(model, images) of a recorded architecture, its weights put in through the converter."""
+    count, side = size
+    state_dict = recipe_state_dict(z, name, json.loads(str(z["meta_json"]))["name_prefix"])
+    plain = take_apart(state_dict, name).query
+    found = infer(plain, name)
+    base = "resnet18" if name.startswith("cifar") else name.removesuffix("_mlp")
+    head = "mlp" if name.endswith("_mlp") else "linear"
     dim = z[f"{name}/{count}x{side}/eval_out"].shape[1]
-    settings = COMMON | {"image_size": side, "dim": dim, "dtype": dtype}
-    if cifar:
+    stem = "small" if name.startswith("cifar") else "imagenet"
+    assert found == Architecture(base, 64, stem, head, dim)
+    settings = COMMON | {"image_size": side, "dim": dim, "dtype": dtype, "stem": stem, "head": head}
+    if name.startswith("cifar"):
         splits = int(name.rsplit("split", 1)[1])
-        settings |= {"stem": "small", "group_size": count // splits, "group_layout": "interleaved"}
-    if name.endswith("_mlp"):
-        settings["head"] = "mlp"
-    base = "resnet18" if cifar else name.removesuffix("_mlp")
-    model, rename = build_encoder(base, **settings).model, flat_name if cifar else str
-    load_recipe(model, rename, json.loads(str(z["meta_json"]))["name_prefix"])
+        settings |= {"group_size": count // splits, "group_layout": "interleaved"}
+    model = build_encoder(found.encoder, **settings).model
+    state = to_ours(plain, torch_shapes(model), "", name)
+    for variable in model.variables:
+        variable.assign(state[variable.path])
     images = drawn(f"input/{count}x3x{side}x{side}", (count, 3, side, side))
-    images = tf.constant(images.transpose(0, 2, 3, 1), dtype)
-    return model, images, rename, f"{name}/{count}x{side}"
+    return model, tf.constant(images.transpose(0, 2, 3, 1), dtype)
+
+
+def named(name, variables, values):
+    """Values by the recorded architecture's names, in PyTorch's layouts."""
+    rename = (lambda key: demo_name(key, 4)) if name.startswith("cifar") else str
+    return {
+        rename(torch_name(variable.path)): to_torch(np.asarray(value))
+        for variable, value in zip(variables, values, strict=True)
+    }
 
 
 def drawn(tag, shape):
@@ -132,54 +135,76 @@ def drawn(tag, shape):
     return rng.standard_normal(shape).astype(np.float32)
 
 
+def assert_near(ours, recorded, gate):
+    """Within `gate` of the largest recorded value."""
+    np.testing.assert_allclose(ours, recorded, rtol=0, atol=gate * np.abs(recorded).max())
+
+
+def check_running_statistics(z, name, prefix, model):
+    """The recorded statistics are those of the float32 run, after one training step."""
+    updated = named(name, model.non_trainable_variables, model.non_trainable_variables)
+    layers = [str(layer) for layer in z[f"{name}/bn_names"]]
+    norms = [
+        [np.linalg.norm(updated[f"{layer}.running_{leaf}"]) for leaf in ("mean", "var")]
+        for layer in layers
+    ]
+    np.testing.assert_allclose(norms, z[f"{prefix}/bn_running_l2"], rtol=2e-4)
+    for which, layer in (("first", layers[0]), ("last", layers[-1])):
+        for leaf in ("running_mean", "running_var"):
+            assert_near(updated[f"{layer}.{leaf}"], z[f"{prefix}/bn_{which}_{leaf}"], 2e-4)
+
+
+RECORDED = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet50_mlp",
+    "cifar_resnet18_split8",
+    "cifar_resnet18_split1",
+]
+
+
 @pytest.mark.golden
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [
-        ("resnet18", "float32"),
-        ("resnet50_mlp", "float32"),
-        ("cifar_resnet18_split8", "float32"),
-        ("resnet18", "float64"),
-        ("resnet34", "float64"),
-        ("resnet50", "float64"),
-        ("resnet101", "float64"),
-        ("resnet50_mlp", "float64"),
-        ("cifar_resnet18_split8", "float64"),
-        ("cifar_resnet18_split1", "float64"),
-    ],
-)
-def test_outputs_and_gradients_match_the_recorded_architectures(golden, name, dtype):
+@pytest.mark.parametrize("name", RECORDED)
+def test_float32_matches_the_recorded_architectures_at_every_size(golden, name):
     z = golden("arch_resnet")
-    model, images, rename, prefix = recorded_case(z, name, dtype)
-    inference = model(images, training=False).numpy()
-    recorded = z[f"{prefix}/eval_out"]
-    np.testing.assert_allclose(inference, recorded, atol=1e-5 * np.abs(recorded).max())
+    state_dict = recipe_state_dict(z, name, json.loads(str(z["meta_json"]))["name_prefix"])
+    sums = [
+        sum(value.sum(dtype=np.float64) for value in state_dict.values()),
+        sum(np.abs(value).sum(dtype=np.float64) for value in state_dict.values()),
+        sum(value.size for value in state_dict.values()),
+    ]
+    np.testing.assert_allclose(sums, z[f"{name}/weights_sum_abs_count"], rtol=1e-6)
+    for size in recorded_sizes(z, name):
+        prefix = f"{name}/{size[0]}x{size[1]}"
+        model, images = recorded_case(z, name, size, "float32")
+        assert_near(model(images, training=False), z[f"{prefix}/eval_out"], 1e-5)
+        # The statistics of a few images amplify rounding.
+        assert_near(model(images, training=True), z[f"{prefix}/train_out_fp64"], 1e-3)
+        check_running_statistics(z, name, prefix, model)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", RECORDED)
+def test_float64_outputs_and_gradients_match_the_recorded_architectures(golden, name):
+    z = golden("arch_resnet")
+    size = recorded_sizes(z, name)[0]
+    prefix = f"{name}/{size[0]}x{size[1]}"
+    model, images = recorded_case(z, name, size, "float64")
+    assert_near(model(images, training=False), z[f"{prefix}/eval_out"], 1e-5)  # of float32
     with tf.GradientTape() as tape:
         trained = model(images, training=True)
         weights = drawn(f"cot/{trained.shape[0]}x{trained.shape[1]}", trained.shape)
         loss = tf.reduce_sum(trained * weights) / trained.shape[0]
-    recorded = z[f"{prefix}/train_out_fp64"]
-    gate = 2e-3 if dtype == "float32" else 2e-7  # batch statistics of 4 images amplify rounding
-    np.testing.assert_allclose(trained, recorded, atol=gate * np.abs(recorded).max())
-    statistics = {
-        f"{rename(v.path.split('/')[0])}.{LEAVES[v.path.split('/')[1]]}": v.numpy()
-        for v in model.non_trainable_variables
-    }
-    norms = [
-        [np.linalg.norm(statistics[f"{bn}.running_{leaf}"]) for leaf in ("mean", "var")]
-        for bn in z[f"{name}/bn_names"]
-    ]
-    np.testing.assert_allclose(norms, z[f"{prefix}/bn_running_l2"], rtol=2e-4)
-    if dtype == "float64":
-        gradients = tape.gradient(loss, model.trainable_variables)
-        ours = {
-            f"{rename(v.path.split('/')[0])}.{LEAVES[v.path.split('/')[1]]}": tf.norm(g).numpy()
-            for v, g in zip(model.trainable_variables, gradients, strict=True)
-        }
-        names = [str(parameter) for parameter in z[f"{name}/param_names"]]
-        assert sorted(names) == sorted(ours)
-        recorded = z[f"{prefix}/grad_l2"]
-        np.testing.assert_allclose([ours[n] for n in names], recorded, rtol=1e-6)
+    assert_near(trained, z[f"{prefix}/train_out_fp64"], 2e-7)
+    check_running_statistics(z, name, prefix, model)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    ours = named(name, model.trainable_variables, gradients)
+    names = [str(parameter) for parameter in z[f"{name}/param_names"]]
+    assert sorted(names) == sorted(ours)
+    norms = [np.linalg.norm(ours[parameter]) for parameter in names]
+    np.testing.assert_allclose(norms, z[f"{prefix}/grad_l2"], rtol=1e-6)
 
 
 def test_every_encoder_is_buildable_narrow():

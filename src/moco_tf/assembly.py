@@ -8,6 +8,7 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.pipeline import normalize, two_views
 from moco_tf.data.sources import Images
+from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding
 from moco_tf.evaluate.knn import knn_top1_features, knn_top1_pixels
 from moco_tf.evaluate.split import monitor_split
@@ -19,6 +20,10 @@ from moco_tf.schedules import learning_rate
 
 def build_method(config: Config, strategy: tf.distribute.Strategy) -> MoCo:
     """Returns the untrained method that `config` describes, on the devices of `strategy`."""
+    if config.head == "none":
+        raise InputError(
+            "pre-training needs a projection head; received head=none. Use linear or mlp."
+        )
     compute_dtype = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}.get(
         config.precision, "float32"
     )

@@ -53,10 +53,6 @@ def save(
     if keep < 1:
         raise InputError(f"keep must be at least 1; received keep={keep}.")
     folder = Path(folder)
-    arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
-    metadata = {"step": str(int(step)), "extra": json.dumps(dict(extra), sort_keys=True)}
-    metadata["sha256"] = digest(arrays)
-    metadata["metadata_sha256"] = _metadata_digest(metadata)
     path = folder / (f"{tag}.safetensors" if tag else f"step-{step:08d}.safetensors")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +60,7 @@ def save(
         raise InputError(f"cannot create the folder {folder}: {error.strerror}.") from None
     for leftover in folder.glob(".*.safetensors.tmp"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
-    write_atomically(path, to_safetensors(arrays, metadata), verify=_check_read_back)
+    write_atomically(path, to_bytes(state, step=step, extra=extra), verify=_check_read_back)
     if tag is None:
         _delete_older(folder, step, keep)
     return path
@@ -83,7 +79,7 @@ def load_latest(
     damaged = []
     for _, path in _by_step(Path(folder)):
         try:
-            return _read(path)
+            return read(path)
         except FileNotFoundError:  # deleted by the training process in the meantime
             continue
         except DamagedError as error:
@@ -104,13 +100,22 @@ def load(path: Path) -> tuple[State, int, dict[str, Any]]:
         InputError: if the file is absent or damaged.
     """
     try:
-        return _read(Path(path))
+        return read(Path(path))
     except FileNotFoundError:
         raise InputError(f"no checkpoint {path}.") from None
     except DamagedError as error:
         raise InputError(
             f"checkpoint {path} is damaged ({error}). Use another one of the same folder."
         ) from None
+
+
+def to_bytes(state: Mapping[str, np.ndarray], *, step: int, extra: Mapping[str, Any]) -> bytes:
+    """Returns the content of a checkpoint file: arrays, step, extra, and digests of both."""
+    arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
+    metadata = {"step": str(int(step)), "extra": json.dumps(dict(extra), sort_keys=True)}
+    metadata["sha256"] = digest(arrays)
+    metadata["metadata_sha256"] = _metadata_digest(metadata)
+    return to_safetensors(arrays, metadata)
 
 
 def digest(state: Mapping[str, np.ndarray]) -> str:
@@ -137,7 +142,14 @@ def _by_step(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
 
-def _read(path: Path) -> tuple[State, int, dict[str, Any]]:
+def read(path: Path) -> tuple[State, int, dict[str, Any]]:
+    """Returns (state, step, extra) of one checkpoint file.
+
+    Raises:
+        DamagedError: if it is damaged, or no checkpoint at all.
+        FileNotFoundError: if it is absent.
+        InputError: if it may not be read.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
@@ -160,7 +172,7 @@ def _read(path: Path) -> tuple[State, int, dict[str, Any]]:
 
 def _check_read_back(path: Path) -> None:
     try:
-        _read(path)
+        read(path)
     except DamagedError as error:
         raise InputError(
             f"the checkpoint just written came back damaged ({error}). Nothing older was deleted; "
@@ -179,5 +191,5 @@ def _delete_older(folder: Path, step: int, keep: int) -> None:
             return
         if position + 1 < len(older):  # the very last one is kept in any case
             with contextlib.suppress(DamagedError, FileNotFoundError):
-                _read(path)
+                read(path)
                 whole += 1

@@ -99,12 +99,25 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.set_defaults(run=_pretrain)
 
     knn = commands.add_parser("knn", help="kNN accuracy of a run", allow_abbrev=False)
-    knn.add_argument("folder", metavar="RUN")
+    knn.add_argument("folder", metavar="RUN", help="run folder or converted file")
     knn.add_argument("--data", help="labelled images; none: the run's own")
     knn.add_argument("--features", choices=["projection", "pooled"], default="projection")
     knn.add_argument("--k", type=int, default=200)
     knn.add_argument("--temperature", type=float, default=0.1)
     knn.set_defaults(run=_knn)
+
+    convert = commands.add_parser(
+        "convert", help="take an encoder to and from PyTorch's formats", allow_abbrev=False
+    )
+    convert.add_argument("source", metavar="SOURCE", help="run folder or file")
+    convert.add_argument("target", metavar="TARGET", help="file to write")
+    formats = ["official", "torchvision", "timm", "detectron2", "moco-tf"]
+    convert.add_argument("--to", required=True, choices=formats)
+    convert.add_argument("--with-head", action="store_true", help="keep fc where it is left out")
+    convert.add_argument("--image-size", type=int, metavar="X", help="none: 224, small stem 32")
+    convert.add_argument("--normalization", metavar="X", help="none: imagenet, small stem cifar10")
+    convert.add_argument("--overwrite", action="store_true", help="replace an existing TARGET")
+    convert.set_defaults(run=_convert)
 
     verify = commands.add_parser(
         "verify", help="replay recorded steps of the official code", allow_abbrev=False
@@ -116,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
     recipes = commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
     recipes.set_defaults(run=_recipes)
-    for command in (pretrain, knn, verify, recipes):
+    for command in (pretrain, knn, convert, verify, recipes):
         command.add_argument("--json", action="store_true", help="print one JSON object")
         command.set_defaults(parser=command)
     return parser
@@ -223,6 +236,26 @@ def _knn(options) -> int:
     else:
         print(f"kNN top-1 {result['knn_top1']:.2f}%\n{result['protocol']}")
     return 0
+
+
+def _convert(options) -> int:
+    _start_tensorflow()
+    from moco_tf.convert import convert, describe
+
+    result = convert(
+        options.source,
+        options.target,
+        to=options.to,
+        with_head=options.with_head,
+        image_size=options.image_size,
+        normalization=options.normalization,
+        overwrite=options.overwrite,
+    )
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(describe(result))
+    return 0 if result["equal"] else 1
 
 
 def _verify(options) -> int:

@@ -84,7 +84,9 @@ class Config(BaseModel):
     stem: Literal["imagenet", "small"] = Field(
         "imagenet", description="7x7/2 conv and max-pool, or 3x3/1 conv for small images"
     )
-    head: Literal["linear", "mlp"] = Field("linear", description="projection head")
+    head: Literal["linear", "mlp", "none"] = Field(
+        "linear", description="projection head (none: a converted backbone, not to be pre-trained)"
+    )
     dim: int = Field(128, ge=2, description="dimensions of the compared features")
     group_size: int = Field(32, ge=2, description="images per BatchNorm group (ShuffleBN)")
     group_layout: Literal["contiguous", "interleaved"] = Field(

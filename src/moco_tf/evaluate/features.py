@@ -9,15 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from moco_tf import checkpoint, run_folder
 from moco_tf.config import Config
 from moco_tf.data.pipeline import eval_batches, normalize
 from moco_tf.data.sources import Images
+from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
 from moco_tf.errors import InputError
 from moco_tf.models import Encoder, build_encoder
 
 Features = Literal["projection", "pooled"]
-QUERY_ENCODER = "query_encoder/"
 
 
 def extract(model_fn: Callable[[Any], Any], batches: Iterable[Any]) -> np.ndarray:
@@ -62,6 +61,11 @@ def embedding(encoder: Encoder, *, features: Features, normalization: str) -> An
             f"features must be one of {', '.join(choices)}; received features={features!r}."
         )
     model = choices[features]
+    if model is None:
+        raise InputError(
+            f"the encoder has no projection head: it is a converted backbone; received "
+            f"features={features}. Use --features pooled."
+        )
 
     @tf.function
     def embed(images: tf.Tensor) -> tf.Tensor:
@@ -72,19 +76,32 @@ def embedding(encoder: Encoder, *, features: Features, normalization: str) -> An
 
 
 def load_encoder(run: Path | str, *, warn: Callable[[str], None]) -> tuple[Encoder, Config, int]:
-    """Returns (query encoder, config, step) of the newest whole checkpoint of a run folder.
+    """Returns (query encoder, config, step) of a run folder or of a file made by `convert`.
 
-    Evaluation is in float32 whatever the precision of the run.
+    Of a run folder it is the newest whole checkpoint. Evaluation is in float32 whatever the
+    precision of the run. A converted backbone without a head has no `model`.
 
     Raises:
-        InputError: if it is no run folder, holds no checkpoint, or one of another encoder.
+        InputError: if it is neither, holds no checkpoint, or one of another encoder.
     """
-    config = run_folder.read_config(run)
-    loaded = checkpoint.load_latest(run_folder.checkpoint_folder(run), warn=warn)
-    if loaded is None:
-        raise InputError(f"run folder {run} holds no checkpoint yet. Let pre-training save one.")
-    state, step, _ = loaded
-    encoder = build_encoder(
+    snapshot = load_snapshot(run, warn=warn)
+    return encoder_of(snapshot, run), snapshot.config, snapshot.step
+
+
+def encoder_of(snapshot: Snapshot, name: Path | str) -> Encoder:
+    """Returns the query encoder of `snapshot`, in float32; `name` is what an error calls it.
+
+    Raises:
+        InputError: if its arrays are not those of the encoder in its config.
+    """
+    encoder = untrained_encoder(snapshot.config)
+    _assign(encoder, snapshot.state, name)
+    return encoder
+
+
+def untrained_encoder(config: Config) -> Encoder:
+    """Returns the encoder that `config` describes, in float32."""
+    return build_encoder(
         config.encoder,
         image_size=config.image_size,
         stem=config.stem,
@@ -97,8 +114,6 @@ def load_encoder(run: Path | str, *, warn: Callable[[str], None]) -> tuple[Encod
         dtype="float32",
         seed=config.seed,
     )
-    _assign(encoder, state, run)
-    return encoder, config, step
 
 
 def pixel_features(
@@ -138,8 +153,9 @@ def _unit_rows(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _assign(encoder: Encoder, state: checkpoint.State, run: Path | str) -> None:
-    for variable in encoder.model.variables:
+def _assign(encoder: Encoder, state: dict[str, np.ndarray], run: Path | str) -> None:
+    model = encoder.backbone if encoder.model is None else encoder.model
+    for variable in model.variables:
         name = QUERY_ENCODER + "/".join(variable.path.split("/")[-2:])
         if name not in state or state[name].shape != tuple(variable.shape):
             found = f"shape {state[name].shape}" if name in state else "absent"

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import open_images
+from moco_tf.encoder_file import CONVERTED
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate.features import Features, embedding, extract, load_encoder, pixel_features
 from moco_tf.evaluate.split import Split, monitor_split
@@ -129,9 +130,10 @@ def evaluate_run(
     temperature: float = 0.1,
     warn: Callable[[str], None] = _to_stderr,
 ) -> dict[str, Any]:
-    """Returns kNN top-1 (percent) of the last checkpoint of a run folder, and its conditions.
+    """Returns kNN top-1 (percent) of a run or a converted file, and its conditions.
 
     Args:
+        run: run folder (its last checkpoint counts) or file made by `convert`.
         data: what `open_images` takes; none: the run's own data.
         k: neighbours asked for; the result holds how many voted.
 
@@ -140,6 +142,8 @@ def evaluate_run(
     """
     _check_votes(k, temperature)
     encoder, config, step = load_encoder(run, warn=warn)
+    if data is None and config.recipe == CONVERTED:
+        raise InputError(f"{run} does not say which images to use. Give labelled ones: --data D.")
     data = config.data if data is None else data
     train, test = open_images(
         data,

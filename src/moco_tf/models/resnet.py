@@ -17,7 +17,7 @@ EXPANSION = {"basic": 1, "bottleneck": 4}
 class Encoder:
     """One network seen twice: `model` ends in the projection, `backbone` in the pooled features."""
 
-    model: keras.Model  # [B, H, W, 3] -> [B, dim]
+    model: keras.Model  # [B, H, W, 3] -> [B, dim]; None where there is no head
     backbone: keras.Model  # [B, H, W, 3] -> [B, features]
 
 
@@ -48,7 +48,7 @@ def resnet(
         inner_factor: widening of the 3x3 convolutions of bottlenecks (2 in wide_resnet50_2).
         image_size: side of the images, pixels.
         stem: "imagenet" (7x7/2 and 3x3/2 max-pool) or "small" (3x3/1, no pooling).
-        head: "linear" or "mlp" (MoCo v2: features -> features, ReLU, -> dim).
+        head: "linear", "mlp" (MoCo v2: features -> features, ReLU, -> dim) or "none".
         group_size, group_layout, running_statistics: see `GroupBatchNorm`.
         dtype: Keras dtype policy, e.g. "float32", "float64", "mixed_bfloat16".
         seed: seed of the initial weights; each layer draws from (seed, its name).
@@ -83,6 +83,8 @@ def resnet(
                 name=f"layer{stage + 1}.{index}",
             )
     pooled = layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")(x)  # [B, features]
+    if head == "none":
+        return Encoder(None, keras.Model(inputs, pooled))
     linear = partial(_linear, dtype=dtype, seed=seed)
     if head == "linear":
         projection = linear(pooled, dim, name="fc")

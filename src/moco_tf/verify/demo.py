@@ -9,9 +9,9 @@ import zlib
 import numpy as np
 
 from moco_tf.schedules import learning_rate
+from moco_tf.torch_names import demo_name
 from moco_tf.verify import tolerances
 from moco_tf.verify.tolerances import UNROUNDED, UNROUNDED_PROJECTIONS
-from moco_tf.verify.torch_names import demo_name
 
 FLOAT64_RUN = ", float64 run"
 

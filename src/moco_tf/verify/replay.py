@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from moco_tf.methods.moco import MoCo
 from moco_tf.models.resnet import resnet
-from moco_tf.verify.torch_names import from_torch, to_torch, torch_name
+from moco_tf.torch_names import from_torch, to_torch, torch_name
 
 PREFIXES = {"query_encoder": "encoder_q", "key_encoder": "encoder_k", "momentum": "momentum"}
 

@@ -1,0 +1,158 @@
+"""convert: read SOURCE, write TARGET in another format, and compare the two before it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save as to_safetensors
+
+from moco_tf import encoder_file, run_folder
+from moco_tf.convert import detectron2, official, torch_file
+from moco_tf.convert.check import compare
+from moco_tf.convert.reading import Source, from_parts, read_source
+from moco_tf.convert.state_dict import Parts, to_state_dict
+from moco_tf.encoder_file import QUERY_ENCODER, Snapshot
+from moco_tf.errors import InputError
+
+_TORCH = (".pth", ".pth.tar", ".pt")
+SUFFIXES = {
+    "official": _TORCH,
+    "torchvision": (*_TORCH, ".safetensors"),
+    "timm": (*_TORCH, ".safetensors"),
+    "detectron2": (".pkl",),
+    "moco-tf": (".safetensors",),
+}
+
+
+class _UnequalError(Exception):
+    """The file just written does not hold the same encoder."""
+
+
+def _to_stderr(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def convert(
+    source: Path | str,
+    target: Path | str,
+    *,
+    to: str,
+    with_head: bool = False,
+    image_size: int | None = None,
+    normalization: str | None = None,
+    overwrite: bool = False,
+    warn: Callable[[str], None] = _to_stderr,
+) -> dict[str, Any]:
+    """Writes the encoder (or the whole state) in `source` to `target`; returns what came of it.
+
+    The file is written under a temporary name, read back, and its features on fixed images are
+    compared with those of `source`. Only if they are equal ("equal" in the result) is it renamed
+    to `target`; otherwise nothing is left there.
+
+    Args:
+        source: run folder, converted file, or a file with PyTorch's names (.pth, .safetensors).
+        target: file to write; its suffix must be one of the format's.
+        to: "official", "torchvision", "timm", "detectron2" or "moco-tf".
+        with_head: write `fc` to torchvision's and timm's files too; and take a plain `fc` in
+            `source` as the projection head, not as a classifier to leave out.
+        image_size, normalization: of the images the encoder is for, where `source` does not say;
+            none: the official ones for its stem (224 and "imagenet", 32 and "cifar10").
+        overwrite: replace a `target` that exists.
+
+    Raises:
+        InputError: for anything wrong with the files or arguments; nothing is written.
+    """
+    source, target = Path(source), Path(target)
+    _check_target(target, to, overwrite)
+    read = read_source(
+        source,
+        image_size=image_size,
+        normalization=normalization,
+        with_head=with_head,
+        warn=warn,
+    )
+    head = with_head or to not in ("torchvision", "timm")
+    data = _to_bytes(read.snapshot, target, to, head)
+    result: dict[str, Any] = {}
+
+    def verify(written: Path) -> None:
+        result.update(compare(read, _read_back(written, read.snapshot, to, head)))
+        if not result["equal"]:
+            raise _UnequalError
+
+    with contextlib.suppress(_UnequalError):  # the result says so
+        run_folder.write_atomically(target, data, verify=verify)
+    config = read.snapshot.config
+    return {
+        "source": str(source),
+        "source_format": read.kind,
+        "target": str(target),
+        "to": to,
+        **config.model_dump(include={"encoder", "width", "stem", "head"}),
+        "dim": None if config.head == "none" else config.dim,
+        **config.model_dump(include={"image_size", "normalization"}),
+        "step": read.snapshot.step,
+        "notes": list(read.notes),
+        **result,
+    }
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Returns the lines that tell what `convert` did."""
+    head = "no head" if result["head"] == "none" else f"{result['head']} head to {result['dim']}"
+    first, second = result["computed_with"]
+    equal = "equal" if result["equal"] else "NOT EQUAL"
+    identical = "bit-identical" if result["arrays_equal"] else "NOT identical"
+    lines = [
+        f"{result['source']} ({result['source_format']}): {result['encoder']}, width "
+        f"{result['width']}, {result['stem']} stem, {head}; for images of {result['image_size']} "
+        f"pixels, normalization {result['normalization']}",
+        *result["notes"],
+        f"features ({' and '.join(result['features_compared'])}), of SOURCE by {first}, of TARGET "
+        f"by {second}: largest difference {result['max_abs_difference']:.2g}, largest feature "
+        f"{result['largest_feature']:.3g}, {equal} (tolerance {result['tolerance']:g} of it)",
+        f"{result['arrays']} arrays read back, {identical}",
+        f"wrote {result['target']} for {result['to']}"
+        if result["equal"]
+        else f"wrote nothing to {result['target']}",
+    ]
+    return "\n".join(lines)
+
+
+def _check_target(target: Path, to: str, overwrite: bool) -> None:
+    if to not in SUFFIXES:
+        raise InputError(f"to must be one of {', '.join(SUFFIXES)}; received to={to!r}.")
+    if not target.name.endswith(SUFFIXES[to]):
+        raise InputError(
+            f"a file for {to} must end in {' or '.join(SUFFIXES[to])}; received {target}."
+        )
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise InputError(f"{target} exists. Use another name, or --overwrite to replace a file.")
+    if not target.parent.is_dir():
+        raise InputError(f"there is no folder {target.parent} to write {target.name} to.")
+
+
+def _to_bytes(snapshot: Snapshot, target: Path, to: str, head: bool) -> bytes:
+    if to == "moco-tf":
+        return encoder_file.to_bytes(snapshot)
+    if to == "official":
+        return torch_file.to_bytes(official.checkpoint_of(snapshot))
+    with_head = head and to != "detectron2"
+    arrays = to_state_dict(snapshot.state, QUERY_ENCODER, steps=snapshot.step, with_head=with_head)
+    if to == "detectron2":
+        return detectron2.to_bytes(arrays)
+    if target.suffix == ".safetensors":
+        return to_safetensors(arrays, {"format": "pt"})
+    return torch_file.to_bytes(arrays)
+
+
+def _read_back(written: Path, snapshot: Snapshot, to: str, head: bool) -> Source:
+    size = snapshot.config.image_size
+    if to == "detectron2":
+        arrays = detectron2.from_bytes(written.read_bytes())
+        return from_parts(Parts(arrays, {}, {}, False), {}, str(written), image_size=size)
+    return read_source(written, image_size=size, with_head=head, warn=_to_stderr)

@@ -1,0 +1,145 @@
+"""From a SOURCE of any kind to a snapshot: arrays named as in our checkpoints, and a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moco_tf.config import Config, make_config
+from moco_tf.convert import architecture, official
+from moco_tf.convert.source import kind_of, read_state_dict
+from moco_tf.convert.state_dict import Arrays, Parts, counted_steps, take_apart, without_head
+from moco_tf.encoder_file import CONVERTED, Snapshot, read_file, read_run
+from moco_tf.evaluate.features import untrained_encoder
+from moco_tf.recipes import RECIPES
+from moco_tf.torch_names import to_torch, torch_name
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read."""
+
+    snapshot: Snapshot
+    kind: str  # "run", "moco-tf", "official" or "torchvision"
+    torch_arrays: Arrays | None = None  # the query encoder by torchvision's names, if it had them
+    notes: tuple[str, ...] = ()
+
+
+def read_source(
+    path: Path,
+    *,
+    image_size: int | None = None,
+    normalization: str | None = None,
+    with_head: bool = False,
+    warn: Callable[[str], None],
+) -> Source:
+    """Returns what a run folder, a converted file or a file with PyTorch's names holds.
+
+    Args:
+        image_size, normalization: of the images the encoder is for; none: the run's own, or the
+            official ones for its stem (224 and imagenet, 32 and cifar10).
+        with_head: take a plain `fc` as the projection head, not as a classifier to leave out.
+        warn: called with a line for each damaged checkpoint.
+
+    Raises:
+        InputError: for anything wrong with the file.
+    """
+    kind = kind_of(path)
+    if kind in ("run", "moco-tf"):
+        snapshot = read_run(path, warn=warn) if kind == "run" else read_file(path)
+        given = {"image_size": image_size, "normalization": normalization}
+        changes = {name: value for name, value in given.items() if value is not None}
+        config = make_config(snapshot.config, changes)
+        return Source(replace(snapshot, config=config), kind)
+    state_dict, rest = read_state_dict(path, kind)
+    parts = take_apart(state_dict, str(path))
+    parts, notes = (parts, ()) if with_head else _without_classifier(parts)
+    return from_parts(
+        parts,
+        rest,
+        str(path),
+        image_size=image_size,
+        normalization=normalization,
+        notes=notes,
+    )
+
+
+def from_parts(
+    parts: Parts,
+    rest: Mapping[str, Any],
+    name: str,
+    *,
+    image_size: int | None = None,
+    normalization: str | None = None,
+    notes: tuple[str, ...] = (),
+) -> Source:
+    """Returns a snapshot of the encoders and the queue of a state dict.
+
+    Args:
+        rest: what else the file holds: epoch, optimizer.
+        name: what an error calls the file.
+    """
+    found = architecture.infer(parts.query, name)
+    config = _config(found, parts, image_size, normalization)
+    encoder = untrained_encoder(config)
+    shapes = torch_shapes(encoder.backbone if encoder.model is None else encoder.model)
+    state = official.whole_state(
+        parts,
+        rest.get("optimizer") if parts.official else None,
+        shapes,
+        found.dim,
+        name,
+    )
+    kind = "official" if parts.official else "torchvision"
+    origin = {"source": name, "format": kind}
+    if isinstance(rest.get("epoch"), int):
+        origin["epoch"] = rest["epoch"]
+    snapshot = Snapshot(state, config, counted_steps(parts.query), origin)
+    return Source(snapshot, kind, parts.query, notes)
+
+
+def torch_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Returns the arrays of a Keras model by torchvision's names, with their shapes in PyTorch."""
+    return {
+        torch_name(variable.path): to_torch(np.empty(variable.shape, np.bool_)).shape
+        for variable in model.variables
+    }
+
+
+def _without_classifier(parts: Parts) -> tuple[Parts, tuple[str, ...]]:
+    """A single linear `fc` beside plain names is a classifier; ours has a prefix or two layers."""
+    kernel = parts.query.get("fc.weight")
+    if parts.official or kernel is None or kernel.ndim != 2:
+        return parts, ()
+    classes, features = kernel.shape
+    note = (
+        f"fc ({features} -> {classes}) was taken as a classifier and left out; "
+        f"--with-head keeps it as the projection head"
+    )
+    return replace(parts, query=without_head(parts.query)), (note,)
+
+
+def _config(
+    found: architecture.Architecture,
+    parts: Parts,
+    image_size: int | None,
+    normalization: str | None,
+) -> Config:
+    base = RECIPES["cifar10-demo" if found.stem == "small" else "moco-v1"].config
+    changes: dict[str, Any] = {
+        "recipe": CONVERTED,
+        "encoder": found.encoder,
+        "width": found.width,
+        "stem": found.stem,
+        "head": found.head,
+        "dim": found.dim,
+        "image_size": image_size,
+        "normalization": normalization,
+    }
+    if "queue" in parts.queue:
+        changes["queue_size"] = max(1, *parts.queue["queue"].shape)
+    return make_config(base, {name: v for name, v in changes.items() if v is not None})

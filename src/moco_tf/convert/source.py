@@ -1,0 +1,97 @@
+"""What SOURCE is, told from its first bytes, and the state dict in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from moco_tf.convert import torch_file
+from moco_tf.errors import InputError
+
+Arrays = dict[str, np.ndarray]
+_TAR_MAGIC = slice(257, 262)
+
+
+def kind_of(path: Path) -> str:
+    """Returns "run", "moco-tf", "safetensors" or "torch" for what is at `path`.
+
+    Raises:
+        InputError: if there is nothing, or something else.
+    """
+    if path.is_dir():
+        return "run"
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except FileNotFoundError:
+        raise InputError(f"there is no file or folder {path}.") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    if start[8:9] == b"{":
+        return "moco-tf" if "metadata_sha256" in _metadata(path) else "safetensors"
+    if start[:2] == b"PK" or start[:1] == b"\x80":  # a zip archive, or the older pickle
+        return "torch"
+    found = "it is empty" if not start else f"it begins with {start[:12]!r}"
+    if start[_TAR_MAGIC] == b"ustar":
+        found = "it is a real tar archive; PyTorch's .pth.tar is none. Unpack it first"
+    raise InputError(
+        f"{path} is neither a PyTorch file, nor safetensors, nor a run folder: {found}."
+    )
+
+
+def read_state_dict(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
+    """Returns (state dict, what else the file holds: epoch, arch, optimizer).
+
+    Args:
+        kind: "safetensors" or "torch".
+
+    Raises:
+        InputError: if the file is damaged, may run code, or holds no state dict.
+    """
+    if kind == "safetensors":
+        return _read_safetensors(path), {}
+    content = torch_file.read(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a state dict.")
+    for name in ("state_dict", "model"):
+        if isinstance(content.get(name), dict):
+            rest = {key: value for key, value in content.items() if key != name}
+            return _only_arrays(content[name], path), rest
+    return _only_arrays(content, path), {}
+
+
+def _only_arrays(state_dict: dict[str, Any], path: Path) -> Arrays:
+    for name, value in state_dict.items():
+        if not isinstance(name, str):
+            raise InputError(f"{path} holds no state dict: its key {name!r} is not text.")
+        if not isinstance(value, np.ndarray):
+            raise InputError(
+                f"{path} holds no state dict: {name!r} is a {type(value).__name__}, not a tensor."
+            )
+    return state_dict
+
+
+def _read_safetensors(path: Path) -> Arrays:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: _float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except PermissionError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    except Exception as error:  # what the parser raises depends on which byte is wrong
+        raise InputError(f"{path} is not a whole safetensors file ({error}).") from None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except Exception:  # told when it is read
+        return {}
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return array.astype(np.float32) if floating else array

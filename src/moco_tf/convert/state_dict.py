@@ -1,0 +1,149 @@
+"""Between state dicts with PyTorch's names and arrays named as in our checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from moco_tf.errors import InputError
+from moco_tf.torch_names import (
+    COUNTER,
+    STATISTICS,
+    from_demo_name,
+    from_torch,
+    our_name,
+    to_torch,
+    torch_name,
+    torch_order,
+)
+
+Arrays = dict[str, np.ndarray]
+STAGES = 4
+_QUEUE = ("queue", "queue_ptr")
+_DEMO = re.compile(r"net\.\d+\.")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A state dict taken apart; encoders by torchvision's names, in the order of the file."""
+
+    query: Arrays
+    key: Arrays
+    queue: Arrays  # "queue" [C, K] and "queue_ptr" [1], or nothing
+    official: bool  # whether the query encoder was called encoder_q
+
+
+def take_apart(state_dict: Mapping[str, np.ndarray], name: str) -> Parts:
+    """Returns the encoders and the queue of a state dict, without prefixes.
+
+    Read are the official names (module.encoder_q.*, with or without module.), those of the CIFAR
+    demo (encoder_q.net.*) and torchvision's plain ones.
+
+    Raises:
+        InputError: for a key that belongs to none of these.
+    """
+    plain = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    official = any(key.startswith("encoder_q.") for key in plain)
+    if not official:
+        return Parts(_torchvision(plain), {}, {}, official)
+    query, key, queue = {}, {}, {}
+    for full, value in plain.items():
+        first, _, rest = full.partition(".")
+        if full in _QUEUE:
+            queue[full] = value
+        elif first == "encoder_q":
+            query[rest] = value
+        elif first == "encoder_k":
+            key[rest] = value
+        else:
+            raise InputError(
+                f"{name}: unknown key {full} of shape {value.shape}. Known are encoder_q.*, "
+                f"encoder_k.*, queue and queue_ptr."
+            )
+    return Parts(_torchvision(query), _torchvision(key), queue, official)
+
+
+def to_ours(
+    arrays: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    prefix: str,
+    name: str,
+) -> Arrays:
+    """Returns one encoder named as in our checkpoints, in our layouts.
+
+    Args:
+        arrays: by torchvision's names; counters of BatchNorm layers are dropped.
+        expected: the encoder's names and shapes, in PyTorch's layouts.
+        prefix: of the new names, e.g. "query_encoder/".
+        name: what an error calls the file.
+
+    Raises:
+        InputError: for an unknown key, a missing one, a wrong shape or values not finite.
+    """
+    arrays = {key: value for key, value in arrays.items() if not key.endswith("." + COUNTER)}
+    for key, value in arrays.items():
+        if key not in expected:
+            raise InputError(
+                f"{name}: unknown key {key} of shape {value.shape}; the encoder expects none."
+            )
+    for key, shape in expected.items():
+        if key not in arrays:
+            raise InputError(f"{name}: missing key {key}, expected with shape {shape}.")
+        if arrays[key].shape != shape:
+            raise InputError(f"{name}: {key} has shape {arrays[key].shape}, expected {shape}.")
+        if arrays[key].dtype != np.float32 or not np.isfinite(arrays[key]).all():
+            raise InputError(f"{name}: {key} must hold finite numbers of type float32 or near.")
+    return {
+        prefix + our_name(key, len(shape)): np.ascontiguousarray(from_torch(arrays[key]))
+        for key, shape in expected.items()
+    }
+
+
+def to_state_dict(
+    state: Mapping[str, np.ndarray], prefix: str, *, steps: int | None, with_head: bool = True
+) -> Arrays:
+    """Returns an encoder of ours by torchvision's names, in its order.
+
+    Args:
+        state: arrays named as in our checkpoints.
+        prefix: of the encoder in `state`, e.g. "query_encoder/".
+        steps: what the counters of the BatchNorm layers say; None: no counters.
+        with_head: whether to give `fc` too.
+    """
+    arrays = {
+        torch_name(key.removeprefix(prefix)): np.ascontiguousarray(to_torch(value))
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+    if steps is not None:
+        counted = [key.rsplit(".", 1)[0] for key in arrays if key.endswith("running_var")]
+        arrays |= {f"{layer}.{COUNTER}": np.array(steps, np.int64) for layer in counted}
+    if not with_head:
+        arrays = without_head(arrays)
+    return {key: arrays[key] for key in sorted(arrays, key=torch_order)}
+
+
+def without_head(arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """Returns `arrays` (torchvision's names) without those of `fc`."""
+    return {key: value for key, value in arrays.items() if key.split(".")[0] != "fc"}
+
+
+def parameter_names(names: Iterable[str]) -> list[str]:
+    """Returns `names` (torchvision's) without running statistics and counters."""
+    return [name for name in names if name.rsplit(".", 1)[-1] not in (*STATISTICS, COUNTER)]
+
+
+def counted_steps(arrays: Mapping[str, np.ndarray]) -> int:
+    """Returns the training steps that the first BatchNorm layer counted; 0 if it did not."""
+    return int(arrays.get(f"bn1.{COUNTER}", 0))
+
+
+def _torchvision(arrays: Arrays) -> Arrays:
+    """The demo's names replaced by torchvision's; others as they are."""
+    return {
+        from_demo_name(key, STAGES) if _DEMO.match(key) else key: value
+        for key, value in arrays.items()
+    }

@@ -1,0 +1,106 @@
+"""PyTorch's files, read without executing anything in them, and written (extra `torch`)."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moco_tf.errors import InputError
+
+_OLDEST = (2, 6)
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def read(path: Path) -> Any:
+    """Returns what `torch.save` wrote to `path`, tensors as arrays (floats as float32).
+
+    Only tensors, numbers, text and containers of them are read. Anything else in the file, which
+    loading could make run code, is refused before it is looked at.
+
+    Raises:
+        InputError: for such a file, one that is damaged, or if torch is not installed.
+    """
+    torch = _torch(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            return _map_tensors(content, torch.Tensor, lambda tensor: _to_numpy(tensor, torch))
+    except PermissionError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    except pickle.UnpicklingError as error:
+        found = _REFUSED.search(str(error))
+        what = f"{found[1]}, which is" if found else "something"
+        raise InputError(
+            f"{path} is refused: it holds {what} not a tensor, number, text or container; loading "
+            f"that could run code, and nothing of it was run. If you trust the file, save its "
+            f"state_dict alone with PyTorch and convert that."
+        ) from None
+    except Exception as error:  # what PyTorch raises depends on which byte is wrong
+        if "TorchScript" in str(error):
+            raise InputError(
+                f"{path} is a TorchScript program, which is not read. Save its state_dict alone "
+                f"with PyTorch and convert that."
+            ) from None
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise InputError(
+            f"{path} is not a whole PyTorch file ({reason}). Download or copy it again."
+        ) from None
+
+
+def to_bytes(content: Any) -> bytes:
+    """Returns what `torch.save` writes for `content`, arrays as tensors.
+
+    Raises:
+        InputError: if torch is not installed.
+    """
+    torch = _torch()
+    buffer = io.BytesIO()
+    torch.save(_map_tensors(content, np.ndarray, torch.tensor), buffer)
+    return buffer.getvalue()
+
+
+def installed() -> bool:
+    """Returns whether torch can be imported."""
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _torch(path: Path | None = None) -> Any:
+    try:
+        import torch
+    except ImportError:
+        task = f"reading {path}" if path else "writing a PyTorch file"
+        raise InputError(f"{task} needs an extra: pip install 'moco-tf[torch]'.") from None
+    version = str(torch.__version__)
+    if tuple(map(int, version.split(".")[:2])) < _OLDEST:
+        raise InputError(
+            f"torch {version} is too old: its weights_only loading could be made to run code "
+            f"(CVE-2025-32434){f', so {path} was not read' if path else ''}. "
+            f"Update it: pip install 'moco-tf[torch]'."
+        )
+    return torch
+
+
+def _map_tensors(content: Any, kind: type, function: Any) -> Any:
+    if isinstance(content, kind):
+        return function(content)
+    if isinstance(content, dict):
+        return {name: _map_tensors(value, kind, function) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_map_tensors(value, kind, function) for value in content]
+    return content
+
+
+def _to_numpy(tensor: Any, torch: Any) -> np.ndarray:
+    tensor = tensor.detach()
+    return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()

@@ -1,0 +1,89 @@
+"""An encoder in one file: what `moco-tf convert --to moco-tf` writes and every RUN may be.
+
+It is a checkpoint file (safetensors with digests) that also holds the config and its origin.
+Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from moco_tf import checkpoint, run_folder
+from moco_tf.config import Config
+from moco_tf.errors import InputError
+
+QUERY_ENCODER = "query_encoder/"
+KEY_ENCODER = "key_encoder/"
+MOMENTUM = "momentum/"
+CONVERTED = "converted"  # the recipe of an encoder that came without a config
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A query encoder, or the whole state of a run, and what it takes to rebuild it."""
+
+    state: checkpoint.State  # named as in a checkpoint; query_encoder/... at least
+    config: Config
+    step: int
+    origin: Mapping[str, Any] = field(default_factory=dict)  # source, format, epoch
+
+
+def load_snapshot(run: Path | str, *, warn: Callable[[str], None]) -> Snapshot:
+    """Returns what a run folder (its newest whole checkpoint) or a converted file holds.
+
+    Raises:
+        InputError: if `run` is neither, or holds no checkpoint.
+    """
+    return read_file(Path(run)) if Path(run).is_file() else read_run(run, warn=warn)
+
+
+def read_run(run: Path | str, *, warn: Callable[[str], None]) -> Snapshot:
+    """Returns the newest whole checkpoint of a run folder.
+
+    Raises:
+        InputError: if it is no run folder, or holds no checkpoint.
+    """
+    config = run_folder.read_config(run)
+    loaded = checkpoint.load_latest(run_folder.checkpoint_folder(run), warn=warn)
+    if loaded is None:
+        raise InputError(f"run folder {run} holds no checkpoint yet. Let pre-training save one.")
+    state, step, extra = loaded
+    epoch_steps = (extra.get("images") or 0) // config.batch_size
+    epoch = step // epoch_steps if epoch_steps else 0
+    return Snapshot(state, config, step, {"source": str(run), "format": "run", "epoch": epoch})
+
+
+def read_file(path: Path) -> Snapshot:
+    """Returns what a converted file holds.
+
+    Raises:
+        InputError: if it is damaged, or something else.
+    """
+    try:
+        state, step, extra = checkpoint.read(path)
+    except checkpoint.DamagedError as error:
+        raise InputError(
+            f"{path} is not an encoder file of moco-tf, or damaged ({error}). Make one with: "
+            f"moco-tf convert {path} encoder.safetensors --to moco-tf."
+        ) from None
+    if "config" not in extra:
+        raise InputError(f"{path} is one checkpoint of a run. Give the run's folder instead.")
+    try:
+        config = Config.model_validate(extra["config"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InputError(
+            f"the config in {path} is not one of this version: {problem['loc']}: {problem['msg']}."
+        ) from None
+    return Snapshot(state, config, step, extra.get("origin", {}))
+
+
+def to_bytes(snapshot: Snapshot) -> bytes:
+    """Returns the content of a converted file."""
+    extra = {"config": snapshot.config.model_dump(mode="json"), "origin": dict(snapshot.origin)}
+    return checkpoint.to_bytes(snapshot.state, step=snapshot.step, extra=extra)

@@ -1,0 +1,94 @@
+"""PyTorch's names and layouts of our variables, both ways.
+
+Our "conv1/kernel" is torchvision's "conv1.weight"; convolution kernels are OIHW there and HWIO
+here, linear weights (out, in) there and (in, out) here.
+"""
+
+import numpy as np
+
+LEAVES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "bias": "bias",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+STATISTICS = ("running_mean", "running_var")
+COUNTER = (
+    "num_batches_tracked"  # of a BatchNorm layer in PyTorch: training steps, no number of ours
+)
+_LEAF_ORDER = ("weight", "bias", *STATISTICS, COUNTER)
+_DEMO_STEM = {"0": "conv1", "1": "bn1"}
+
+
+def torch_name(path: str) -> str:
+    """torchvision's name of a variable: "layer1.0.conv1/kernel" -> "layer1.0.conv1.weight"."""
+    layer, leaf = path.rsplit("/", 1)
+    return f"{layer}.{LEAVES[leaf]}"
+
+
+def our_name(name: str, ndim: int) -> str:
+    """Our name of torchvision's `name` of an `ndim`-dimensional array: inverts `torch_name`."""
+    layer, leaf = name.rsplit(".", 1)
+    if leaf in STATISTICS:
+        return f"{layer}/{'moving_mean' if leaf == 'running_mean' else 'moving_variance'}"
+    if leaf == "weight":
+        return f"{layer}/{'gamma' if ndim == 1 else 'kernel'}"
+    return f"{layer}/{'bias' if layer.split('.')[0] == 'fc' else 'beta'}"
+
+
+def torch_order(name: str) -> tuple:
+    """Sort key: the order in which torchvision registers its modules, and so lists its names.
+
+    Within a block the shortcut comes last; an optimizer numbers the parameters in this order.
+    """
+    layer, leaf = name.rsplit(".", 1)
+    first, *rest = layer.split(".")
+    if first.startswith("layer"):
+        stage, block, module = int(first.removeprefix("layer")), int(rest[0]), rest[1:]
+    else:
+        stage, block, module = (9 if first == "fc" else 0), 0, [first, *rest]
+    if module[0] == "downsample":
+        place = (9, int(module[1]))
+    elif module[0] == "fc":
+        place = (int(module[1]) if len(module) > 1 else 0, 0)
+    else:  # conv1, bn1, conv2, ...
+        place = (int(module[0][-1]), int(module[0].startswith("bn")))
+    return stage, block, *place, _LEAF_ORDER.index(leaf)
+
+
+def demo_name(name: str, stages: int) -> str:
+    """The demo's name of torchvision's `name`: it lists its modules as net.0, net.1, ...
+
+    After the stem (net.0 to net.2: convolution, BatchNorm, ReLU) come the stages, pooling,
+    flattening and the linear layer.
+    """
+    first, rest = name.split(".", 1)
+    if first.startswith("layer"):
+        number = int(first.removeprefix("layer")) + 2
+    else:
+        number = {"conv1": 0, "bn1": 1, "fc": stages + 5}[first]
+    return f"net.{number}.{rest}"
+
+
+def from_demo_name(name: str, stages: int) -> str:
+    """torchvision's name of the demo's `name`: the inverse of `demo_name`."""
+    _, number, rest = name.split(".", 2)
+    if number in _DEMO_STEM:
+        return f"{_DEMO_STEM[number]}.{rest}"
+    return f"fc.{rest}" if int(number) == stages + 5 else f"layer{int(number) - 2}.{rest}"
+
+
+def to_torch(array: np.ndarray) -> np.ndarray:
+    """Our layout -> PyTorch's."""
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return array.T if array.ndim == 2 else array
+
+
+def from_torch(array: np.ndarray) -> np.ndarray:
+    """PyTorch's layout -> ours."""
+    if array.ndim == 4:
+        return array.transpose(2, 3, 1, 0)
+    return array.T if array.ndim == 2 else array
