@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moco_tf.data.pipeline import epoch_order, eval_batches, steps_per_epoch, two_views
+from moco_tf.data.order import epoch_order
+from moco_tf.data.pipeline import eval_batches, steps_per_epoch, two_views
 from moco_tf.data.sources import check_sizes, from_arrays, open_images
 from moco_tf.errors import InputError
 

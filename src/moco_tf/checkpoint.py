@@ -113,6 +113,24 @@ def load(path: Path) -> tuple[State, int, dict[str, Any]]:
         ) from None
 
 
+def assign(variables: Mapping[str, Any], state: State) -> None:
+    """Gives each variable the array of its name.
+
+    Raises:
+        InputError: unless names and shapes are the same.
+    """
+    if set(variables) != set(state):
+        odd = sorted(set(variables) ^ set(state))[0]
+        raise InputError(f"the checkpoint does not fit this config: {odd!r} is in one only.")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != state[name].shape:
+            raise InputError(
+                f"the checkpoint does not fit this config: {name!r} has shape "
+                f"{state[name].shape}, expected {tuple(variable.shape)}."
+            )
+        variable.assign(state[name])
+
+
 def digest(state: Mapping[str, np.ndarray]) -> str:
     """Returns the SHA-256, in hex, of the names (sorted), dtypes, shapes and bytes of `state`."""
     total = hashlib.sha256()

@@ -31,12 +31,18 @@ class Reporter:
         self._knn = ""
 
     def start(
-        self, run_dir, last_step: int, resumed_step: int, *, dim: int, queue_size: int
+        self,
+        run_dir,
+        last_step: int,
+        resumed_step: int,
+        *,
+        dim: int | None = None,
+        queue_size: int = 0,
     ) -> None:
         """Opens the files; rows of metrics.jsonl after `resumed_step` are taken away.
 
         Args:
-            dim, queue_size: of the run; what is healthy depends on them.
+            dim, queue_size: of the run; what is healthy depends on them. None: do not judge.
         """
         self.last_step, self.dim, self.queue_size = last_step, dim, queue_size
         self._path = Path(run_dir) / "metrics.jsonl"
@@ -68,16 +74,19 @@ class Reporter:
             self._rows.flush()
         except OSError as error:
             raise write_error(self._path, len(text), error) from None
-        rooms = {name: "health" if name in HEALTH else "train" for name in values}
-        self._draw(step, {f"{rooms[n]}/{TAGS.get(n, n)}": v for n, v in values.items()})
+        self._draw(step, {_curve(name): value for name, value in values.items()})
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
             f"{self._knn}  {values['images_per_second']:.0f} images/s"
         )
+        if "val_top1" in values:
+            text += f"  validation top1 {values['val_top1']:.2f}%  top5 {values['val_top5']:.2f}%"
         if self._progress:
             self._progress.update(self._task, completed=step, description=text)
         else:
             self.line(f"step {step}/{self.last_step}  {text}  wait {values['data_wait']:.0%}")
+        if self.dim is None:
+            return
         for message in health_messages(values, dim=self.dim, queue_size=self.queue_size, step=step):
             if message not in self._said:
                 self._said.add(message)
@@ -172,6 +181,13 @@ def health_messages(values: dict, *, dim: int, queue_size: int, step: int) -> li
             "images belong together, or the augmentations are too weak."
         )
     return messages
+
+
+def _curve(name: str) -> str:
+    """Where TensorBoard shows a value: "loss" is train/loss, "val_top1" is val/top1."""
+    if name.startswith("val_"):
+        return name.replace("_", "/", 1)
+    return f"{'health' if name in HEALTH else 'train'}/{TAGS.get(name, name)}"
 
 
 def _rows_until(path: Path, step: int) -> list[str]:

@@ -22,10 +22,9 @@ from moco_tf.assembly import (
     build_step,
 )
 from moco_tf.config import Config, check_devices
-from moco_tf.data.pipeline import steps_per_epoch
+from moco_tf.data.pipeline import next_batch, steps_per_epoch
 from moco_tf.data.sources import Images, check_sizes, open_images
 from moco_tf.distribute import make_strategy
-from moco_tf.errors import InputError
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.methods.moco import MoCo
 from moco_tf.reporting import Interval, Reporter
@@ -145,7 +144,7 @@ def _train(
     with StopSignals() as stop:
         while progress.step < last_step:
             with interval.waiting():
-                view1, view2 = _next(batches)
+                view1, view2 = next_batch(batches)
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)
             scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
@@ -185,30 +184,12 @@ def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
     if restored is None:
         return Progress()
     arrays, _, extra = restored
-    variables = method.state()
-    if set(variables) != set(arrays):
-        odd = sorted(set(variables) ^ set(arrays))[0]
-        raise InputError(f"the checkpoint does not fit this config: {odd!r} is in one only.")
-    for name, variable in variables.items():
-        if tuple(variable.shape) != arrays[name].shape:
-            raise InputError(
-                f"the checkpoint does not fit this config: {name!r} has shape "
-                f"{arrays[name].shape}, expected {tuple(variable.shape)}."
-            )
-        variable.assign(arrays[name])
+    checkpoint.assign(method.state(), arrays)
     return Progress(**extra)
 
 
 def _arrays(method: MoCo) -> dict[str, np.ndarray]:
     return {name: variable.numpy() for name, variable in method.state().items()}
-
-
-def _next(batches):
-    try:
-        return next(batches)
-    except tf.errors.OpError as error:
-        message = " ".join(str(error.message).split())[:300]
-        raise InputError(f"an image could not be read while training: {message}") from None
 
 
 def _describe(config, train, test, strategy, first_rate, epoch_steps, total_steps) -> str:
