@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -214,20 +214,21 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
     for name in changes:
         if name not in known:
             raise InputError(f"unknown field {name!r}. Known fields: {', '.join(sorted(known))}.")
-    changed = {name: _from_text(known[name].default, value) for name, value in changes.items()}
+    changed = {name: _from_text(known[name], value) for name, value in changes.items()}
     try:
         return type(base).model_validate(base.model_dump() | changed)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
 
 
-def _from_text(default: Any, value: Any) -> Any:
+def _from_text(field: Any, value: Any) -> Any:
     """Reads what pydantic would not: `none`, and comma-separated lists."""
     if not isinstance(value, str):
         return value
-    if value.lower() in ("none", "null") and default is None:
+    if value.lower() in ("none", "null") and field.default is None:
         return None
-    if isinstance(default, tuple):
+    kinds = [get_origin(kind) for kind in (field.annotation, *get_args(field.annotation))]
+    if tuple in kinds:
         return tuple(part for part in value.replace(" ", "").split(",") if part)
     return value
 

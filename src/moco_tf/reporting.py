@@ -139,7 +139,7 @@ class Interval:
         spent.seconds = time.perf_counter() - started
         self._apart += spent.seconds
 
-    def close(self, batch_size: int) -> dict[str, float]:
+    def close(self, batch_size: float) -> dict[str, float]:
         """Returns images_per_second, data_wait (a share) and seconds, and starts anew."""
         seconds = time.perf_counter() - self._started - self._apart
         result = {

@@ -45,7 +45,7 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
     run_dir = Path(run_dir)
     resumed = check(run_dir, config)
     if not resumed:
-        _make_folder(run_dir)
+        make_folder(run_dir)
         write_json(run_dir / CONFIG, config.model_dump(mode="json"))
     write_json(run_dir / VERSIONS, versions())
     return resumed
@@ -72,7 +72,7 @@ def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[None]:
     """
     run_dir = Path(run_dir)
     _refuse_foreign(run_dir, flag)
-    _make_folder(run_dir)
+    make_folder(run_dir)
     with open(run_dir / LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,7 +202,8 @@ def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> Non
         )
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; raises `InputError` where that is refused."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,7 +22,7 @@ from moco_tf.assembly import (
     build_step,
 )
 from moco_tf.config import Config, check_devices
-from moco_tf.data.pipeline import next_batch, steps_per_epoch
+from moco_tf.data.pipeline import readable, steps_per_epoch
 from moco_tf.data.sources import Images, check_sizes, open_images
 from moco_tf.distribute import make_strategy
 from moco_tf.interruption import Interrupted, StopSignals
@@ -100,7 +100,7 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     _train(
         config,
         method,
-        build_batches(config, train, progress.step),
+        readable(build_batches(config, train, progress.step)),
         progress,
         last_step=last_step,
         epoch_steps=epoch_steps,
@@ -144,7 +144,7 @@ def _train(
     with StopSignals() as stop:
         while progress.step < last_step:
             with interval.waiting():
-                view1, view2 = next_batch(batches)
+                view1, view2 = next(batches)
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)
             scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))

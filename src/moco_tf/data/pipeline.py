@@ -113,10 +113,10 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
     )
 
 
-def next_batch(batches):
-    """The next element; raises `InputError` if an image in it cannot be read."""
+def readable(batches):
+    """Yields the elements; raises `InputError` if an image in one cannot be read."""
     try:
-        return next(batches)
+        yield from batches
     except tf.errors.OpError as error:
         message = " ".join(str(error.message).split())[:300]
         raise InputError(f"an image could not be read while training: {message}") from None
