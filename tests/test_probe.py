@@ -54,13 +54,10 @@ def save_npz(path, **changes):
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run folder with an untrained tiny encoder, and its data: 20 + 9 images."""
-    folder = tmp_path_factory.mktemp("run")
-    data = save_npz(tmp_path_factory.mktemp("data") / "data.npz")
+def make_run(folder, data, image_size=SIDE):
+    """A run folder with an untrained tiny encoder."""
     settings = {
-        "image_size": SIDE, "stem": "small", "width": 4, "head": "linear", "dim": 6,
+        "image_size": image_size, "stem": "small", "width": 4, "head": "linear", "dim": 6,
         "group_size": 2, "group_layout": "contiguous", "running_statistics": "first_group",
     }  # fmt: skip
     run_folder.claim(folder, Config(data=data, encoder="resnet18", batch_size=4, **settings))
@@ -71,6 +68,13 @@ def run(tmp_path_factory):
     }
     checkpoint.save(run_folder.checkpoint_folder(folder), state, step=7, extra={})
     return SimpleNamespace(folder=str(folder), data=data, state=state)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run, and its data: 20 + 9 images."""
+    data = save_npz(tmp_path_factory.mktemp("data") / "data.npz")
+    return make_run(tmp_path_factory.mktemp("run"), data)
 
 
 def config_of(run, out, **changes):
@@ -343,13 +347,17 @@ def test_another_encoder_or_rate_for_the_folder_is_refused_by_name(run, whole, t
 # The command line
 
 
-def test_from_pretraining_to_probe_and_quick_probe(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_probe_and_quick_probe_of_a_shapes_run(tmp_path, monkeypatch, capsys, trained):
     monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TRAIN", 64)
     monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TEST", 32)
     folder = str(tmp_path / "run")
-    tiny = "--width 4 --image-size 16 --batch-size 32 --group-size 16 --epochs 1 --knn-every 0"
-    assert main(["pretrain", "shapes", "--run-dir", folder, "--json", *tiny.split()]) == 0
-    capsys.readouterr()
+    if trained:
+        tiny = "--width 4 --image-size 16 --batch-size 32 --group-size 16 --epochs 1"
+        assert main(["pretrain", "shapes", "--run-dir", folder, *tiny.split()]) == 0
+        capsys.readouterr()
+    else:
+        make_run(tmp_path / "run", "shapes", image_size=16)
     assert main(["probe", folder, "--data", "shapes", "--epochs", "2", "--json"]) == 0
     printed = capsys.readouterr()
     official = json.loads(printed.out)
@@ -371,10 +379,14 @@ def test_from_pretraining_to_probe_and_quick_probe(tmp_path, monkeypatch, capsys
 
 def test_quick_probe_tells_levels_of_gray_apart_and_notices_other_pixels(run, tmp_path, capsys):
     command = ["probe", run.folder, "--quick", "--json", "--out", str(tmp_path / "q"), "--data"]
-    assert main([*command, run.data]) == 0
+    x_train, y_train = pictures(60, 2)
+    more = save_npz(tmp_path / "more.npz", x_train=x_train, y_train=y_train)
+    assert main([*command, more]) == 0
     first = json.loads(capsys.readouterr().out)
     assert first["top1"] >= 8 / 9 * 100 and first["top5"] == 100.0
-    other = save_npz(tmp_path / "other.npz", x_test=pictures(TEST, 5)[0])
+    other = save_npz(
+        tmp_path / "other.npz", x_train=x_train, y_train=y_train, x_test=pictures(TEST, 5)[0]
+    )
     assert main([*command, other]) == 0
     assert not json.loads(capsys.readouterr().out)["features_cached"]
     cache = tmp_path / "q/features.safetensors"

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from moco_tf.evaluate import ridge as module
-from moco_tf.evaluate.ridge import GRID, correct_share, moments, ridge
+from moco_tf.evaluate.ridge import (
+    GRID,
+    choose_and_fit,
+    correct_share,
+    moments,
+    ridge,
+    squared_error,
+)
 
 
 def problem(images=60, features=7, classes=4, seed=0):
@@ -78,6 +85,35 @@ def test_correct_share_by_hand(monkeypatch):
     labels = np.array([0, 1, 0, 1, 2])
     shares = [correct_share(features, labels, np.eye(3), np.zeros(3), k) for k in (1, 2, 3)]
     assert shares == pytest.approx([40.0, 80.0, 100.0])
+
+
+def test_squared_error_by_hand_and_least_without_penalty():
+    features, labels = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0, 0])
+    assert squared_error(features, labels, np.eye(2), np.array([0.5, 0.0])) == pytest.approx(
+        (0.25 + 0.0 + 0.25 + 4.0) / 2
+    )
+    x, labels, classes = problem()
+    kernels, biases = ridge(moments(x, labels, classes), GRID)
+    errors = [squared_error(x, labels, *head) for head in zip(kernels, biases, strict=True)]
+    assert errors == sorted(errors)
+
+
+def test_lambda_is_chosen_on_held_out_images_and_all_are_fitted():
+    """Features without meaning: the more of them, the more penalty is best; found one by one."""
+    generator = np.random.default_rng(0)
+    x, labels, classes = problem(images=80, seed=1)
+    x = np.hstack([x, 3 * generator.normal(size=(80, 60))])
+    held = np.arange(0, 80, 5)
+    kernel, bias, ratio, top1 = choose_and_fit(x, labels, classes, held=held)
+    others = np.setdiff1d(np.arange(80), held)
+    shares = {}
+    for value in GRID:
+        (w,), (b,) = ridge(moments(x[others], labels[others], classes), (value,))
+        shares[value] = 100 * np.mean(np.argmax(x[held] @ w + b, axis=1) == labels[held])
+    assert top1 == shares[ratio] == max(shares.values()) > shares[GRID[0]]
+    (w,), (b,) = ridge(moments(x, labels, classes), (ratio,))
+    np.testing.assert_allclose(kernel, w, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(bias, b, rtol=1e-9, atol=1e-12)
 
 
 def test_separable_classes_are_all_right():

@@ -59,11 +59,15 @@ def _part(folder: Path, classes: tuple[str, ...], max_bad_images: float):
     kept = [path for path, ok in zip(files, good, strict=True) if ok]
     labels = None
     if classes:
+        loose = next((p for p in kept if len(p.relative_to(folder).parts) == 1), None)
+        if loose:
+            raise InputError(f"data: {loose} lies in no class folder, as the training images do.")
         tops = [path.relative_to(folder).parts[0] for path in kept]
-        unknown = sorted(set(tops) - set(classes))
+        unknown, absent = sorted(set(tops) - set(classes)), sorted(set(classes) - set(tops))
         if unknown:
+            lacks = f", and lacks its class {absent[0]!r}" if absent else ""
             raise InputError(
-                f"data: {folder} has the class {unknown[0]!r}, the training folder has not."
+                f"data: {folder} has the class {unknown[0]!r}, the training folder has not{lacks}."
             )
         labels = np.array([classes.index(top) for top in tops], np.int64)
     names = tuple(str(path) for path in kept)

@@ -20,7 +20,7 @@ from moco_tf.evaluate.features import embedding, extract, load_encoder
 from moco_tf.evaluate.labelled import open_labelled
 from moco_tf.evaluate.linear import backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, beside
-from moco_tf.evaluate.ridge import GRID, correct_share, moments, ridge
+from moco_tf.evaluate.ridge import GRID, choose_and_fit, correct_share
 from moco_tf.evaluate.split import monitor_split
 from moco_tf.reporting import Reporter
 
@@ -53,7 +53,7 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
         batches = eval_batches(
             images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
         )
-        return extract(embed, readable(batches))
+        return extract(embed, readable(batches), unit=False)
 
     key = _key(digest, pretraining.normalization, side, data.train, data.test)
     train, test, cached = _cached(out, key, lambda: [features_of(p) for p in data[:2]], say)
@@ -63,15 +63,9 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
             f"Use an earlier checkpoint."
         )
     labels, test_labels = (np.asarray(part.labels) for part in data[:2])
-    fitted, held = split.bank_indices, split.query_indices
-    part, rest = (moments(train[i], labels[i], data.classes) for i in (fitted, held))
-    kernels, biases = ridge(part, GRID)
-    scores = [
-        correct_share(train[held], labels[held], kernel, bias, 1)
-        for kernel, bias in zip(kernels, biases, strict=True)
-    ]
-    best = max(range(len(GRID)), key=lambda number: (scores[number], number))
-    (kernel,), (bias,) = ridge(part + rest, GRID[best : best + 1])
+    kernel, bias, ratio, held_out_top1 = choose_and_fit(
+        train, labels, data.classes, held=split.query_indices
+    )
     top1, top5 = (
         correct_share(test, test_labels, kernel, bias, k) for k in (1, min(5, data.classes))
     )
@@ -84,16 +78,16 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
         "test_images": data.test.count,
         "protocol": (
             f"Ridge regression on one-hot targets in closed form (centred, float64) on the pooled "
-            f"features of the query encoder at step {step}, unit rows, in inference mode and "
-            f"without augmentation, of all {data.train.count} training images of "
-            f"{config.data or pretraining.data}. Lambda is {GRID[best]:g} of the mean eigenvalue "
-            f"of the centred X'X, chosen among {len(GRID)} values from {GRID[0]:g} to "
-            f"{GRID[-1]:g} by top-1 on {len(held)} held-out training images (a tenth of each "
-            f"class). Top-1 and top-5 on all {data.test.count} test images; there are no epochs, "
-            f"so top1_best is top1."
+            f"features of the query encoder at step {step}, in inference mode and without "
+            f"augmentation, of all {data.train.count} training images of "
+            f"{config.data or pretraining.data}. Lambda is {ratio:g} of the mean eigenvalue of "
+            f"the centred X'X, chosen among {len(GRID)} values from {GRID[0]:g} to {GRID[-1]:g} "
+            f"by top-1, then squared error, on {len(split.query_indices)} held-out training "
+            f"images (a tenth of each class). Top-1 and top-5 on all {data.test.count} test "
+            f"images; there are no epochs, so top1_best is top1."
         ),
-        "lambda": GRID[best],
-        "held_out_top1": scores[best],
+        "lambda": ratio,
+        "held_out_top1": held_out_top1,
         "encoder_step": step,
         "encoder_sha256": digest,
         "features_cached": cached,

@@ -7,6 +7,7 @@ Legend: M images, D features, C classes, L values of lambda.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,10 +42,9 @@ def moments(features: np.ndarray, labels: np.ndarray, classes: int) -> Moments:
     """Returns the sums over features [M, D] and one-hot labels [M]; needs little memory beside."""
     size = features.shape[1]
     gram, cross = np.zeros((size, size)), np.zeros((size, classes))
-    for start in range(0, len(features), ROWS_AT_ONCE):
-        rows = features[start : start + ROWS_AT_ONCE].astype(np.float64)
+    for rows, own in _chunks(features, labels):
         gram += rows.T @ rows
-        cross += rows.T @ np.eye(classes)[labels[start : start + ROWS_AT_ONCE]]
+        cross += rows.T @ np.eye(classes)[own]
     return Moments(
         len(features),
         features.sum(axis=0, dtype=np.float64),
@@ -72,13 +72,52 @@ def ridge(sums: Moments, grid: tuple[float, ...]) -> tuple[np.ndarray, np.ndarra
     return kernels, target - mean @ kernels
 
 
+def choose_and_fit(
+    features: np.ndarray, labels: np.ndarray, classes: int, *, held: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Returns (kernel [D, C], bias [C], value of `GRID`, top-1 on the held-out images, percent).
+
+    The value is the one with most held-out images right, of equal ones that with the least squared
+    error, after a fit to the others. The classifier is then fitted to all images.
+
+    Args:
+        held: int64 [n], the images held out.
+    """
+    fitted = np.setdiff1d(np.arange(len(features)), held)
+    sums, rest = (moments(features[rows], labels[rows], classes) for rows in (fitted, held))
+    judged = (features[held], labels[held])
+    scores = [
+        (correct_share(*judged, *head, 1), -squared_error(*judged, *head))
+        for head in zip(*ridge(sums, GRID), strict=True)
+    ]
+    best = max(range(len(GRID)), key=scores.__getitem__)
+    (kernel,), (bias,) = ridge(sums + rest, GRID[best : best + 1])
+    return kernel, bias, GRID[best], scores[best][0]
+
+
+def squared_error(
+    features: np.ndarray, labels: np.ndarray, kernel: np.ndarray, bias: np.ndarray
+) -> float:
+    """Mean squared error of an image's scores against its one-hot target."""
+    total = 0.0
+    for rows, own in _chunks(features, labels):
+        total += float(((rows @ kernel + bias - np.eye(len(bias))[own]) ** 2).sum())
+    return total / len(features)
+
+
 def correct_share(
     features: np.ndarray, labels: np.ndarray, kernel: np.ndarray, bias: np.ndarray, k: int
 ) -> float:
     """Percent of images whose class is among the `k` highest scores; of equal ones the lower."""
     right = 0
-    for start in range(0, len(features), ROWS_AT_ONCE):
-        scores = features[start : start + ROWS_AT_ONCE].astype(np.float64) @ kernel + bias
-        first = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        right += int((first == labels[start : start + ROWS_AT_ONCE, None]).sum())
+    for rows, own in _chunks(features, labels):
+        first = np.argsort(-(rows @ kernel + bias), axis=1, kind="stable")[:, :k]
+        right += int((first == own[:, None]).sum())
     return 100 * right / len(features)
+
+
+def _chunks(features: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(float64 rows, their labels), a bounded number at once."""
+    for start in range(0, len(features), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        yield features[rows].astype(np.float64), labels[rows]
