@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_classifier import naive_steps
 from test_train import wait_for_step
@@ -24,7 +25,7 @@ from moco_tf.distribute import make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate import classifier
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest, means
-from moco_tf.evaluate.probe import probe
+from moco_tf.evaluate.probe import _rates, probe
 from moco_tf.evaluate.probe_config import ProbeConfig
 from moco_tf.evaluate.probe_report import BackboneChangedError
 from moco_tf.interruption import Interrupted
@@ -248,6 +249,14 @@ def test_the_official_numbers_are_the_defaults():
     assert make_config(config, {"milestones": "3,4"}).drops == (3, 4)
 
 
+@pytest.mark.golden
+def test_the_rates_are_the_recorded_ones(golden):
+    recorded = golden("schedules")["lincls/lr_per_epoch"]
+    config = ProbeConfig(run="r", epochs=len(recorded))
+    ours = [_rates(config, 5005 * epoch + 17, 5005)[0] for epoch in range(len(recorded))]
+    np.testing.assert_allclose(ours, recorded, rtol=1e-12)
+
+
 def test_the_reported_head_stands_alone_with_its_classes(run, whole):
     arrays, step, extra = checkpoint.load(whole.out / "checkpoints/head.safetensors")
     state, *_ = checkpoint.load_latest(whole.out / "checkpoints", warn=print)
@@ -453,24 +462,54 @@ def test_what_is_no_run_leaves_nothing_behind(run, tmp_path, capsys):
     assert sorted(path.name for path in empty.iterdir()) == ["config.json", "versions.json"]
 
 
-def test_class_folders_that_differ_are_named_on_both_sides(run, tmp_path, capsys):
-    from PIL import Image
+def save_folder(root, seed=0, **parts):
+    """JPEG files of odd sizes in PART/CLASS/, three a class, as gray as their class is late."""
+    generator = np.random.default_rng(seed)
+    for part, classes in parts.items():
+        for label in classes:
+            folder = root / part / label
+            folder.mkdir(parents=True)
+            for number in range(3):
+                level = 40 + 50 * (ord(label[0]) - ord("a"))
+                size = (*generator.integers(SIDE, 3 * SIDE, 2), 3)
+                pixels = (level + generator.normal(0, 9, size)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    return str(root)
 
-    def folder(name, train, val):
-        for part, classes in (("train", train), ("val", val)):
-            for label in classes:
-                (tmp_path / name / part / label).mkdir(parents=True)
-                for number in range(2):
-                    image = Image.fromarray(np.full((SIDE, SIDE, 3), 99, np.uint8))
-                    image.save(tmp_path / name / part / label / f"{number}.png")
-        return str(tmp_path / name)
 
-    cases = [
-        (folder("both", ["ant", "bee", "cat"], ["bee", "cat", "dog"]), ("'ant'", "'dog'")),
-        (folder("fewer", ["ant", "bee", "cat"], ["bee", "cat"]), ("'ant'", "training")),
-        (folder("more", ["bee", "cat"], ["bee", "cat", "dog"]), ("'dog'",)),
-    ]
-    for data, words in cases:
-        assert main(["probe", run.folder, "--data", data]) == 2
-        line = capsys.readouterr().err.strip().splitlines()[-1]
-        assert all(word in line for word in words), line
+def test_class_folders_are_probed_with_their_names(run, tmp_path, capsys):
+    data = save_folder(tmp_path / "data", train=["ant", "bee", "cat"], val=["ant", "bee", "cat"])
+    out = tmp_path / "out"
+    flags = ["--data", data, "--epochs", "2", "--lr", "1", "--out", str(out), "--json"]
+    assert main(["probe", run.folder, *flags]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["classes"], summary["train_images"], summary["test_images"]) == (3, 9, 9)
+    assert "chosen among" not in summary["protocol"]
+    _, _, extra = checkpoint.load(out / "checkpoints/head.safetensors")
+    assert extra["class_names"] == ["ant", "bee", "cat"]
+    quick = ["--data", data, "--quick", "--out", str(tmp_path / "quick")]
+    for cached in (False, True):
+        assert main(["probe", run.folder, *quick, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["top1"], found["features_cached"]) == (100.0, cached)
+    os.utime(tmp_path / "data/val/cat/1.jpg", ns=(1, 1))  # a file that has been written again
+    assert main(["probe", run.folder, *quick, "--json"]) == 0
+    assert not json.loads(capsys.readouterr().out)["features_cached"]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "words"),
+    [
+        (["ant", "bee", "cat"], ["bee", "cat", "dog"], ("'ant'", "'dog'")),
+        (["ant", "bee", "cat"], ["bee", "cat"], ("'ant' is in the training images only",)),
+        (["bee", "cat"], ["bee", "cat", "dog"], ("'dog'",)),
+        (["bee", "cat"], ["."], ("0.jpg lies in no class folder",)),
+    ],
+)
+def test_class_folders_that_differ_are_named(run, tmp_path, capsys, train, val, words):
+    data = save_folder(tmp_path / "data", train=train, val=["bee"] if val == ["."] else val)
+    if val == ["."]:
+        (tmp_path / "data/val/bee/0.jpg").rename(tmp_path / "data/val/0.jpg")
+    assert main(["probe", run.folder, "--data", data]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert all(word in line for word in words), line

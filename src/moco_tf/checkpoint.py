@@ -92,7 +92,7 @@ def load_latest(
     if damaged:
         raise InputError(
             f"every checkpoint in {folder} is damaged: {', '.join(damaged)}. "
-            f"Restore one from a copy, or start again in another --run-dir."
+            f"Restore one from a copy, or start again in another folder."
         )
     return None
 

@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options)
     except InputError as error:
         return _fail(str(error))
+    except Interrupted as stopped:
+        print(f"moco-tf: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
             return _fail(f"{error.filename or 'output'}: {error.strerror}.")
@@ -157,11 +160,7 @@ def _pretrain(options) -> int:
     from moco_tf.train import pretrain
 
     reporter = Reporter(json_mode=options.json)
-    try:
-        summary = pretrain(config, reporter=reporter)
-    except Interrupted as stopped:
-        print(f"moco-tf: {stopped}", file=sys.stderr)
-        return stopped.exit_code
+    summary = pretrain(config, reporter=reporter)
     if options.json:
         print(json.dumps(summary))
         return 0
@@ -207,17 +206,15 @@ def _probe(options) -> int:
     reporter = Reporter(json_mode=options.json)
     try:
         summary = (quick_probe if options.quick else probe)(config, reporter=reporter)
-    except Interrupted as stopped:
-        print(f"moco-tf: {stopped}", file=sys.stderr)
-        return stopped.exit_code
     except BackboneChangedError as error:
         _fail(str(error))
         return 1
     if options.json:
         print(json.dumps(summary))
         return 0
-    for head in summary.get("heads", [])[1:] and summary["heads"]:
-        reporter.line(f"learning rate {head['lr']:g}: {_accuracies(head)}")
+    if len(config.lr) > 1:
+        for head in summary["heads"]:
+            reporter.line(f"learning rate {head['lr']:g}: {_accuracies(head)}")
     reporter.line(f"{_accuracies(summary)}\n{summary['protocol']}")
     return 0
 
