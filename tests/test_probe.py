@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -449,6 +450,24 @@ def test_bad_settings_are_one_line_and_exit_code_two(run, capsys, flags, message
     assert main(["probe", run.folder, *flags]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and message in lines[0]
+
+
+@pytest.mark.parametrize("quick", [[], ["--quick"]])
+def test_the_folder_of_pretraining_is_not_written_to(run, capsys, quick):
+    assert main(["probe", run.folder, "--out", run.folder, *quick]) == 2
+    assert run.folder in capsys.readouterr().err.splitlines()[-1]
+    found = {path.name for path in Path(run.folder).iterdir()} - {"probe", "probe-quick", ".lock"}
+    assert found == {"config.json", "versions.json", "checkpoints"}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_has_its_exit_code(run, monkeypatch, capsys, number, code):
+    def interrupted(*args, **settings):
+        raise Interrupted(number, 5)
+
+    monkeypatch.setattr(moco_tf.evaluate.probe, "probe", interrupted)
+    assert main(["probe", run.folder]) == code
+    assert "interrupted at step 5; saved" in capsys.readouterr().err
 
 
 def test_what_is_no_run_leaves_nothing_behind(run, tmp_path, capsys):

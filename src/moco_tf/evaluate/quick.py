@@ -46,6 +46,8 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
             f"no class of two training images."
         )
     out = Path(config.run_dir or beside(config.run, "probe-quick"))
+    if (out / run_folder.CONFIG).exists():
+        raise InputError(f"{out} is the folder of another run. Use another --out.")
     embed = embedding(encoder, features="pooled", normalization=pretraining.normalization)
     digest, side = backbone_digest(encoder.backbone), pretraining.image_size
 
