@@ -5,42 +5,27 @@ The config is unpacked here, once; `LinearProbe` takes numbers, arrays and funct
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from moco_tf import checkpoint, run_folder
 from moco_tf.data.pipeline import labelled_crops, normalize, readable
 from moco_tf.distribute import make_strategy
-from moco_tf.errors import InputError
 from moco_tf.evaluate.features import load_encoder
 from moco_tf.evaluate.labelled import Labelled, open_labelled, test_batches
 from moco_tf.evaluate.linear import LinearProbe, add, backbone_digest, means
 from moco_tf.evaluate.probe_config import ProbeConfig, beside
 from moco_tf.evaluate.probe_report import check_backbone, describe, logged, summarize
+from moco_tf.evaluate.probe_state import Progress, arrays_of, restore, save_head
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.reporting import Interval, Reporter
 from moco_tf.schedules import learning_rate
 
 CROP_MIN_AREA, LR_DROP = 0.08, 0.1
-
-
-@dataclass
-class Progress:
-    """How far a probe is, beside its arrays. Accuracies in percent, one of each head."""
-
-    step: int = 0
-    seconds: float = 0.0
-    probed: dict[str, Any] = field(default_factory=dict)  # which encoder, on how many images
-    loss: list[float] | None = None
-    top1: list[float] | None = None  # of the last whole epoch, on the test images
-    top5: list[float] | None = None
-    top1_best: list[float] | None = None
 
 
 def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str, Any]:
@@ -99,7 +84,7 @@ def _probe(
     batch_size = min(config.batch_size, -(-data.train.count // replicas) * replicas)
     shape = {"batch_size": batch_size, "image_size": probed["image_size"]}
     epoch_steps = -(-data.train.count // batch_size)
-    progress = _restore(out, linear, probed, reporter)
+    progress = restore(out, linear, probed, warn=reporter.line)
     reporter.start(out, config.epochs * epoch_steps, progress.step)
     reporter.line(describe(config, probed, replicas, epoch_steps))
     if progress.step:
@@ -117,8 +102,8 @@ def _probe(
         reporter=reporter,
     )
     summary = summarize(config, asdict(progress))
-    summary["state_sha256"] = checkpoint.digest(_arrays(linear))
-    _save_head(out, linear, summary, data.class_names)
+    summary["state_sha256"] = checkpoint.digest(arrays_of(linear))
+    save_head(out, linear, summary, data.class_names)
     run_folder.write_json(out / "summary.json", summary)
     return summary
 
@@ -141,7 +126,7 @@ def _train(
 
     def save(tag=None):
         checkpoint.save(
-            folder, _arrays(linear), step=progress.step, extra=asdict(progress), tag=tag
+            folder, arrays_of(linear), step=progress.step, extra=asdict(progress), tag=tag
         )
 
     with StopSignals() as stop:
@@ -164,7 +149,7 @@ def _train(
                     with interval.apart() as spent:
                         tested = evaluate()
                     progress.seconds += spent.seconds
-                    best = _note(progress, tested)
+                    best = progress.note(tested)
                 row = {"epoch": (progress.step - 1) // epoch_steps, "lr": rates[0]} | timing
                 reporter.metrics(progress.step, row | logged(config.lr, trained, tested))
             if epoch == 1 and not into_epoch:
@@ -194,43 +179,3 @@ def _rates(config: ProbeConfig, step: int, epoch_steps: int) -> list[float]:
         )
         for base in config.lr
     ]
-
-
-def _note(progress: Progress, tested: dict[str, list[float]]) -> bool:
-    """Keeps the results of an epoch; returns whether one of its top-1 is the best so far."""
-    before = progress.top1_best or [-math.inf] * len(tested["top1"])
-    progress.top1, progress.top5 = tested["top1"], tested["top5"]
-    progress.top1_best = [max(pair) for pair in zip(before, tested["top1"], strict=True)]
-    return max(tested["top1"]) > max(before)
-
-
-def _restore(
-    out: Path, linear: LinearProbe, probed: dict[str, Any], reporter: Reporter
-) -> Progress:
-    restored = checkpoint.load_latest(run_folder.checkpoint_folder(out), warn=reporter.line)
-    if restored is None:
-        return Progress(probed=probed)
-    arrays, _, extra = restored
-    there = extra["probed"]
-    different = [name for name in probed if there.get(name) != probed[name]]
-    if different:
-        listed = ", ".join(f"{n} ({there.get(n)} there, {probed[n]} now)" for n in different)
-        raise InputError(
-            f"{out} holds a probe of another encoder or of other images: {listed}. "
-            f"Use another --out, or remove that folder."
-        )
-    checkpoint.assign(linear.state(), arrays)
-    return Progress(**extra)
-
-
-def _arrays(linear: LinearProbe) -> dict[str, np.ndarray]:
-    return {name: variable.numpy() for name, variable in linear.state().items()}
-
-
-def _save_head(out: Path, linear: LinearProbe, summary: dict, class_names) -> None:
-    """head.safetensors: the reported classifier alone, [D, C] and [C], with its class names."""
-    number = [head["lr"] for head in summary["heads"]].index(summary["lr"])
-    arrays = {"fc/kernel": linear.kernels.numpy()[number], "fc/bias": linear.biases.numpy()[number]}
-    extra = {"lr": summary["lr"], "top1": summary["top1"], "class_names": list(class_names)}
-    folder = run_folder.checkpoint_folder(out)
-    checkpoint.save(folder, arrays, step=summary["step"], extra=extra, tag="head")
