@@ -9,7 +9,8 @@ import tensorflow as tf
 from PIL import Image
 
 from moco_tf.data.decode import decode, decode_unless_jpeg, decode_window
-from moco_tf.data.pipeline import epoch_order, eval_batches, steps_per_epoch, two_views
+from moco_tf.data.order import epoch_order
+from moco_tf.data.pipeline import eval_batches, labelled_crops, steps_per_epoch, two_views
 from moco_tf.data.sources import check_sizes, from_arrays, open_images
 from moco_tf.errors import InputError
 
@@ -64,6 +65,54 @@ def test_an_epoch_shows_each_image_at_most_once():
         np.testing.assert_array_equal(np.sort(order), np.arange(10))
         np.testing.assert_array_equal(np.concatenate(shown[2 * epoch : 2 * epoch + 2]), order[:8])
     assert len({tuple(epoch_order(1, epoch, 10)) for epoch in range(3)}) == 3
+
+
+def take_crops(images, start, count, **changes):
+    settings = {"batch_size": 4, "image_size": 8, "min_area": 0.08, "seed": 1} | changes
+    dataset = labelled_crops(images, start_step=start, **settings).take(count)
+    return [(crops.numpy(), labels.numpy()) for crops, labels in dataset]
+
+
+def test_labelled_crops_show_each_image_once_and_fill_up_the_last_batch():
+    """Ten images of one colour each, three batches an epoch; the last has two of label -1."""
+    colors = np.arange(10, dtype=np.uint8)[:, None, None, None] * 20
+    images = from_arrays(
+        "flat", np.broadcast_to(colors, (10, 12, 12, 3)), labels=(np.arange(10) + 3) % 10
+    )
+    batches = take_crops(images, 0, 6)
+    for epoch in range(2):
+        crops, labels = (
+            np.concatenate(part) for part in zip(*batches[3 * epoch : 3 * epoch + 3], strict=True)
+        )
+        order = epoch_order(1, epoch, 10)
+        np.testing.assert_array_equal(crops[:10, 4, 4, 0] // 20, order)
+        np.testing.assert_array_equal(labels[:10], (order + 3) % 10)
+        np.testing.assert_array_equal(labels[10:], [-1, -1])
+
+
+def test_labelled_crops_can_start_at_any_step(images):
+    labelled = from_arrays("l", np.stack([images.read(i) for i in range(10)]), np.arange(10))
+    whole = take_crops(labelled, 0, 7)
+    for start in (1, 3, 5):
+        later = take_crops(labelled, start, 7 - start)
+        for ours, theirs in zip(whole[start:], later, strict=True):
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+    assert not np.array_equal(whole[0][0], take_crops(labelled, 0, 1, seed=2)[0][0])
+
+
+def test_labelled_crops_have_the_area_and_the_flips_of_the_protocol():
+    """A ramp over the columns: its range tells the width of a crop, its direction the flip."""
+    ramp = np.broadcast_to(np.arange(0, 200, 2, dtype=np.uint8)[:, None], (100, 100, 3))
+    images = from_arrays("ramp", np.stack([ramp, ramp]), labels=[0, 1])
+    crops = np.concatenate([crops for crops, _ in take_crops(images, 0, 150, image_size=50)])
+    real = crops.reshape(150, 4, 50, 50, 3)[:, :2, 25, :, 0].reshape(300, 50).astype(float)
+    slope = real[:, -1] - real[:, 0]
+    widths = np.abs(slope) / 49 * 50 / 200  # as a share of the image's
+    assert np.mean(slope < 0) == pytest.approx(0.5, abs=0.09)
+    # Of a square image: area uniform in 0.08 to 1, aspect within 3/4 to 4/3, so its root.
+    assert np.mean(widths) == pytest.approx(0.67, abs=0.04)
+    assert 0.23 < widths.min() < 0.4 and widths.max() > 0.95
 
 
 def test_order_is_pinned():
@@ -189,7 +238,7 @@ def test_only_new_and_changed_files_are_decoded_again(tmp_path, photo, monkeypat
 
     def sizes():
         decoded.clear()
-        parts = open_images(str(tmp_path / "set"), max_bad_images=1, cache=tmp_path / "cache")
+        parts = open_images(str(tmp_path / "set"), max_bad_images=1, cache=tmp_path)
         assert parts[0].skipped[0].endswith("cut.jpg")
         return [part.sizes.tolist() for part in parts]
 
@@ -205,7 +254,8 @@ def test_only_new_and_changed_files_are_decoded_again(tmp_path, photo, monkeypat
     photo.resize((20, 10)).save(tmp_path / "set/train/b/1.png")
     assert sizes()[0][-1] == [10, 20]
     assert len(decoded) == 2
-    (tmp_path / "cache").write_bytes(b"damaged")
+    (kept,) = tmp_path.glob(".images-*.npz")
+    kept.write_bytes(b"damaged")
     assert sizes()[1] == first[1]
     assert len(decoded) == 7
 

@@ -88,7 +88,7 @@ def load_latest(
     if damaged:
         raise InputError(
             f"every checkpoint in {folder} is damaged: {', '.join(damaged)}. "
-            f"Restore one from a copy, or start again in another --run-dir."
+            f"Restore one from a copy, or start again in another folder."
         )
     return None
 
@@ -116,6 +116,24 @@ def to_bytes(state: Mapping[str, np.ndarray], *, step: int, extra: Mapping[str, 
     metadata["sha256"] = digest(arrays)
     metadata["metadata_sha256"] = _metadata_digest(metadata)
     return to_safetensors(arrays, metadata)
+
+
+def assign(variables: Mapping[str, Any], state: State) -> None:
+    """Gives each variable the array of its name.
+
+    Raises:
+        InputError: unless names and shapes are the same.
+    """
+    if set(variables) != set(state):
+        odd = sorted(set(variables) ^ set(state))[0]
+        raise InputError(f"the checkpoint does not fit this config: {odd!r} is in one only.")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != state[name].shape:
+            raise InputError(
+                f"the checkpoint does not fit this config: {name!r} has shape "
+                f"{state[name].shape}, expected {tuple(variable.shape)}."
+            )
+        variable.assign(state[name])
 
 
 def digest(state: Mapping[str, np.ndarray]) -> str:

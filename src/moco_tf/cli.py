@@ -13,11 +13,12 @@ from typing import Any
 from moco_tf import __version__
 from moco_tf.config import Config, make_config
 from moco_tf.errors import InputError
+from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
 from moco_tf.interruption import Interrupted, stop_at_once, stopped_exit_code
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each ending
     """Runs one command; returns its exit code (0 done, 1 a check failed, 2 bad input)."""
     stop_at_once()
     try:
@@ -27,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options)
     except InputError as error:
         return _fail(str(error))
+    except Interrupted as stopped:
+        print(f"moco-tf: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except BrokenPipeError:  # nobody reads the output any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -106,6 +110,18 @@ def _parser() -> argparse.ArgumentParser:
     knn.add_argument("--temperature", type=float, default=0.1)
     knn.set_defaults(run=_knn)
 
+    probe = commands.add_parser(
+        "probe", help="accuracy of a linear classifier on a run's features", allow_abbrev=False
+    )
+    probe.add_argument("run_of_encoder", metavar="RUN")
+    probe.add_argument("--quick", action="store_true", help="closed-form ridge classifier, seconds")
+    rates = ProbeConfig.model_fields["lr"].description
+    probe.add_argument("--lr", nargs="+", metavar="L", default=argparse.SUPPRESS, help=rates)
+    for name, field in ProbeConfig.model_fields.items():
+        if name not in ("run", "lr"):
+            _add_field(probe, name, field, "--out" if name == "run_dir" else None)
+    probe.set_defaults(run=_probe)
+
     convert = commands.add_parser(
         "convert", help="take an encoder to and from PyTorch's formats", allow_abbrev=False
     )
@@ -129,14 +145,14 @@ def _parser() -> argparse.ArgumentParser:
 
     recipes = commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
     recipes.set_defaults(run=_recipes)
-    for command in (pretrain, knn, convert, verify, recipes):
+    for command in (pretrain, knn, probe, convert, verify, recipes):
         command.add_argument("--json", action="store_true", help="print one JSON object")
         command.set_defaults(parser=command)
     return parser
 
 
-def _add_field(parser, name: str, field: Any) -> None:
-    flags = ["--" + name.replace("_", "-")]
+def _add_field(parser, name: str, field: Any, flag: str | None = None) -> None:
+    flags = [flag or "--" + name.replace("_", "-")]
     options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
     options["help"] = f"{field.description} [{field.default}]".replace("%", "%%")
     if field.annotation is bool:
@@ -200,11 +216,7 @@ def _pretrain(options) -> int:
     from moco_tf.train import pretrain
 
     reporter = Reporter(json_mode=options.json)
-    try:
-        summary = pretrain(config, reporter=reporter)
-    except Interrupted as stopped:
-        print(f"moco-tf: {stopped}", file=sys.stderr)
-        return stopped.exit_code
+    summary = pretrain(config, reporter=reporter)
     if options.json:
         print(json.dumps(summary))
         return 0
@@ -256,6 +268,41 @@ def _convert(options) -> int:
     else:
         print(describe(result))
     return 0 if result["equal"] else 1
+
+
+def _probe(options) -> int:
+    changes = {n: v for n, v in vars(options).items() if n in ProbeConfig.model_fields}
+    changes["run"] = options.run_of_encoder
+    config = make_config(ProbeConfig(run=""), changes)
+    if options.quick:
+        check_quick(changes)
+    _start_tensorflow()
+    from moco_tf.evaluate.probe import probe
+    from moco_tf.evaluate.probe_report import BackboneChangedError
+    from moco_tf.evaluate.quick import quick_probe
+    from moco_tf.reporting import Reporter
+
+    reporter = Reporter(json_mode=options.json)
+    try:
+        summary = (quick_probe if options.quick else probe)(config, reporter=reporter)
+    except BackboneChangedError as error:
+        _fail(str(error))
+        return 1
+    if options.json:
+        print(json.dumps(summary))
+        return 0
+    if len(config.lr) > 1:
+        for head in summary["heads"]:
+            reporter.line(f"learning rate {head['lr']:g}: {_accuracies(head)}")
+    reporter.line(f"{_accuracies(summary)}\n{summary['protocol']}")
+    return 0
+
+
+def _accuracies(values: dict[str, Any]) -> str:
+    return (
+        f"top-1 {values['top1']:.2f}%  top-5 {values['top5']:.2f}%  "
+        f"best top-1 {values['top1_best']:.2f}%"
+    )
 
 
 def _verify(options) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -34,10 +34,19 @@ RUNTIME_FIELDS = frozenset(
 )
 
 
-class Config(BaseModel):
-    """A complete description of a pre-training run (every default is MoCo v1's, spec 1.1)."""
+class FolderConfig(BaseModel):
+    """A config that a folder of results is kept for, and may be continued with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    runtime_fields: ClassVar[frozenset[str]] = RUNTIME_FIELDS
+    folder_flag: ClassVar[str] = "--run-dir"  # the option that names the folder
+
+
+AnyConfig = TypeVar("AnyConfig", bound=FolderConfig)
+
+
+class Config(FolderConfig):
+    """A complete description of a pre-training run (every default is MoCo v1's, spec 1.1)."""
 
     recipe: str = Field("moco-v1", description="name of the recipe this started from")
 
@@ -200,34 +209,36 @@ def _nearest_multiples(value: int, base: int) -> str:
     return f"Use {below} or {below + base}." if below else f"Use {base}."
 
 
-def make_config(base: Config, changes: Mapping[str, Any]) -> Config:
+def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
     """Returns `base` with `changes` (field name to value, text allowed).
 
     Raises:
         InputError: for an unknown field or a value of the wrong type or range, in one line.
     """
-    known = Config.model_fields
+    known = type(base).model_fields
     for name in changes:
         if name not in known:
             raise InputError(f"unknown field {name!r}. Known fields: {', '.join(sorted(known))}.")
-    merged = base.model_dump() | {name: _from_text(name, value) for name, value in changes.items()}
+    changed = {name: _from_text(name, known[name], value) for name, value in changes.items()}
     try:
-        return Config.model_validate(merged)
+        return type(base).model_validate(base.model_dump() | changed)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
 
 
-def _from_text(name: str, value: Any) -> Any:
+def _from_text(name: str, field: Any, value: Any) -> Any:
     """Reads what pydantic would not: `none`, and comma-separated lists. YAML's yes is no number."""
-    if name == "milestones" and isinstance(value, int):
-        return (value,)
-    if isinstance(value, bool) and Config.model_fields[name].annotation is not bool:
+    kinds = [field.annotation, *get_args(field.annotation)]
+    several = tuple in [get_origin(kind) for kind in kinds]
+    if isinstance(value, bool) and bool not in kinds:
         raise InputError(f"{name} takes no yes or no; received {name}={value}.")
+    if several and isinstance(value, (int, float)):
+        return (value,)
     if not isinstance(value, str):
         return value
-    if value.lower() in ("none", "null") and Config.model_fields[name].default is None:
+    if value.lower() in ("none", "null") and field.default is None:
         return None
-    if name == "milestones":
+    if several:
         return tuple(part for part in value.replace(" ", "").split(",") if part)
     return value
 

@@ -30,11 +30,18 @@ class Reporter:
         self._said: set[str] = set()
         self._knn = ""
 
-    def start(self, run_dir, last_step: int, resumed_step: int, *, healthy: dict[str, int]) -> None:
+    def start(
+        self,
+        run_dir,
+        last_step: int,
+        resumed_step: int,
+        *,
+        healthy: dict[str, int] | None = None,
+    ) -> None:
         """Opens the files; rows of metrics.jsonl after `resumed_step` are taken away.
 
         Args:
-            healthy: settings of `health_messages`.
+            healthy: settings of `health_messages`; none: health is not judged.
         """
         self.last_step, self._healthy = last_step, healthy
         self._path = Path(run_dir) / "metrics.jsonl"
@@ -66,16 +73,19 @@ class Reporter:
             self._rows.flush()
         except OSError as error:
             raise write_error(self._path, len(text), error) from None
-        rooms = {name: "health" if name in HEALTH else "train" for name in values}
-        self._draw(step, {f"{rooms[n]}/{TAGS.get(n, n)}": v for n, v in values.items()})
+        self._draw(step, {_curve(name): value for name, value in values.items()})
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
             f"{self._knn}  {values['images_per_second']:.0f} images/s"
         )
+        if "val_top1" in values:
+            text += f"  validation top1 {values['val_top1']:.2f}%  top5 {values['val_top5']:.2f}%"
         if self._progress:
             self._progress.update(self._task, completed=step, description=text)
         else:
             self.line(f"step {step}/{self.last_step}  {text}  wait {values['data_wait']:.0%}")
+        if self._healthy is None:
+            return
         for message in health_messages(values, step=step, **self._healthy):
             if message not in self._said:
                 self._said.add(message)
@@ -138,7 +148,7 @@ class Interval:
         spent.seconds = time.perf_counter() - started
         self._apart += spent.seconds
 
-    def close(self, batch_size: int) -> dict[str, float]:
+    def close(self, batch_size: float) -> dict[str, float]:
         """Returns images_per_second, data_wait (a share) and seconds, and starts anew."""
         first, seconds = self._first or 0.0, self._seconds()
         steps, timed = (self.steps, seconds) if self.steps else (1, first)
@@ -190,6 +200,13 @@ def health_messages(
             "images belong together, or the augmentations are too weak."
         )
     return messages
+
+
+def _curve(name: str) -> str:
+    """Where TensorBoard shows a value: "loss" is train/loss, "val_top1" is val/top1."""
+    if name.startswith("val_"):
+        return name.replace("_", "/", 1)
+    return f"{'health' if name in HEALTH else 'train'}/{TAGS.get(name, name)}"
 
 
 def _rows_until(path: Path, step: int) -> list[str]:

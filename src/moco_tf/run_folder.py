@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from moco_tf.config import RUNTIME_FIELDS, Config
+from moco_tf.config import AnyConfig, Config
 from moco_tf.errors import InputError
 
 CONFIG = "config.json"
@@ -32,12 +32,7 @@ def checkpoint_folder(run_dir: Path | str) -> Path:
     return Path(run_dir) / "checkpoints"
 
 
-def image_cache(run_dir: Path | str) -> Path:
-    """Returns the file that keeps which images of a data folder could be decoded."""
-    return Path(run_dir) / ".images.npz"
-
-
-def claim(run_dir: Path, config: Config) -> bool:
+def claim(run_dir: Path, config: AnyConfig) -> bool:
     """Makes `run_dir` the folder of `config`'s run; returns whether the run was there already.
 
     A new folder gets config.json and versions.json. In an existing run config.json stays as it is,
@@ -45,39 +40,41 @@ def claim(run_dir: Path, config: Config) -> bool:
 
     Raises:
         InputError: if the folder holds something that is no run, or a run whose config differs in
-            a field outside `RUNTIME_FIELDS`.
+            a field outside its `runtime_fields`.
     """
     run_dir = Path(run_dir)
     resumed = check(run_dir, config)
     if not resumed:
-        _make_folder(run_dir)
+        make_folder(run_dir)
         write_json(run_dir / CONFIG, config.model_dump(mode="json"))
     write_json(run_dir / VERSIONS, versions())
     return resumed
 
 
-def check(run_dir: Path, config: Config) -> bool:
+def check(run_dir: Path, config: AnyConfig) -> bool:
     """Raises what `claim` would, and returns what it would; changes nothing."""
-    _refuse_foreign(run_dir)
+    _refuse_foreign(run_dir, config.folder_flag)
     resumed = (run_dir / CONFIG).exists()
     if resumed:
-        _refuse_other_config(run_dir, read_config(run_dir), config)
+        _refuse_other_config(run_dir, read_config_of(type(config), run_dir), config)
     return resumed
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[None]:
     """Holds the run folder for this process; creates the folder. Freed also by a kill.
 
     A new folder in which no run was begun is taken away again.
+    Args:
+        flag: the option that names the folder, for what an error advises.
 
     Raises:
         InputError: if another process holds it, or the folder holds something that is no run.
     """
     run_dir = Path(run_dir)
-    _refuse_foreign(run_dir)
+    _refuse_foreign(run_dir, flag)
     new = not run_dir.exists()
-    _make_folder(run_dir)
+    make_folder(run_dir)
     with open(run_dir / LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +82,7 @@ def locked(run_dir: Path) -> Iterator[None]:
             file.seek(0)
             raise InputError(
                 f"run_dir={run_dir} is in use: process {file.read().strip() or '?'} is training "
-                f"in it. Wait for it to end, or use another --run-dir."
+                f"in it. Wait for it to end, or use another {flag}."
             ) from None
         try:
             os.ftruncate(file.fileno(), 0)
@@ -102,6 +99,11 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 
 def read_config(run_dir: Path | str) -> Config:
+    """Returns the config of the pre-training run in `run_dir`; see `read_config_of`."""
+    return read_config_of(Config, run_dir)
+
+
+def read_config_of(kind: type[AnyConfig], run_dir: Path | str) -> AnyConfig:
     """Returns the config of the run in `run_dir`.
 
     Raises:
@@ -118,14 +120,14 @@ def read_config(run_dir: Path | str) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}.") from None
     try:
-        return Config.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         problem = f"{field}: {first['msg']}" if field else first["msg"]
         raise InputError(
             f"{path} is not the config of a run ({problem}). "
-            f"Restore it, or start again in another --run-dir."
+            f"Restore it, or start again in another {kind.folder_flag}."
         ) from None
 
 
@@ -182,32 +184,34 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _refuse_foreign(run_dir: Path) -> None:
+def _refuse_foreign(run_dir: Path, flag: str) -> None:
     if not run_dir.exists():
         return
     if not run_dir.is_dir():
-        raise InputError(f"run_dir={run_dir} is a file, not a folder. Use another --run-dir.")
+        raise InputError(f"run_dir={run_dir} is a file, not a folder. Use another {flag}.")
     names = sorted(entry.name for entry in run_dir.iterdir())
     visible = [name for name in names if not name.startswith(".")]
     if visible and CONFIG not in names:
         raise InputError(
             f"run_dir={run_dir} is not empty and is not a run folder: it has no {CONFIG}, but "
-            f"holds {visible[0]}. Use another --run-dir."
+            f"holds {visible[0]}. Use another {flag}."
         )
 
 
-def _refuse_other_config(run_dir: Path, there: Config, now: Config) -> None:
+def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> None:
     old, new = there.model_dump(mode="json"), now.model_dump(mode="json")
-    different = [name for name in old if name not in RUNTIME_FIELDS and old[name] != new[name]]
+    fixed = old.keys() - now.runtime_fields
+    different = [name for name in old if name in fixed and old[name] != new[name]]
     if different:
         listed = ", ".join(f"{name} ({old[name]} there, {new[name]} now)" for name in different)
         raise InputError(
             f"run_dir={run_dir} holds a run with another configuration: {listed}. "
-            f"Use another --run-dir, or the run's own values to continue it."
+            f"Use another {now.folder_flag}, or the run's own values to continue it."
         )
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; raises `InputError` where that is refused."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,7 +4,6 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 """
 
 import math
-import re
 import resource
 import sys
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from moco_tf.assembly import (
     build_step,
 )
 from moco_tf.config import Config, check_devices
-from moco_tf.data.pipeline import first_unreadable, steps_per_epoch
+from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images, check_sizes, open_images
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.errors import DivergedError, InputError
@@ -76,7 +75,7 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         max_bad_images=config.max_bad_images,
         seed=config.seed,
         image_size=config.image_size,
-        cache=run_folder.image_cache(run_dir),
+        cache=run_dir,
     )
     check_sizes(train, config.image_size, config.max_small_images)
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
@@ -161,7 +160,7 @@ def _train(
                     save()
                     raise InputError(
                         f"{unreadable(progress.step) or 'an image'} could not be read "
-                        f"({_reason(error)}) after step {progress.step}, which is saved. The next "
+                        f"({reason(error)}) after step {progress.step}, which is saved. The next "
                         f"start leaves unreadable images out."
                     ) from None
             lr = rate(progress.step)
@@ -203,11 +202,6 @@ def _train(
             save()
 
 
-def _reason(error: tf.errors.OpError) -> str:
-    """What a TensorFlow error says, without the names of its nodes."""
-    return " ".join(re.sub(r"\{\{.*?\}\}|\[\[.*|\[Op:.*", "", str(error.message)).split())[:200]
-
-
 def _finite(knn_top1: Callable[[], float], reporter: Reporter) -> float | None:
     """The accuracy, or None, with a line that says so, of features that are no numbers any more."""
     try:
@@ -222,17 +216,7 @@ def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
     if restored is None:
         return Progress()
     arrays, _, extra = restored
-    variables = method.state()
-    if set(variables) != set(arrays):
-        odd = sorted(set(variables) ^ set(arrays))[0]
-        raise InputError(f"the checkpoint does not fit this config: {odd!r} is in one only.")
-    for name, variable in variables.items():
-        if tuple(variable.shape) != arrays[name].shape:
-            raise InputError(
-                f"the checkpoint does not fit this config: {name!r} has shape "
-                f"{arrays[name].shape}, expected {tuple(variable.shape)}."
-            )
-        variable.assign(arrays[name])
+    checkpoint.assign(method.state(), arrays)
     return Progress(**extra)
 
 

@@ -50,7 +50,7 @@ def augment(crop, draws, kind):
     """
     u = draws
     factors, order = jitter_factors(u[1:5], MAX_JITTER[kind]), tf.argsort(u[5:9])
-    gray, flip = u[9] < 0.2, u[12] < 0.5
+    gray = u[9] < 0.2
     image = tf.cast(crop, tf.float32)
     if kind == "v1":
         image = _apply(gray, color.grayscale, image)
@@ -62,8 +62,12 @@ def augment(crop, draws, kind):
         sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * u[11]
         image = _apply(u[10] < 0.5, lambda x: gaussian_blur(x, sigma), image)
     # A flip commutes exactly with all of these, so the demo's early flip may come last.
-    image = _apply(flip, lambda x: tf.reverse(x, axis=[1]), image)
-    return tf.cast(image, tf.uint8)
+    return tf.cast(flip(image, u[12]), tf.uint8)
+
+
+def flip(image, draw):
+    """`image` [S, S, 3], left and right exchanged if the uniform `draw` is below 0.5."""
+    return _apply(draw < 0.5, lambda x: tf.reverse(x, axis=[1]), image)
 
 
 def _apply(condition, function, image):

@@ -22,8 +22,8 @@ def open_folder(folder: Path, max_bad_images: float, cache: Path | None = None):
     first that holds images. Files in hidden folders are left out.
 
     Args:
-        cache: file that keeps which images could be decoded, so that the next call decodes only
-            those that are new or changed; written here.
+        cache: folder with a hidden file that keeps which images could be decoded, so that the next
+            call decodes only those that are new or changed; written here, if it can be.
     """
     train, test, test_files = folder / "train", None, []
     if not train.is_dir():
@@ -39,6 +39,9 @@ def open_folder(folder: Path, max_bad_images: float, cache: Path | None = None):
             f"data: the folder {train} holds no image ({', '.join(sorted(SUFFIXES))}). "
             f"Give a folder of pictures."
         )
+    if cache:
+        key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+        cache = cache / f".images-{key}.npz"
     sizes = _sizes(train_files + test_files, cache)
     classes = _class_names(train, train_files)
     count = len(train_files)
@@ -102,7 +105,9 @@ def _part(folder, files: list[Path], sizes, classes: tuple[str, ...], max_bad_im
         unknown = sorted(set(tops) - set(classes))
         if unknown:
             odd = f"the class {_shown(unknown[0])!r}" if unknown[0] else "images in no class folder"
-            why_unlabelled = f"{folder} has {odd}, the training folder has not"
+            absent = sorted(set(classes) - set(tops))
+            lacks = f", and lacks its class {_shown(absent[0])!r}" if absent else ""
+            why_unlabelled = f"{folder} has {odd}, the training folder has not{lacks}"
         else:
             labels = np.array([numbers[top] for top in tops], np.int64)
     with tf.device("CPU:0"):
@@ -139,17 +144,24 @@ def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
     for index, size in measured.as_numpy_iterator():
         sizes[index] = size
     if cache:
-        temporary = cache.with_name(cache.name + ".tmp")
-        with open(temporary, "wb") as file:
-            text = np.frombuffer(b"\0".join(names), np.uint8)
-            np.savez(file, names=text, stamps=stamps, sizes=sizes)
-        os.replace(temporary, cache)
+        _keep_sizes(cache, names, stamps, sizes)
     return sizes
 
 
 def _stamp(name: bytes) -> tuple[int, int]:
     stat = os.stat(name)
     return stat.st_size, stat.st_mtime_ns
+
+
+def _keep_sizes(cache: Path, names: list[bytes], stamps: np.ndarray, sizes: np.ndarray) -> None:
+    text = np.frombuffer(b"\0".join(names), np.uint8)
+    temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, names=text, stamps=stamps, sizes=sizes)
+        os.replace(temporary, cache)
+    except OSError:  # then the next call decodes them again
+        temporary.unlink(missing_ok=True)
 
 
 def _known_sizes(names: list[bytes], stamps: np.ndarray, cache: Path | None) -> np.ndarray:

@@ -1,16 +1,19 @@
-"""Batches of two views, and batches for evaluation.
+"""Batches of two views, of labelled crops, and for evaluation.
 
 The order is a full permutation an epoch, a function of (seed, epoch, place); a view is a function
 of (seed, position, view). So a run can go on at any step, and nothing is buffered to shuffle.
 """
 
+import re
+
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.augment import CROP_DRAWS, augment, view_draws
+from moco_tf.data.augment import CROP_DRAWS, augment, flip, view_draws
 from moco_tf.data.crop import TRIES, random_crop_window, resize
 from moco_tf.data.decode import crop, decode, decode_unless_jpeg, decode_window
 from moco_tf.data.decode import image_size as size_of
+from moco_tf.data.order import epoch_order, places
 from moco_tf.data.simclr import simclr, simclr_window
 from moco_tf.errors import InputError
 
@@ -36,13 +39,6 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return count // batch_size
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Permutation of the images for one epoch, int64 [count]: a function of (seed, epoch)."""
-    # Raw bits of a bit generator are stable over NumPy versions, which permutation() is not.
-    bits = np.random.Philox(key=[seed, epoch]).random_raw(count)
-    return np.argsort(bits, kind="stable")
-
-
 def two_views(
     images,
     *,
@@ -65,45 +61,25 @@ def two_views(
         color_strength: of SimCLR's jitter.
     """
     steps = steps_per_epoch(images.count, batch_size)
-    first_epoch, first_step = divmod(start_step, steps)
-
-    def of_epoch(epoch):
-        order = tf.numpy_function(
-            lambda e: epoch_order(seed, int(e), images.count), [epoch], tf.int64, stateful=False
-        )
-        order = tf.ensure_shape(order, [images.count])[: steps * batch_size]
-        places = tf.range(tf.cast(steps * batch_size, tf.int64))
-        skipped = tf.where(epoch == first_epoch, first_step * batch_size, 0)
-        skipped = tf.cast(skipped, tf.int64)
-        positions = epoch * images.count + places
-        return tf.data.Dataset.from_tensor_slices((order[skipped:], positions[skipped:]))
 
     def views(index, position):
-        source = images.read(index)
-        contents, pixels = source if images.encoded else b"", source
-        if images.encoded:
-            pixels = decode_unless_jpeg(contents)
+        contents, pixels = _opened(images, index)
         return tuple(view(contents, pixels, position, number) for number in (0, 1))
 
     def view(contents, pixels, position, number):
         draws = view_draws(seed, position, number)
-        size = size_of(contents, pixels)
         if augmentation == "simclr":
             pair = tf.stack([tf.cast(seed, tf.int64), 2 * position + number])
+            size = size_of(contents, pixels)
             window = simclr_window(pair, size[0], size[1], crop_min_area)
-        else:
-            tries = tf.reshape(draws[:CROP_DRAWS], [TRIES, 4])
-            window = random_crop_window(tries, size[0], size[1], crop_min_area)
-        part = decode_window(contents, pixels, window)
-        shape = [image_size, image_size]
-        if augmentation == "simclr":
+            part, shape = decode_window(contents, pixels, window), [image_size, image_size]
             resized = resize(part, shape, "bicubic", antialias=False)
             return simclr(resized, draws[CROP_DRAWS:], color_strength)
-        return augment(resize(part, shape), draws[CROP_DRAWS:], augmentation)
+        cropped = _random_crop(contents, pixels, draws, crop_min_area, image_size)
+        return augment(cropped, draws[CROP_DRAWS:], augmentation)
 
-    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
     return (
-        epochs.flat_map(of_epoch)
+        places(images.count, steps * batch_size, seed, start_step * batch_size)
         .map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size, drop_remainder=True)
         .prefetch(PREFETCHED_BATCHES)
@@ -120,6 +96,66 @@ def first_unreadable(images, *, seed, step, batch_size) -> str | None:
         except tf.errors.OpError:
             return images.files[index]
     return None
+
+
+def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step):
+    """Returns an endless dataset of (uint8 [B, S, S, 3], int64 labels [B]) to train a classifier.
+
+    A random resized crop of each image once an epoch, flipped with probability a half. The last
+    batch of an epoch is kept: it is filled up with images of label -1, which must not count.
+    Element i is step `start_step + i`, of ceil(count / batch_size) an epoch.
+
+    Args:
+        images: `Images` with labels.
+        min_area: smallest crop as a fraction of the image's area.
+    """
+    steps = -(-images.count // batch_size)
+    labels = tf.constant(images.labels, tf.int64)
+
+    def example(index, position):
+        place = tf.maximum(index, 0)
+        draws = view_draws(seed, position, 0)
+        contents, pixels = _opened(images, place)
+        cropped = _random_crop(contents, pixels, draws, min_area, image_size)
+        label = tf.where(index < 0, tf.constant(-1, tf.int64), labels[place])
+        return flip(cropped, draws[CROP_DRAWS]), label
+
+    return (
+        places(images.count, steps * batch_size, seed, start_step * batch_size)
+        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(PREFETCHED_BATCHES)
+    )
+
+
+def readable(batches):
+    """Yields the elements; raises `InputError` if an image in one cannot be read."""
+    try:
+        yield from batches
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"an image could not be read while training: {reason(error)}. The next start leaves "
+            f"unreadable images out."
+        ) from None
+
+
+def reason(error) -> str:
+    """What a TensorFlow error says, without the names of its nodes."""
+    said = re.sub(r"\{\{.*?\}\}|\[\[.*|\[Op:.*", "", str(error.message))
+    return " ".join(said.split())[:200]
+
+
+def _opened(images, index):
+    """Encoded bytes, and pixels of what is no JPEG: a JPEG's views decode a part each."""
+    source = images.read(index)
+    return (source, decode_unless_jpeg(source)) if images.encoded else (b"", source)
+
+
+def _random_crop(contents, pixels, draws, min_area, side):
+    size = size_of(contents, pixels)
+    tries = tf.reshape(draws[:CROP_DRAWS], [TRIES, 4])
+    window = random_crop_window(tries, size[0], size[1], min_area)
+    return resize(decode_window(contents, pixels, window), [side, side])
 
 
 def eval_batches(images, *, indices, image_size, batch_size):

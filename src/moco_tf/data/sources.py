@@ -59,7 +59,7 @@ def open_images(
         max_bad_images: largest share of unreadable files that are skipped.
         seed: draws the shapes.
         image_size: side of the shapes, pixels.
-        cache: of a folder, see `open_folder`.
+        cache: for a folder, see `open_folder`.
 
     Raises:
         InputError: nothing there, nothing readable, or more unreadable than allowed.

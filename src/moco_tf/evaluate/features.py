@@ -19,8 +19,10 @@ from moco_tf.models import Encoder, build_encoder
 Features = Literal["projection", "pooled"]
 
 
-def extract(model_fn: Callable[[Any], Any], batches: Iterable[Any]) -> np.ndarray:
-    """Returns the features of all images in order, unit rows: float32 [M, D].
+def extract(
+    model_fn: Callable[[Any], Any], batches: Iterable[Any], *, unit: bool = True
+) -> np.ndarray:
+    """Returns the features of all images in order: float32 [M, D].
 
     `model_fn` is traced once: a partial batch is padded to the size of the first one. Pass a
     `tf.function`, such as `embedding` returns, to keep its trace for the next call.
@@ -28,6 +30,7 @@ def extract(model_fn: Callable[[Any], Any], batches: Iterable[Any]) -> np.ndarra
     Args:
         model_fn: images [b, S, S, 3] to features [b, D], each row depending on its image alone.
         batches: image batches of one size, the last one possibly smaller.
+        unit: divide each row by its length.
 
     Raises:
         InputError: if there is no image.
@@ -44,7 +47,8 @@ def extract(model_fn: Callable[[Any], Any], batches: Iterable[Any]) -> np.ndarra
         rows.append(np.asarray(function(images), np.float32)[:count])  # [b, D]
     if not rows:
         raise InputError("there are no images to compute features of.")
-    return _unit_rows(np.concatenate(rows))
+    features = np.concatenate(rows)
+    return _unit_rows(features) if unit else features
 
 
 def embedding(encoder: Encoder, *, features: Features, normalization: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,7 @@ def evaluate_run(
         max_bad_images=config.max_bad_images,
         seed=config.seed,
         image_size=config.image_size,
+        cache=Path(run) if Path(run).is_dir() else None,
     )
     if train.labels is None:
         raise InputError(f"kNN needs labels; data={data} has none. Use images in class folders.")

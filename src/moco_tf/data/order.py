@@ -1,0 +1,32 @@
+"""The order of the images: a full permutation an epoch, a function of (seed, epoch, place)."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Permutation of the images for one epoch, int64 [count]: a function of (seed, epoch)."""
+    # Raw bits of a bit generator are stable over NumPy versions, which permutation() is not.
+    bits = np.random.Philox(key=[seed, epoch]).random_raw(count)
+    return np.argsort(bits, kind="stable")
+
+
+def places(count, epoch_length, seed, start):
+    """Endless dataset of (index, position) from place `start` on, `epoch_length` an epoch.
+
+    The order is `epoch_order`, cut to that length, or filled up to it with index -1. The position,
+    epoch * count + place, is what an image's draws are a function of.
+    """
+    first_epoch, first_place = divmod(start, epoch_length)
+
+    def of_epoch(epoch):
+        order = tf.numpy_function(
+            lambda e: epoch_order(seed, int(e), count), [epoch], tf.int64, stateful=False
+        )
+        order = tf.ensure_shape(order, [count])[:epoch_length]
+        order = tf.pad(order, [[0, max(0, epoch_length - count)]], constant_values=-1)
+        positions = epoch * count + tf.range(tf.cast(epoch_length, tf.int64))
+        skipped = tf.cast(tf.where(epoch == first_epoch, first_place, 0), tf.int64)
+        return tf.data.Dataset.from_tensor_slices((order[skipped:], positions[skipped:]))
+
+    return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch)

@@ -1,0 +1,99 @@
+"""Labelled images with a test part, as a classifier needs them, or one line on what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.config import Config
+from moco_tf.data.pipeline import eval_batches, readable
+from moco_tf.data.sources import Images, open_images
+from moco_tf.errors import InputError
+
+
+class Labelled(NamedTuple):
+    """Training and test images of the same classes."""
+
+    train: Images
+    test: Images
+    classes: int
+    class_names: tuple[str, ...]  # empty where the data name none
+
+
+def open_labelled(
+    data: str | None, config: Config, *, max_bad_images: float, cache: Path | None = None
+) -> Labelled:
+    """Returns the images to train a classifier on, and to judge it on.
+
+    Args:
+        data: what `open_images` takes; none: the data of the run.
+        config: of the pre-training run.
+        cache: see `open_images`.
+
+    Raises:
+        InputError: no labels, no test images, classes that differ, or data that cannot be opened.
+    """
+    data = config.data if data is None else data
+    train, test = open_images(
+        data,
+        max_bad_images=max_bad_images,
+        seed=config.seed,
+        image_size=config.image_size,
+        cache=cache,
+    )
+    if train.labels is None:
+        raise InputError(
+            f"a classifier needs labels; data={data} has none. Use images in class folders, "
+            f"train/CLASS/ and val/CLASS/."
+        )
+    if test is not None and test.why_unlabelled:
+        raise InputError(
+            f"data={data}: {test.why_unlabelled}. Training and test images must have the same "
+            f"class folders."
+        )
+    if test is None or test.labels is None:
+        raise InputError(
+            f"a classifier needs labelled test images; data={data} has none. Put them in val/ or "
+            f"test/ beside train/ (x_test and y_test in an .npz file)."
+        )
+    _check_classes(data, train, test)
+    classes = max(len(train.class_names), int(train.labels.max()) + 1)
+    if classes < 2:
+        raise InputError(f"a classifier needs at least 2 classes; data={data} has {classes}.")
+    return Labelled(train, test, classes, train.class_names)
+
+
+def test_batches(test: Images, *, batch_size: int, image_size: int) -> Iterator[Any]:
+    """Yields (images, labels) of all test images; the last batch is filled up with label -1."""
+    extra = -test.count % batch_size
+    labels = np.pad(np.asarray(test.labels, np.int64), (0, extra), constant_values=-1)
+    indices = np.pad(np.arange(test.count), (0, extra))
+    images = eval_batches(test, indices=indices, image_size=image_size, batch_size=batch_size)
+    return readable(
+        tf.data.Dataset.zip(images, tf.data.Dataset.from_tensor_slices(labels).batch(batch_size))
+    )
+
+
+def _check_classes(data: str, train: Images, test: Images) -> None:
+    """Refuses labels below 0, and classes of one part alone."""
+    present = [set(np.unique(np.asarray(part.labels)).tolist()) for part in (train, test)]
+    lowest = min(min(part) for part in present)
+    if lowest < 0:
+        raise InputError(f"labels must be 0 or more; data={data} has the label {lowest}.")
+    untrained, untested = sorted(present[1] - present[0]), sorted(present[0] - present[1])
+    # A few test images in arrays need not show every class; a missing folder is a mistake.
+    if untrained or (untested and train.files is not None):
+        names = dict(enumerate(train.class_names))
+        sides = [
+            f"{names.get(only[0], only[0])!r} is in the {part} images only"
+            for only, part in ((untested, "training"), (untrained, "test"))
+            if only
+        ]
+        raise InputError(
+            f"training and test images must have the same classes; of data={data}, "
+            f"{' and '.join(sides)}."
+        )

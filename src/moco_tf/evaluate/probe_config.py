@@ -1,0 +1,97 @@
+"""What a linear probe is, as one frozen, validated object. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field, model_validator
+
+from moco_tf.config import RUNTIME_FIELDS, FolderConfig
+from moco_tf.errors import InputError
+
+DROPS = (0.6, 0.8)  # of the epochs: 60 and 80 of the official 100
+
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ProbeConfig(FolderConfig):
+    """A complete description of a linear probe (every default is the official one, spec 4)."""
+
+    runtime_fields: ClassVar[frozenset[str]] = RUNTIME_FIELDS | {"run"}
+    folder_flag: ClassVar[str] = "--out"
+
+    run: str = Field(description="run folder of the encoder")
+    data: str | None = Field(None, description="labelled images; none: the run's own")
+    epochs: int = Field(100, ge=1, description="passes over the training images")
+    lr: tuple[Rate, ...] = Field(
+        (30.0,), min_length=1, description="learning rates, one classifier each; not scaled"
+    )
+    milestones: tuple[int, ...] | None = Field(
+        None, description="epochs at which the rate drops to a tenth; none: 0.6 and 0.8 of epochs"
+    )
+    batch_size: int = Field(256, ge=1, description="images per step, over all devices")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of order, crops and first weights")
+    devices: int | None = Field(
+        None, ge=1, description="GPUs, or virtual CPU devices; none: all GPUs, or one CPU"
+    )
+    run_dir: str | None = Field(None, description="folder of the results; none: probe/ in RUN")
+    max_bad_images: float = Field(
+        0.01, ge=0, le=1, description="largest share of unreadable files to skip before refusing"
+    )
+    log_every: int = Field(10, ge=1, description="steps between two logging points")
+    checkpoint_every: int = Field(
+        1000, ge=1, description="steps between two checkpoints (and at each end of an epoch)"
+    )
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> ProbeConfig:
+        twice = _first_repeated(self.lr)
+        if twice is not None:
+            raise ValueError(f"lr must not hold a rate twice; received {twice:g} twice.")
+        if self.devices is not None:
+            self.check_devices(self.devices)
+        return self
+
+    def check_devices(self, devices: int) -> None:
+        """Raises `InputError` unless the batch spreads evenly over `devices`."""
+        if self.batch_size % devices:
+            raise InputError(
+                f"devices must divide batch_size={self.batch_size}; received devices={devices}. "
+                f"Use --batch-size {-(-self.batch_size // devices) * devices}."
+            )
+
+    @property
+    def drops(self) -> tuple[int, ...]:
+        """Epochs from which one more drop of the rate applies."""
+        if self.milestones is not None:
+            return self.milestones
+        return tuple(round(share * self.epochs) for share in DROPS)
+
+
+# Fields that `probe --quick` uses; the others are of training.
+QUICK_FIELDS = ("run", "data", "seed", "run_dir", "max_bad_images")
+
+
+def check_quick(given: Iterable[str]) -> None:
+    """Raises `InputError` if a given field means nothing to the quick probe."""
+    for name in given:
+        if name not in QUICK_FIELDS:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"--quick trains nothing and takes no {flag}. Leave one of both out.")
+
+
+def beside(run: str, name: str) -> Path:
+    """Folder of results called `name` of the encoder in `run`: in a run folder, or by a file."""
+    path = Path(run)
+    return path.with_name(f"{path.stem}-{name}") if path.is_file() else path / name
+
+
+def _first_repeated(values: Iterable[float]) -> float | None:
+    seen: set[float] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None

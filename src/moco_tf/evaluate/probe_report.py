@@ -1,0 +1,98 @@
+"""What a linear probe says: its curves, its summary, its protocol, and that nothing else moved."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from moco_tf.evaluate.classifier import MOMENTUM, WEIGHT_DECAY
+from moco_tf.evaluate.probe_config import ProbeConfig
+
+
+class BackboneChangedError(RuntimeError):
+    """The backbone did not stay bit-identical while the classifier was trained."""
+
+
+def check_backbone(before: str, now: str) -> None:
+    """Raises `BackboneChangedError` unless both digests of the backbone's arrays are equal."""
+    if before != now:
+        raise BackboneChangedError(
+            f"the backbone has changed in the first epoch: SHA-256 {before[:12]} when loaded, "
+            f"{now[:12]} now. A probe must leave it bit-identical; its numbers would be wrong."
+        )
+
+
+def logged(
+    rates: tuple[float, ...],
+    trained: dict[str, list[float]],
+    tested: dict[str, list[float]] | None,
+) -> dict[str, float]:
+    """One flat row: loss, top1, val_top1 ... of the first head; of each, "_lr30", if several."""
+    values = {name: trained[name] for name in ("loss", "top1")}
+    if tested is not None:
+        values |= {f"val_{name}": tested[name] for name in ("loss", "top1", "top5")}
+    row = {name: heads[0] for name, heads in values.items()}
+    if len(rates) > 1:
+        for name, heads in values.items():
+            row |= {f"{name}_lr{rate:g}": v for rate, v in zip(rates, heads, strict=True)}
+    return row
+
+
+def summarize(config: ProbeConfig, progress: dict[str, Any]) -> dict[str, Any]:
+    """Returns the summary: of the head that is best in the last epoch, and of each of them."""
+    names = ("top1", "top5", "top1_best")
+    heads: list[dict[str, Any]] = [
+        {"lr": rate, "loss": loss if math.isfinite(loss) else None}
+        | {name: progress[name][number] for name in names}
+        for number, (rate, loss) in enumerate(zip(config.lr, progress["loss"], strict=True))
+    ]
+    chosen = max(heads, key=lambda head: head["top1"])  # the first of equal ones
+    probed = progress["probed"]
+    return (
+        {name: chosen[name] for name in (*names, "lr", "loss")}
+        | {name: probed[name] for name in ("classes", "train_images", "test_images")}
+        | {"protocol": protocol(config, probed, chosen["lr"]), "heads": heads}
+        | {"epochs": config.epochs, "step": progress["step"], "seconds": progress["seconds"]}
+        | {name: probed[name] for name in ("encoder_step", "encoder_sha256")}
+    )
+
+
+def protocol(config: ProbeConfig, probed: dict[str, Any], chosen: float) -> str:
+    """What was measured, in full sentences."""
+    side = probed["image_size"]
+    drops = [epoch for epoch in config.drops if epoch < config.epochs]
+    schedule = (
+        f"x0.1 at epoch{'s' if len(drops) > 1 else ''} {' and '.join(map(str, drops))} of "
+        f"{config.epochs}"
+        if drops
+        else f"constant over {config.epochs} epochs"
+    )
+    text = (
+        f"Linear classification on the pooled features of the query encoder at step "
+        f"{probed['encoder_step']}, frozen and in inference mode. SGD, learning rate "
+        f"{chosen:g} (not scaled), {schedule}, momentum {MOMENTUM:g}, weight decay "
+        f"{WEIGHT_DECAY:g}, batch {config.batch_size} with the last partial batch kept; training "
+        f"crops of area 0.08 to 1, resized to {side}, flipped half the time; test images of "
+        f"another size than {side} x {side} resized to a short side of {round(side * 256 / 224)} "
+        f"and cropped in the middle. Top-1 and top-5 on all {probed['test_images']} test images "
+        f"of {config.data} after the last epoch; top1_best is the best epoch's."
+    )
+    if len(config.lr) > 1:
+        tried = ", ".join(f"{rate:g}" for rate in config.lr)
+        text += (
+            f" The learning rate was chosen among {tried} by the last epoch's top-1 on these same "
+            f"test images, which flatters it."
+        )
+    return text
+
+
+def describe(config: ProbeConfig, probed: dict[str, Any], devices: int, epoch_steps: int) -> str:
+    """The first line on the console."""
+    rates = ", ".join(f"{rate:g}" for rate in config.lr)
+    return (
+        f"linear probe of {config.run} (step {probed['encoder_step']}) on {config.data}, "
+        f"{probed['train_images']} images + {probed['test_images']} test, {probed['classes']} "
+        f"classes; batch {config.batch_size} on {devices} device(s); learning rate {rates}, drops "
+        f"at epochs {', '.join(map(str, config.drops))}; {epoch_steps} steps an epoch, "
+        f"{config.epochs * epoch_steps} in all"
+    )

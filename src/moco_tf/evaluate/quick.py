@@ -1,0 +1,143 @@
+"""`probe --quick`: a ridge classifier on features that are computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moco_tf import checkpoint, run_folder
+from moco_tf.data.pipeline import eval_batches, readable
+from moco_tf.data.sources import Images
+from moco_tf.errors import InputError
+from moco_tf.evaluate.features import embedding, extract, load_encoder
+from moco_tf.evaluate.labelled import open_labelled
+from moco_tf.evaluate.linear import backbone_digest
+from moco_tf.evaluate.probe_config import ProbeConfig, beside
+from moco_tf.evaluate.ridge import GRID, choose_and_fit, correct_share
+from moco_tf.evaluate.split import monitor_split
+from moco_tf.reporting import Reporter
+
+EVAL_BATCH = 256
+CACHE = "features"  # .safetensors
+MAX_CACHED_BYTES = 2**31
+
+
+def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Returns top-1 and top-5 (percent) of a ridge classifier, and how it was made.
+
+    Raises:
+        InputError: anything wrong with the run, the data or the folder.
+    """
+    started = time.perf_counter()
+    say = (reporter or Reporter()).line
+    encoder, pretraining, step = load_encoder(config.run, warn=say)
+    data = open_labelled(
+        config.data,
+        pretraining,
+        max_bad_images=config.max_bad_images,
+        cache=Path(config.run) if Path(config.run).is_dir() else None,
+    )
+    split = monitor_split(data.train, None, seed=config.seed)
+    if split is None:
+        raise InputError(
+            f"--quick holds out a tenth of each class; data={config.data or pretraining.data} has "
+            f"no class of two training images."
+        )
+    out = Path(config.run_dir or beside(config.run, "probe-quick"))
+    if (out / run_folder.CONFIG).exists():
+        raise InputError(f"{out} is the folder of another run. Use another --out.")
+    embed = embedding(encoder, features="pooled", normalization=pretraining.normalization)
+    digest, side = backbone_digest(encoder.backbone), pretraining.image_size
+
+    def features_of(images: Images) -> np.ndarray:
+        batches = eval_batches(
+            images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
+        )
+        return extract(embed, readable(batches), unit=False)
+
+    key = _key(digest, pretraining.normalization, side, data.train, data.test)
+    train, test, cached = _cached(out, key, lambda: [features_of(p) for p in data[:2]], say)
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        raise InputError(
+            f"the features of {config.run} are not all finite: the encoder has diverged. "
+            f"Use an earlier checkpoint."
+        )
+    labels, test_labels = (np.asarray(part.labels) for part in data[:2])
+    kernel, bias, ratio, held_out_top1 = choose_and_fit(
+        train, labels, data.classes, held=split.query_indices
+    )
+    top1, top5 = (
+        correct_share(test, test_labels, kernel, bias, k) for k in (1, min(5, data.classes))
+    )
+    summary = {
+        "top1": top1,
+        "top5": top5,
+        "top1_best": top1,
+        "classes": data.classes,
+        "train_images": data.train.count,
+        "test_images": data.test.count,
+        "protocol": (
+            f"Ridge regression on one-hot targets in closed form (centred, float64) on the pooled "
+            f"features of the query encoder at step {step}, in inference mode and without "
+            f"augmentation, of all {data.train.count} training images of "
+            f"{config.data or pretraining.data}. Lambda is {ratio:g} of the mean eigenvalue of "
+            f"the centred X'X, chosen among {len(GRID)} values from {GRID[0]:g} to {GRID[-1]:g} "
+            f"by top-1, then squared error, on {len(split.query_indices)} held-out training "
+            f"images (a tenth of each class). Top-1 and top-5 on all {data.test.count} test "
+            f"images; there are no epochs, so top1_best is top1."
+        ),
+        "lambda": ratio,
+        "held_out_top1": held_out_top1,
+        "encoder_step": step,
+        "encoder_sha256": digest,
+        "features_cached": cached,
+        "seconds": time.perf_counter() - started,
+    }
+    run_folder.write_json(out / "summary.json", summary)
+    return summary
+
+
+def _cached(
+    out: Path, key: str, compute: Callable[[], list[np.ndarray]], say: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Returns (training features, test features, whether they were there already)."""
+    run_folder.make_folder(out)
+    path = out / f"{CACHE}.safetensors"
+    if path.exists():
+        try:
+            arrays, _, extra = checkpoint.load(path)
+            if extra.get("key") == key:
+                return arrays["train"], arrays["test"], True
+        except InputError as error:
+            say(f"{error} The features are computed again.")
+    train, test = compute()
+    if train.nbytes + test.nbytes <= MAX_CACHED_BYTES:
+        arrays = {"train": train, "test": test}
+        checkpoint.save(out, arrays, step=0, extra={"key": key}, tag=CACHE)
+    else:
+        say("the features are too many to keep; the next time they are computed again.")
+    return train, test, False
+
+
+def _key(digest: str, normalization: str, side: int, *parts: Images) -> str:
+    """SHA-256 of all that the features depend on: weights, pixels and how they are prepared."""
+    total = hashlib.sha256(json.dumps([digest, normalization, side]).encode())
+    for images in parts:
+        if images.files is not None:
+            for file in images.files:
+                status = os.stat(file)
+                total.update(json.dumps([file, status.st_size, status.st_mtime_ns]).encode())
+        else:  # in memory, or read from elsewhere: the pixels themselves
+            batches = eval_batches(
+                images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
+            )
+            for batch in readable(batches):
+                total.update(batch.numpy().data)
+    return total.hexdigest()
