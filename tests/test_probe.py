@@ -414,9 +414,8 @@ def test_quick_probe_tells_levels_of_gray_apart_and_notices_other_pixels(run, tm
         ({"y_train": None, "y_test": None}, "needs labels"),
         ({"y_test": None}, "needs labelled test images"),
         ({"x_test": None, "y_test": None}, "needs labelled test images"),
-        ({"y_test": np.arange(TEST)}, "'3' is in the test images only".replace("'", "")),
+        ({"y_test": np.arange(TEST)}, "test label '3'"),
         ({"y_train": np.zeros(TRAIN, int), "y_test": np.zeros(TEST, int)}, "at least 2 classes"),
-        ({"y_train": np.arange(TRAIN) - 1}, "has the label -1"),
     ],
 )
 def test_bad_data_is_one_line_and_exit_code_two(run, tmp_path, capsys, quick, changes, message):
@@ -431,11 +430,11 @@ def test_bad_data_is_one_line_and_exit_code_two(run, tmp_path, capsys, quick, ch
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--lr", "0"], "lr.0"),
-        (["--lr", "30", "-1"], "lr.1='-1'"),
-        (["--lr", "nan"], "lr.0='nan'"),
-        (["--lr", "inf"], "lr.0='inf'"),
-        (["--lr", "fast"], "lr.0='fast'"),
+        (["--lr", "0"], "lr='0'"),
+        (["--lr", "30", "-1"], "lr='-1'"),
+        (["--lr", "nan"], "lr='nan'"),
+        (["--lr", "inf"], "lr='inf'"),
+        (["--lr", "fast"], "lr='fast'"),
         (["--lr", "3", "3.0"], "3 twice"),
         (["--epochs", "0"], "epochs='0'"),
         (["--batch-size", "0"], "batch_size='0'"),
@@ -522,7 +521,7 @@ def test_class_folders_are_probed_with_their_names(run, tmp_path, capsys):
         (["ant", "bee", "cat"], ["bee", "cat", "dog"], ("'ant'", "'dog'")),
         (["ant", "bee", "cat"], ["bee", "cat"], ("'ant' is in the training images only",)),
         (["bee", "cat"], ["bee", "cat", "dog"], ("'dog'",)),
-        (["bee", "cat"], ["."], ("0.jpg lies in no class folder",)),
+        (["bee", "cat"], ["."], ("images in no class folder",)),
     ],
 )
 def test_class_folders_that_differ_are_named(run, tmp_path, capsys, train, val, words):

@@ -79,11 +79,8 @@ def test_batches(test: Images, *, batch_size: int, image_size: int) -> Iterator[
 
 
 def _check_classes(data: str, train: Images, test: Images) -> None:
-    """Refuses labels below 0, and classes of one part alone."""
+    """Refuses classes of one part alone."""
     present = [set(np.unique(np.asarray(part.labels)).tolist()) for part in (train, test)]
-    lowest = min(min(part) for part in present)
-    if lowest < 0:
-        raise InputError(f"labels must be 0 or more; data={data} has the label {lowest}.")
     untrained, untested = sorted(present[1] - present[0]), sorted(present[0] - present[1])
     # A few test images in arrays need not show every class; a missing folder is a mistake.
     if untrained or (untested and train.files is not None):
