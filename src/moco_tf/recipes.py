@@ -57,10 +57,10 @@ _SHAPES = _DEMO.model_copy(
         "group_layout": "contiguous",
         "queue_size": 512,
         "batch_size": 128,
-        "epochs": 14,
+        "epochs": 12,
         "learning_rate": 0.12,
         "first_epoch": 0,
-        "knn_every": 2,
+        "knn_every": 6,
     }
 )
 _OFFICIAL = "facebookresearch/moco, commit 7397dfe"
@@ -108,6 +108,6 @@ RECIPES = {
     "shapes": Recipe(
         _SHAPES,
         "our own: drawn shapes, so that a first run needs no data",
-        "kNN top-1 68.8, untrained 29.1, raw pixels 40.1 (seed 0; 100 s on 2 CPU cores)",
+        "kNN top-1 65.6, untrained 29.1, raw pixels 40.1 (seed 0; 160 s on 2 slow CPU cores)",
     ),
 }
