@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import moco_tf.methods.moco as step_module
 import moco_tf.verify.replay as replay_module
+import moco_tf.verify.run as run_module
 from moco_tf.errors import InputError
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.verify import print_report, verify_files
@@ -67,6 +68,23 @@ def test_every_recorded_trace_is_met_on_several_devices(golden_folder, devices, 
     paths = traces_in(golden_folder)
     assert paths
     assert failures(verify_files(paths, devices=devices, float64=float64)) == []
+
+
+_REPLAYS = {}
+
+
+@pytest.fixture
+def shared_replay(monkeypatch):
+    """One compiled replay for all traces of the same settings: each starts by setting its state."""
+
+    def replay(**settings):
+        key = json.dumps({n: v for n, v in settings.items() if n != "strategy"}, sort_keys=True)
+        key += str(id(settings["strategy"]))
+        if key not in _REPLAYS:
+            _REPLAYS[key] = replay_module.Replay(**settings)
+        return _REPLAYS[key]
+
+    monkeypatch.setattr(run_module, "Replay", replay)
 
 
 def changed(tmp_path, path, change):
@@ -133,7 +151,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_trace_is_caught(tmp_path, name):
+def test_a_changed_trace_is_caught(tmp_path, name, shared_replay):
     path = changed(tmp_path, V1, CHANGES[name])
     result = verify_files([path], devices=1, float64=False)
     assert not result["ok"]
@@ -144,7 +162,7 @@ def test_a_changed_trace_is_caught(tmp_path, name):
     assert f"FAILED {path}: first off is" in text.getvalue()
 
 
-def test_the_first_failure_names_quantity_and_step(tmp_path):
+def test_the_first_failure_names_quantity_and_step(tmp_path, shared_replay):
     path = changed(tmp_path, V1, shift("queue_ptr", np.array([0, 0, 0, 1, 0, 1])))
     failure = verify_files([path])["files"][0]["first_failure"]
     assert (failure["quantity"], failure["step"], failure["error"]) == ("queue pointer", 4, 1)
@@ -158,7 +176,7 @@ DEMO_CHANGES = {
 
 
 @pytest.mark.parametrize("name", DEMO_CHANGES)
-def test_a_changed_demo_trace_is_caught(tmp_path, name):
+def test_a_changed_demo_trace_is_caught(tmp_path, name, shared_replay):
     path = changed(tmp_path, DEMO, DEMO_CHANGES[name])
     assert not verify_files([path])["ok"]
 
@@ -284,13 +302,13 @@ def test_a_file_that_is_no_trace_is_named(tmp_path, content):
     "name",
     ["idx_shuffle", "fp64/k", "step3/encoder_k.bn1.bias", "step6_momentum/encoder_q.fc.bias"],
 )
-def test_a_trace_that_lacks_an_array_is_named(tmp_path, name):
+def test_a_trace_that_lacks_an_array_is_named(tmp_path, name, shared_replay):
     path = changed(tmp_path, V1, lambda arrays, config: arrays.pop(name))
     with pytest.raises(InputError, match=rf"changed\.npz .*{name}"):
         verify_files([path])
 
 
-def test_an_array_that_the_encoder_has_not_is_named(tmp_path):
+def test_an_array_that_the_encoder_has_not_is_named(tmp_path, shared_replay):
     name = "step3/encoder_q.bn9.weight"
     path = changed(tmp_path, V1, lambda arrays, config: arrays.update({name: np.ones(3)}))
     with pytest.raises(InputError, match=rf"changed\.npz .*{name}"):
@@ -309,7 +327,7 @@ def other_format(arrays, config):
 
 
 @pytest.mark.parametrize("path", [V1, V2])
-def test_another_format_of_the_same_trace_is_met(tmp_path, path):
+def test_another_format_of_the_same_trace_is_met(tmp_path, path, shared_replay):
     assert failures(verify_files([changed(tmp_path, path, other_format)])) == []
 
 
@@ -344,7 +362,7 @@ def test_a_pickled_array_and_a_plain_npy_are_refused(tmp_path):
             verify_files([str(tmp_path / name)])
 
 
-def test_devices_that_do_not_divide_the_groups_are_used_as_far_as_they_do():
+def test_devices_that_do_not_divide_the_groups_are_used_as_far_as_they_do(shared_replay):
     result = verify_files([V1], devices=3)  # two groups
     assert result["ok"]
     assert result["files"][0]["devices"] == 2
