@@ -6,7 +6,7 @@ lint:
 	mypy
 
 test:
-	pytest
+	pytest -n 2 --dist loadfile
 
 test-slow:
 	pytest -m slow
