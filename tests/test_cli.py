@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from moco_tf.cli import main, resolve_config
+from moco_tf.cli import main
+from moco_tf.commands.pretrain import resolve_config
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 

@@ -1,0 +1,42 @@
+"""`moco-tf convert`."""
+
+import json
+
+from moco_tf.commands.starting import start_tensorflow
+
+FORMATS = ("official", "torchvision", "timm", "detectron2", "moco-tf")
+
+
+def add(commands) -> None:
+    """Adds the command to the subparsers."""
+    convert = commands.add_parser(
+        "convert", help="take an encoder to and from PyTorch's formats", allow_abbrev=False
+    )
+    convert.add_argument("source", metavar="SOURCE", help="run folder or file")
+    convert.add_argument("target", metavar="TARGET", help="file to write")
+    convert.add_argument("--to", required=True, choices=FORMATS)
+    convert.add_argument("--with-head", action="store_true", help="keep fc where it is left out")
+    convert.add_argument("--image-size", type=int, metavar="X", help="none: 224, small stem 32")
+    convert.add_argument("--normalization", metavar="X", help="none: imagenet, small stem cifar10")
+    convert.add_argument("--overwrite", action="store_true", help="replace an existing TARGET")
+    convert.set_defaults(run=_convert)
+
+
+def _convert(options) -> int:
+    start_tensorflow()
+    from moco_tf.convert import convert, describe
+
+    result = convert(
+        options.source,
+        options.target,
+        to=options.to,
+        with_head=options.with_head,
+        image_size=options.image_size,
+        normalization=options.normalization,
+        overwrite=options.overwrite,
+    )
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(describe(result))
+    return 0 if result["equal"] else 1

@@ -1,0 +1,35 @@
+"""A parser that says what is wrong in one line, and one flag for each field of a config."""
+
+import argparse
+import difflib
+import sys
+from typing import Any
+
+
+def fail(message: str) -> int:
+    print(f"moco-tf: error: {message}", file=sys.stderr)
+    return 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message):
+        words = [w for w in message.split() if w.startswith("--")]
+        near = [m for w in words for m in difflib.get_close_matches(w, self._option_string_actions)]
+        hint = f"Did you mean {near[0]}?" if near else f"See {self.prog} --help."
+        self.exit(fail(f"{message.rstrip('.')}. {hint}"))
+
+
+def add_field(parser, name: str, field: Any, flag: str | None = None) -> None:
+    flags = [flag or "--" + name.replace("_", "-")]
+    options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+    options["help"] = f"{field.description} [{field.default}]".replace("%", "%%")
+    if field.annotation is bool:
+        parser.add_argument(*flags, nargs="?", const="true", metavar="BOOL", **options)
+        off = "--no-" + name.replace("_", "-")
+        parser.add_argument(
+            off, dest=name, action="store_const", const="false", default=argparse.SUPPRESS
+        )
+    else:
+        parser.add_argument(*flags, metavar="X", **options)

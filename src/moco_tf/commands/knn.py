@@ -1,0 +1,34 @@
+"""`moco-tf knn`."""
+
+import json
+
+from moco_tf.commands.starting import start_tensorflow
+
+
+def add(commands) -> None:
+    """Adds the command to the subparsers."""
+    knn = commands.add_parser("knn", help="kNN accuracy of a run", allow_abbrev=False)
+    knn.add_argument("folder", metavar="RUN", help="run folder or converted file")
+    knn.add_argument("--data", help="labelled images; none: the run's own")
+    knn.add_argument("--features", choices=["projection", "pooled"], default="projection")
+    knn.add_argument("--k", type=int, default=200)
+    knn.add_argument("--temperature", type=float, default=0.1)
+    knn.set_defaults(run=_knn)
+
+
+def _knn(options) -> int:
+    start_tensorflow()
+    from moco_tf.evaluate.knn import evaluate_run
+
+    result = evaluate_run(
+        options.folder,
+        data=options.data,
+        features=options.features,
+        k=options.k,
+        temperature=options.temperature,
+    )
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(f"kNN top-1 {result['knn_top1']:.2f}%\n{result['protocol']}")
+    return 0

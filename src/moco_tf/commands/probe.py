@@ -1,0 +1,60 @@
+"""`moco-tf probe`."""
+
+import argparse
+import json
+from typing import Any
+
+from moco_tf.commands.flags import add_field, fail
+from moco_tf.commands.starting import start_tensorflow
+from moco_tf.config import make_config
+from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
+
+
+def add(commands) -> None:
+    """Adds the command to the subparsers."""
+    probe = commands.add_parser(
+        "probe", help="accuracy of a linear classifier on a run's features", allow_abbrev=False
+    )
+    probe.add_argument("run_of_encoder", metavar="RUN")
+    probe.add_argument("--quick", action="store_true", help="closed-form ridge classifier, seconds")
+    rates = ProbeConfig.model_fields["lr"].description
+    probe.add_argument("--lr", nargs="+", metavar="L", default=argparse.SUPPRESS, help=rates)
+    for name, field in ProbeConfig.model_fields.items():
+        if name not in ("run", "lr"):
+            add_field(probe, name, field, "--out" if name == "run_dir" else None)
+    probe.set_defaults(run=_probe)
+
+
+def _probe(options) -> int:
+    changes = {n: v for n, v in vars(options).items() if n in ProbeConfig.model_fields}
+    changes["run"] = options.run_of_encoder
+    config = make_config(ProbeConfig(run=""), changes)
+    if options.quick:
+        check_quick(changes)
+    start_tensorflow()
+    from moco_tf.evaluate.probe import probe
+    from moco_tf.evaluate.probe_report import BackboneChangedError
+    from moco_tf.evaluate.quick import quick_probe
+    from moco_tf.reporting import Reporter
+
+    reporter = Reporter(json_mode=options.json)
+    try:
+        summary = (quick_probe if options.quick else probe)(config, reporter=reporter)
+    except BackboneChangedError as error:
+        fail(str(error))
+        return 1
+    if options.json:
+        print(json.dumps(summary))
+        return 0
+    if len(config.lr) > 1:
+        for head in summary["heads"]:
+            reporter.line(f"learning rate {head['lr']:g}: {_accuracies(head)}")
+    reporter.line(f"{_accuracies(summary)}\n{summary['protocol']}")
+    return 0
+
+
+def _accuracies(values: dict[str, Any]) -> str:
+    return (
+        f"top-1 {values['top1']:.2f}%  top-5 {values['top5']:.2f}%  "
+        f"best top-1 {values['top1_best']:.2f}%"
+    )
