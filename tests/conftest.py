@@ -61,6 +61,6 @@ def small_run(tmp_path_factory):
         state[name] = rng.standard_normal(state[name].shape).astype(np.float32)
     folder = tmp_path_factory.mktemp("small") / "run"
     run_folder.claim(folder, config)
-    extra = {"images": 48}  # 3 steps an epoch
+    extra = {"epoch": 2}
     checkpoint.save(run_folder.checkpoint_folder(folder), state, step=7, extra=extra)
     return folder

@@ -25,7 +25,8 @@ from moco_tf.config import Config, make_config
 from moco_tf.distribute import make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate import classifier
-from moco_tf.evaluate.linear import LinearProbe, backbone_digest, means
+from moco_tf.evaluate.classifier import evaluate, means
+from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe import _rates, probe
 from moco_tf.evaluate.probe_config import ProbeConfig
 from moco_tf.evaluate.probe_report import BackboneChangedError
@@ -183,7 +184,7 @@ def test_devices_agree(build, devices):
     for name, variable in one.state().items():
         np.testing.assert_allclose(several.state()[name].numpy(), variable.numpy(), atol=1e-5)
     batches = [(images[0], labels[0]), (images[2], labels[2])]
-    wanted, found = (linear.evaluate(batches) for linear in (one, several))
+    wanted, found = (evaluate(linear.evaluate_step, batches) for linear in (one, several))
     for name, value in wanted.items():
         assert found[name] == pytest.approx(value, rel=1e-5), name
 
@@ -191,7 +192,7 @@ def test_devices_agree(build, devices):
 def test_evaluation_counts_each_image_once(build):
     linear = build(1, rates=1)
     images, labels = small_batches()
-    found = linear.evaluate(zip(images, labels, strict=True))
+    found = evaluate(linear.evaluate_step, zip(images, labels, strict=True))
     features = linear.backbone(images.reshape(-1, 4, 4, 3).astype(np.float32) / 16, training=False)
     scores = np.asarray(features) @ linear.kernels[0].numpy()
     real = labels.reshape(-1) >= 0
@@ -328,14 +329,14 @@ def test_two_devices_end_where_one_does(run, whole, tmp_path):
 
 
 def test_a_changed_backbone_stops_the_probe(run, tmp_path, monkeypatch, capsys):
-    original = LinearProbe.evaluate
+    original = LinearProbe.evaluate_step
 
-    def evaluate(self, batches):
+    def evaluate_step(self, images, labels):
         statistics = self.backbone.get_layer("bn1").moving_mean
         statistics.assign(statistics + 1e-6)
-        return original(self, batches)
+        return original.__get__(self, LinearProbe)(images, labels)
 
-    monkeypatch.setattr(LinearProbe, "evaluate", evaluate)
+    monkeypatch.setattr(LinearProbe, "evaluate_step", evaluate_step)
     with pytest.raises(BackboneChangedError, match="changed in the first epoch"):
         probe(config_of(run, tmp_path / "out"))
     flags = ["--data", run.data, "--epochs", "1", "--out", str(tmp_path / "b")]

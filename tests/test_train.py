@@ -16,6 +16,7 @@ from rich.console import Console
 import moco_tf.train
 from moco_tf import checkpoint
 from moco_tf.config import make_config
+from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.reporting import Reporter
@@ -218,3 +219,9 @@ def test_devices_see_the_same_batches(data, tmp_path):
         return [json.loads(line)["loss"] for line in lines]
 
     assert losses(2) == pytest.approx(losses(1), abs=1e-3)
+
+
+def test_the_last_checkpoint_tells_the_epoch_to_other_commands(data, tmp_path):
+    pretrain(config(data, tmp_path / "run", max_steps=7))  # 3 steps an epoch
+    snapshot = load_snapshot(tmp_path / "run", warn=print)
+    assert (snapshot.step, snapshot.origin["epoch"]) == (7, 2)

@@ -170,12 +170,7 @@ class Config(FolderConfig):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Config:
-        if self.batch_size % self.group_size:
-            raise ValueError(
-                f"batch_size must be a multiple of group_size; received batch_size="
-                f"{self.batch_size}, group_size={self.group_size}. "
-                f"{_nearest_multiples(self.batch_size, self.group_size)}"
-            )
+        check_batch(self.batch_size, self.group_size)
         if self.devices is not None:
             check_devices(self.batch_size, self.group_size, self.devices)
         if self.stem == "imagenet" and self.image_size < 32:
@@ -191,6 +186,15 @@ class Config(FolderConfig):
         if self.lr_scaling == "absolute":
             return self.learning_rate
         return self.learning_rate * self.batch_size / 256
+
+
+def check_batch(batch_size: int, group_size: int) -> None:
+    """Raises `InputError` unless the batch consists of whole BatchNorm groups."""
+    if batch_size % group_size:
+        raise InputError(
+            f"batch_size must be a multiple of group_size; received batch_size={batch_size}, "
+            f"group_size={group_size}. {_nearest_multiples(batch_size, group_size)}"
+        )
 
 
 def check_devices(batch_size: int, group_size: int, devices: int) -> None:

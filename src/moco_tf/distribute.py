@@ -42,6 +42,14 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
     )
 
 
+def own_share(*tensors):
+    """Returns this replica's part of each [B, ...]: B / R rows, in replica order."""
+    context = tf.distribute.get_replica_context()
+    size = tensors[0].shape[0] // context.num_replicas_in_sync
+    start = context.replica_id_in_sync_group * size
+    return tuple(tensor[start : start + size] for tensor in tensors)
+
+
 def _split_cpu(count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     configured = tf.config.get_logical_device_configuration(cpu) or []

@@ -53,9 +53,8 @@ def read_run(run: Path | str, *, warn: Callable[[str], None]) -> Snapshot:
     if loaded is None:
         raise InputError(f"run folder {run} holds no checkpoint yet. Let pre-training save one.")
     state, step, extra = loaded
-    epoch_steps = (extra.get("images") or 0) // config.batch_size
-    epoch = step // epoch_steps if epoch_steps else 0
-    return Snapshot(state, config, step, {"source": str(run), "format": "run", "epoch": epoch})
+    origin = {"source": str(run), "format": "run", "epoch": extra.get("epoch", 0)}
+    return Snapshot(state, config, step, origin)
 
 
 def read_file(path: Path) -> Snapshot:

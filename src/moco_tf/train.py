@@ -36,6 +36,7 @@ class Progress:
     """How far a run is, beside its arrays; every checkpoint keeps it. Accuracies in percent."""
 
     step: int = 0
+    epoch: int = 0  # whole ones
     images: str | None = None  # identity of the training data, whose order is shuffled
     seconds: float = 0.0
     loss: float | None = None
@@ -119,7 +120,7 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         reporter=reporter,
     )
     summary = asdict(progress)
-    del summary["images"]
+    del summary["images"], summary["epoch"]
     summary |= {
         "peak_memory_bytes": _peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
@@ -173,6 +174,7 @@ def _train(
                 reporter.line(f"first step after {interval.end_of_first_step():.1f} s")
                 compiling = False
             epoch, into_epoch = divmod(progress.step, epoch_steps)
+            progress.epoch = epoch
             last, saved = progress.step == last_step, False
             if last or stop.signal or progress.step % config.log_every == 0:
                 values = {name: float(value) for name, value in scalars.items()}

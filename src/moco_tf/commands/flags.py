@@ -33,3 +33,11 @@ def add_field(parser, name: str, field: Any, flag: str | None = None) -> None:
         )
     else:
         parser.add_argument(*flags, metavar="X", **options)
+
+
+def accuracies(values: dict[str, Any]) -> str:
+    """The line that a classifier's evaluation ends with."""
+    return (
+        f"top-1 {values['top1']:.2f}%  top-5 {values['top5']:.2f}%  "
+        f"best top-1 {values['top1_best']:.2f}%"
+    )

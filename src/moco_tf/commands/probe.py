@@ -2,9 +2,8 @@
 
 import argparse
 import json
-from typing import Any
 
-from moco_tf.commands.flags import add_field, fail
+from moco_tf.commands.flags import accuracies, add_field, fail
 from moco_tf.commands.starting import start_tensorflow
 from moco_tf.config import make_config
 from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
@@ -48,13 +47,6 @@ def _probe(options) -> int:
         return 0
     if len(config.lr) > 1:
         for head in summary["heads"]:
-            reporter.line(f"learning rate {head['lr']:g}: {_accuracies(head)}")
-    reporter.line(f"{_accuracies(summary)}\n{summary['protocol']}")
+            reporter.line(f"learning rate {head['lr']:g}: {accuracies(head)}")
+    reporter.line(f"{accuracies(summary)}\n{summary['protocol']}")
     return 0
-
-
-def _accuracies(values: dict[str, Any]) -> str:
-    return (
-        f"top-1 {values['top1']:.2f}%  top-5 {values['top5']:.2f}%  "
-        f"best top-1 {values['top1_best']:.2f}%"
-    )

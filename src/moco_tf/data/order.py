@@ -11,11 +11,12 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(bits, kind="stable")
 
 
-def places(count, epoch_length, seed, start):
+def places(count, epoch_length, seed, start, wrap=False):
     """Endless dataset of (index, position) from place `start` on, `epoch_length` an epoch.
 
-    The order is `epoch_order`, cut to that length, or filled up to it with index -1. The position,
-    epoch * count + place, is what an image's draws are a function of.
+    The order is `epoch_order`, cut to that length; a longer epoch is filled up with index -1 or,
+    if `wrap`, with the first images of its order again. The position, epoch * count + place, is
+    what an image's draws are a function of (epoch * epoch_length + place if `wrap`).
     """
     first_epoch, first_place = divmod(start, epoch_length)
 
@@ -23,9 +24,13 @@ def places(count, epoch_length, seed, start):
         order = tf.numpy_function(
             lambda e: epoch_order(seed, int(e), count), [epoch], tf.int64, stateful=False
         )
-        order = tf.ensure_shape(order, [count])[:epoch_length]
-        order = tf.pad(order, [[0, max(0, epoch_length - count)]], constant_values=-1)
-        positions = epoch * count + tf.range(tf.cast(epoch_length, tf.int64))
+        order = tf.ensure_shape(order, [count])
+        if wrap:
+            order = tf.gather(order, tf.range(epoch_length) % count)
+        order = order[:epoch_length]
+        order = tf.pad(order, [[0, epoch_length - order.shape[0]]], constant_values=-1)
+        positions = epoch * (epoch_length if wrap else count)
+        positions += tf.range(tf.cast(epoch_length, tf.int64))
         skipped = tf.cast(tf.where(epoch == first_epoch, first_place, 0), tf.int64)
         return tf.data.Dataset.from_tensor_slices((order[skipped:], positions[skipped:]))
 

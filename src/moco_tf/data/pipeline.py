@@ -98,7 +98,7 @@ def first_unreadable(images, *, seed, step, batch_size) -> str | None:
     return None
 
 
-def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step):
+def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step, wrap=False):
     """Returns an endless dataset of (uint8 [B, S, S, 3], int64 labels [B]) to train a classifier.
 
     A random resized crop of each image once an epoch, flipped with probability a half. The last
@@ -108,6 +108,7 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
     Args:
         images: `Images` with labels.
         min_area: smallest crop as a fraction of the image's area.
+        wrap: fill the last batch up with images of the epoch that have had their turn instead.
     """
     steps = -(-images.count // batch_size)
     labels = tf.constant(images.labels, tf.int64)
@@ -121,7 +122,7 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
         return flip(cropped, draws[CROP_DRAWS]), label
 
     return (
-        places(images.count, steps * batch_size, seed, start_step * batch_size)
+        places(images.count, steps * batch_size, seed, start_step * batch_size, wrap)
         .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size, drop_remainder=True)
         .prefetch(PREFETCHED_BATCHES)

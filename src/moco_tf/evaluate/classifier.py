@@ -75,3 +75,41 @@ def is_correct(logits, labels, k):
     above = tf.reduce_sum(tf.cast((logits > own) | equal_before, tf.int32), axis=2)
     finite = tf.reduce_all(tf.math.is_finite(logits), axis=2)
     return (above < k) & finite & (labels >= 0)
+
+
+def batch_sums(logits, labels):
+    """Sums over a batch: "loss", "top1" and "top5" (right ones), each [H], and "images".
+
+    Args:
+        logits: [H, N, C]; of fewer than five classes top-5 is always right.
+        labels: [N], -1 fills up.
+    """
+    top = {"top1": 1, "top5": min(5, logits.shape[-1])}
+    sums = {name: _count(is_correct(logits, labels, k)) for name, k in top.items()}
+    sums["loss"] = tf.reduce_sum(cross_entropy(logits, labels), axis=1)
+    sums["images"] = _count(labels >= 0)
+    return sums
+
+
+def add(total, sums):
+    """Sums of two sets of batches; `total` may be None."""
+    return sums if total is None else {name: total[name] + sums[name] for name in sums}
+
+
+def means(sums) -> dict[str, list[float]]:
+    """{"loss": mean, "top1": percent, "top5": percent}, each of H heads: waits for the device."""
+    images = float(sums["images"])
+    factors = {"loss": 1 / images, "top1": 100 / images, "top5": 100 / images}
+    return {name: [factor * float(v) for v in sums[name]] for name, factor in factors.items()}
+
+
+def evaluate(step, batches):
+    """Returns the `means` of `step(images, labels)`, a function to `batch_sums`, over batches."""
+    total = None
+    for images, labels in batches:
+        total = add(total, step(images, labels))
+    return means(total)
+
+
+def _count(flags):
+    return tf.reduce_sum(tf.cast(flags, tf.float32), axis=-1)

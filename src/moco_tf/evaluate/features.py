@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +99,7 @@ def encoder_of(snapshot: Snapshot, name: Path | str) -> Encoder:
         InputError: if its arrays are not those of the encoder in its config.
     """
     encoder = untrained_encoder(snapshot.config)
-    _assign(encoder, snapshot.state, name)
+    assign(encoder.backbone if encoder.model is None else encoder.model, snapshot.state, name)
     return encoder
 
 
@@ -157,8 +157,12 @@ def _unit_rows(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _assign(encoder: Encoder, state: dict[str, np.ndarray], run: Path | str) -> None:
-    model = encoder.backbone if encoder.model is None else encoder.model
+def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None:
+    """Gives `model` the query encoder's arrays in `state`; `run` is what an error calls them.
+
+    Raises:
+        InputError: if they are not those of this model.
+    """
     for variable in model.variables:
         name = QUERY_ENCODER + "/".join(variable.path.split("/")[-2:])
         if name not in state or state[name].shape != tuple(variable.shape):

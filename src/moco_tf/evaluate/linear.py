@@ -6,6 +6,7 @@ Legend: B images in the global batch, R replicas, H classifiers ("heads"), D fea
 import tensorflow as tf
 
 from moco_tf import checkpoint
+from moco_tf.distribute import own_share
 from moco_tf.evaluate import classifier
 
 SUM = tf.distribute.ReduceOp.SUM
@@ -24,7 +25,6 @@ class LinearProbe:
 
     def __init__(self, backbone, *, strategy, heads, classes, seed, preprocess):
         self.backbone, self.strategy, self.preprocess = backbone, strategy, preprocess
-        self.top = {"top1": 1, "top5": min(5, classes)}
         backbone.trainable = False
         features = backbone.output_shape[-1]
         kernel = classifier.initial_kernel(features, classes, seed)
@@ -37,7 +37,7 @@ class LinearProbe:
 
     @tf.function
     def train_step(self, images, labels, rates):
-        """One step of every head on one batch. Returns the sums of `evaluate_step`.
+        """One step of every head on one batch. Returns its `classifier.batch_sums` before the step.
 
         Args:
             images, labels: uint8 [B, S, S, 3] and int64 [B]; R divides B, label -1 fills up.
@@ -56,34 +56,19 @@ class LinearProbe:
 
     @tf.function
     def evaluate_step(self, images, labels):
-        """Returns sums over a batch: "loss", "top1" and "top5" (right ones) [H], and "images"."""
+        """Returns the `classifier.batch_sums` of one batch."""
         sums = self.strategy.run(self._replica_forward, args=(images, labels))[-1]
         return {name: self.strategy.reduce(SUM, value, axis=None) for name, value in sums.items()}
-
-    def evaluate(self, batches):
-        """Returns the `means` over batches of (images, labels); waits for the device at the end."""
-        total = None
-        for images, labels in batches:
-            total = add(total, self.evaluate_step(images, labels))
-        return means(total)
 
     def _replica_step(self, images, labels, count):
         features, labels, logits, sums = self._replica_forward(images, labels)
         return classifier.gradients(features, logits, labels, count), sums
 
     def _replica_forward(self, images, labels):
-        context = tf.distribute.get_replica_context()
-        size = labels.shape[0] // self.strategy.num_replicas_in_sync
-        start = context.replica_id_in_sync_group * size
-        images, labels = images[start : start + size], labels[start : start + size]
+        images, labels = own_share(images, labels)
         features = self.backbone(self.preprocess(images), training=False)  # [b, D]
         logits = classifier.head_logits(features, self.kernels, self.biases)  # [H, b, C]
-        sums = {
-            name: _count(classifier.is_correct(logits, labels, k)) for name, k in self.top.items()
-        }
-        sums["loss"] = tf.reduce_sum(classifier.cross_entropy(logits, labels), axis=1)
-        sums["images"] = _count(labels >= 0)
-        return features, labels, logits, sums
+        return features, labels, logits, classifier.batch_sums(logits, labels)
 
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a step changes, by name."""
@@ -99,22 +84,6 @@ def backbone_digest(backbone) -> str:
     """SHA-256 of all arrays of a backbone, statistics included."""
     variables = {"/".join(v.path.split("/")[-2:]): v.value.numpy() for v in backbone.variables}
     return checkpoint.digest(variables)
-
-
-def add(total, sums):
-    """Sums of two sets of batches; `total` may be None."""
-    return sums if total is None else {name: total[name] + sums[name] for name in sums}
-
-
-def means(sums) -> dict[str, list[float]]:
-    """{"loss": mean, "top1": percent, "top5": percent}, each of H heads: waits for the device."""
-    images = float(sums["images"])
-    factors = {"loss": 1 / images, "top1": 100 / images, "top5": 100 / images}
-    return {name: [factor * float(v) for v in sums[name]] for name, factor in factors.items()}
-
-
-def _count(flags):
-    return tf.reduce_sum(tf.cast(flags, tf.float32), axis=-1)
 
 
 def _update(parameter, buffer, slope, rates):

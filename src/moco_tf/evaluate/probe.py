@@ -5,24 +5,21 @@ The config is unpacked here, once; `LinearProbe` takes numbers, arrays and funct
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from moco_tf import checkpoint, run_folder
 from moco_tf.data.pipeline import labelled_crops, normalize, readable
 from moco_tf.distribute import default_devices, make_strategy
+from moco_tf.evaluate.classifier import evaluate
 from moco_tf.evaluate.features import load_encoder
 from moco_tf.evaluate.labelled import Labelled, open_labelled, test_batches
-from moco_tf.evaluate.linear import LinearProbe, add, backbone_digest, means
+from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, beside
-from moco_tf.evaluate.probe_report import check_backbone, describe, logged, summarize
-from moco_tf.evaluate.probe_state import Progress, arrays_of, restore, save_head
-from moco_tf.interruption import Interrupted, StopSignals
-from moco_tf.reporting import Interval, Reporter
+from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
+from moco_tf.evaluate.training import arrays_of, restore, train
+from moco_tf.reporting import Reporter
 from moco_tf.schedules import learning_rate
 
 CROP_MIN_AREA, LR_DROP = 0.08, 0.1
@@ -95,14 +92,21 @@ def _probe(
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
     order = {"seed": config.seed, "start_step": progress.step}
-    _train(
-        config,
+    train(
         linear,
         readable(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
-        lambda: linear.evaluate(test_batches(data.test, **shape)),
+        lambda: evaluate(linear.evaluate_step, test_batches(data.test, **shape)),
         progress,
+        epochs=config.epochs,
         epoch_steps=epoch_steps,
         images_per_step=data.train.count / epoch_steps,
+        rates=lambda step: _rates(config, step, epoch_steps),
+        heads=config.lr,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        after_first_epoch=lambda: check_backbone(
+            progress.probed["encoder_sha256"], backbone_digest(linear.backbone)
+        ),
         folder=run_folder.checkpoint_folder(out),
         reporter=reporter,
     )
@@ -111,61 +115,6 @@ def _probe(
     save_head(out, linear, summary, data.class_names)
     run_folder.write_json(out / "summary.json", summary)
     return summary
-
-
-def _train(
-    config: ProbeConfig,
-    linear: LinearProbe,
-    batches: Iterator[Any],
-    evaluate: Callable[[], dict[str, list[float]]],
-    progress: Progress,
-    *,
-    epoch_steps: int,
-    images_per_step: float,
-    folder: Path,
-    reporter: Reporter,
-) -> None:
-    """The loop: one compiled step a batch; the host waits for it at logging points only."""
-    last_step = config.epochs * epoch_steps
-    interval, sums = Interval(), None
-
-    def save(tag=None):
-        checkpoint.save(
-            folder, arrays_of(linear), step=progress.step, extra=asdict(progress), tag=tag
-        )
-
-    with StopSignals() as stop:
-        while progress.step < last_step:
-            with interval.waiting():
-                images, labels = next(batches)
-            rates = _rates(config, progress.step, epoch_steps)
-            sums = add(sums, linear.train_step(images, labels, tf.constant(rates)))
-            interval.steps += 1
-            progress.step += 1
-            epoch, into_epoch = divmod(progress.step, epoch_steps)
-            best = False
-            if not into_epoch or stop.signal or progress.step % config.log_every == 0:
-                trained, sums = means(sums), None  # of all images since the last logging point
-                timing = interval.close(images_per_step)
-                progress.seconds += timing.pop("seconds")
-                progress.loss = trained["loss"]
-                tested = None
-                if not into_epoch:
-                    with interval.apart() as spent:
-                        tested = evaluate()
-                    progress.seconds += spent.seconds
-                    best = progress.note(tested)
-                row = {"epoch": (progress.step - 1) // epoch_steps, "lr": rates[0]} | timing
-                reporter.metrics(progress.step, row | logged(config.lr, trained, tested))
-            if epoch == 1 and not into_epoch:
-                check_backbone(progress.probed["encoder_sha256"], backbone_digest(linear.backbone))
-            if best:
-                save(tag="best_top1")
-            if not into_epoch or stop.signal or progress.step % config.checkpoint_every == 0:
-                with interval.apart():
-                    save()
-            if stop.signal and progress.step < last_step:
-                raise Interrupted(stop.signal, progress.step)
 
 
 def _rates(config: ProbeConfig, step: int, epoch_steps: int) -> list[float]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+from moco_tf import checkpoint, run_folder
 from moco_tf.evaluate.classifier import MOMENTUM, WEIGHT_DECAY
+from moco_tf.evaluate.linear import LinearProbe
 from moco_tf.evaluate.probe_config import ProbeConfig
 
 
@@ -20,22 +23,6 @@ def check_backbone(before: str, now: str) -> None:
             f"the backbone has changed in the first epoch: SHA-256 {before[:12]} when loaded, "
             f"{now[:12]} now. A probe must leave it bit-identical; its numbers would be wrong."
         )
-
-
-def logged(
-    rates: tuple[float, ...],
-    trained: dict[str, list[float]],
-    tested: dict[str, list[float]] | None,
-) -> dict[str, float]:
-    """One flat row: loss, top1, val_top1 ... of the first head; of each, "_lr30", if several."""
-    values = {name: trained[name] for name in ("loss", "top1")}
-    if tested is not None:
-        values |= {f"val_{name}": tested[name] for name in ("loss", "top1", "top5")}
-    row = {name: heads[0] for name, heads in values.items()}
-    if len(rates) > 1:
-        for name, heads in values.items():
-            row |= {f"{name}_lr{rate:g}": v for rate, v in zip(rates, heads, strict=True)}
-    return row
 
 
 def summarize(config: ProbeConfig, progress: dict[str, Any]) -> dict[str, Any]:
@@ -96,3 +83,12 @@ def describe(config: ProbeConfig, probed: dict[str, Any], devices: int, epoch_st
         f"at epochs {', '.join(map(str, config.drops))}; {epoch_steps} steps an epoch, "
         f"{config.epochs * epoch_steps} in all"
     )
+
+
+def save_head(out: Path, linear: LinearProbe, summary: dict, class_names) -> None:
+    """head.safetensors: the reported classifier alone, [D, C] and [C], with its class names."""
+    number = [head["lr"] for head in summary["heads"]].index(summary["lr"])
+    arrays = {"fc/kernel": linear.kernels.numpy()[number], "fc/bias": linear.biases.numpy()[number]}
+    extra = {"lr": summary["lr"], "top1": summary["top1"], "class_names": list(class_names)}
+    folder = run_folder.checkpoint_folder(out)
+    checkpoint.save(folder, arrays, step=summary["step"], extra=extra, tag="head")

@@ -1,0 +1,93 @@
+"""What a fine-tuning is, as one frozen, validated object. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from moco_tf.config import RUNTIME_FIELDS, FolderConfig, check_batch, check_devices
+from moco_tf.evaluate.probe_config import beside
+
+PRETRAINED_LR, SCRATCH_LR = 0.02, 0.1  # of the backbone, for a batch of 256
+
+
+class FinetuneConfig(FolderConfig):
+    """A complete description of a fine-tuning: backbone and classifier are trained together."""
+
+    runtime_fields: ClassVar[frozenset[str]] = RUNTIME_FIELDS | {"run"}
+    folder_flag: ClassVar[str] = "--out"
+
+    run: str = Field(description="run folder of the encoder")
+    data: str | None = Field(None, description="labelled images; none: the run's own")
+    from_scratch: bool = Field(
+        False, description="train the run's architecture from random weights, to compare with"
+    )
+    label_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training images used, the same of each class"
+    )
+    epochs: int = Field(50, ge=1, description="passes over the training images used")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description=f"rate of the backbone; none: {PRETRAINED_LR:g}, from scratch {SCRATCH_LR:g}",
+    )
+    head_lr: float = Field(0.2, gt=0, description="learning rate of the classifier")
+    lr_scaling: Literal["linear", "absolute"] = Field(
+        "linear", description="scale both rates by batch_size / 256, or take them as they are"
+    )
+    batch_size: int = Field(256, ge=2, description="images per step, over all devices")
+    group_size: int | None = Field(
+        None, ge=2, description="images per BatchNorm group; none: the run's"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="decay added to every gradient")
+    crop_min_area: float = Field(
+        0.08, gt=0, le=1, description="smallest crop, as a fraction of the image's area"
+    )
+    precision: Literal["float32", "mixed_bfloat16"] = Field(
+        "float32", description="arithmetic of the network"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of choice, order, crops, first weights")
+    devices: int | None = Field(
+        None, ge=1, description="GPUs, or virtual CPU devices; none: all GPUs, or one CPU"
+    )
+    run_dir: str | None = Field(
+        None, description="folder of the results; none: finetune[-scratch][-FRACTION]/ in RUN"
+    )
+    max_bad_images: float = Field(
+        0.01, ge=0, le=1, description="largest share of unreadable files to skip before refusing"
+    )
+    log_every: int = Field(10, ge=1, description="steps between two logging points")
+    checkpoint_every: int = Field(
+        1000, ge=1, description="steps between two checkpoints (and at each end of an epoch)"
+    )
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> FinetuneConfig:
+        if self.group_size is not None:
+            self.check_group_size(self.group_size)
+        return self
+
+    def check_group_size(self, group_size: int) -> None:
+        """Raises `InputError` unless the batch consists of whole groups, evenly on the devices."""
+        check_batch(self.batch_size, group_size)
+        if self.devices is not None:
+            check_devices(self.batch_size, group_size, self.devices)
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Learning rates of backbone and classifier at the first step."""
+        backbone = self.lr or (SCRATCH_LR if self.from_scratch else PRETRAINED_LR)
+        scale = self.batch_size / 256 if self.lr_scaling == "linear" else 1.0
+        return backbone * scale, self.head_lr * scale
+
+    @property
+    def out(self) -> Path:
+        """Folder of the results."""
+        if self.run_dir is not None:
+            return Path(self.run_dir)
+        start = "-scratch" if self.from_scratch else ""
+        share = "" if self.label_fraction == 1 else f"-{self.label_fraction:g}"
+        return beside(self.run, f"finetune{start}{share}")

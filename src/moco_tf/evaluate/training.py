@@ -1,0 +1,164 @@
+"""Training a classifier on labelled images, its features frozen or not: how far it is, the loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf import checkpoint, run_folder
+from moco_tf.errors import InputError
+from moco_tf.evaluate.classifier import add, means
+from moco_tf.interruption import Interrupted, StopSignals
+from moco_tf.reporting import Interval, Reporter
+
+
+class Trainable(Protocol):
+    """What the loop trains: `LinearProbe` or `EndToEnd`."""
+
+    def train_step(self, images: Any, labels: Any, rates: Any) -> Mapping[str, Any]:
+        """One step; returns the `classifier.batch_sums` of the batch."""
+
+    def state(self) -> Mapping[str, tf.Variable]:
+        """Everything that a step changes, by name."""
+
+
+@dataclass
+class Progress:
+    """How far a probe is, beside its arrays. Accuracies in percent, one of each head."""
+
+    step: int = 0
+    seconds: float = 0.0
+    probed: dict[str, Any] = field(default_factory=dict)  # which encoder, on how many images
+    loss: list[float] | None = None
+    top1: list[float] | None = None  # of the last whole epoch, on the test images
+    top5: list[float] | None = None
+    top1_best: list[float] | None = None
+
+    def note(self, tested: dict[str, list[float]]) -> bool:
+        """Keeps the results of an epoch; returns whether one of its top-1 is the best so far."""
+        before = self.top1_best or [-math.inf] * len(tested["top1"])
+        self.top1, self.top5 = tested["top1"], tested["top5"]
+        self.top1_best = [max(pair) for pair in zip(before, tested["top1"], strict=True)]
+        return max(tested["top1"]) > max(before)
+
+
+def restore(
+    out: Path, model: Trainable, probed: dict[str, Any], *, warn: Callable[[str], None]
+) -> Progress:
+    """Gives `model` the arrays of the newest checkpoint in `out`, if any; returns its progress.
+
+    Args:
+        probed: which encoder, on how many images.
+
+    Raises:
+        InputError: if the checkpoint is of another encoder or of other images.
+    """
+    restored = checkpoint.load_latest(run_folder.checkpoint_folder(out), warn=warn)
+    if restored is None:
+        return Progress(probed=probed)
+    arrays, _, extra = restored
+    there = extra["probed"]
+    different = [name for name in probed if there.get(name) != probed[name]]
+    if different:
+        listed = ", ".join(f"{n} ({there.get(n)} there, {probed[n]} now)" for n in different)
+        raise InputError(
+            f"{out} holds results of another encoder or of other images: {listed}. "
+            f"Use another --out, or remove that folder."
+        )
+    checkpoint.assign(model.state(), arrays)
+    return Progress(**extra)
+
+
+def arrays_of(model: Trainable) -> dict[str, np.ndarray]:
+    """Everything that a step changes, as a checkpoint holds it."""
+    return {name: variable.numpy() for name, variable in model.state().items()}
+
+
+def logged(
+    rates: tuple[float, ...],
+    trained: dict[str, list[float]],
+    tested: dict[str, list[float]] | None,
+) -> dict[str, float]:
+    """One flat row: loss, top1, val_top1 ... of the first head; of each, "_lr30", if several."""
+    values = {name: trained[name] for name in ("loss", "top1")}
+    if tested is not None:
+        values |= {f"val_{name}": tested[name] for name in ("loss", "top1", "top5")}
+    row = {name: heads[0] for name, heads in values.items()}
+    if len(rates) > 1:
+        for name, heads in values.items():
+            row |= {f"{name}_lr{rate:g}": v for rate, v in zip(rates, heads, strict=True)}
+    return row
+
+
+def train(
+    model: Trainable,
+    batches: Iterator[Any],
+    evaluate: Callable[[], dict[str, list[float]]],
+    progress: Progress,
+    *,
+    epochs: int,
+    epoch_steps: int,
+    images_per_step: float,
+    rates: Callable[[int], list[float]],
+    heads: tuple[float, ...],
+    log_every: int,
+    checkpoint_every: int,
+    after_first_epoch: Callable[[], None],
+    folder: Path,
+    reporter: Reporter,
+) -> None:
+    """The loop: one compiled step a batch; the host waits for it at logging points only.
+
+    Args:
+        rates: step -> learning rates, as `model.train_step` takes them.
+        heads: learning rates that name the classifiers in the logs, where there are several.
+        folder: of the checkpoints.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+    """
+    last_step = epochs * epoch_steps
+    interval, sums = Interval(), None
+
+    def save(tag=None):
+        arrays = arrays_of(model)
+        checkpoint.save(folder, arrays, step=progress.step, extra=asdict(progress), tag=tag)
+
+    with StopSignals() as stop:
+        while progress.step < last_step:
+            with interval.waiting():
+                images, labels = next(batches)
+            lr = rates(progress.step)
+            sums = add(sums, model.train_step(images, labels, tf.constant(lr)))
+            interval.steps += 1
+            progress.step += 1
+            epoch, into_epoch = divmod(progress.step, epoch_steps)
+            best = False
+            if not into_epoch or stop.signal or progress.step % log_every == 0:
+                trained, sums = means(sums), None  # of all images since the last logging point
+                timing = interval.close(images_per_step)
+                progress.seconds += timing.pop("seconds")
+                progress.loss = trained["loss"]
+                tested = None
+                if not into_epoch:
+                    with interval.apart() as spent:
+                        tested = evaluate()
+                    progress.seconds += spent.seconds
+                    best = progress.note(tested)
+                row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr[0]} | timing
+                reporter.metrics(progress.step, row | logged(heads, trained, tested))
+            if epoch == 1 and not into_epoch:
+                after_first_epoch()
+            if best:
+                save(tag="best_top1")
+            if not into_epoch or stop.signal or progress.step % checkpoint_every == 0:
+                with interval.apart():
+                    save()
+            if stop.signal and progress.step < last_step:
+                raise Interrupted(stop.signal, progress.step)

@@ -1,0 +1,263 @@
+"""Fine-tuning: its step against a naive twin, its loop, and what it leaves for other commands."""
+
+import json
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_probe import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
+
+import moco_tf.evaluate.finetune
+from moco_tf.cli import main
+from moco_tf.config import make_config
+from moco_tf.distribute import make_strategy
+from moco_tf.errors import InputError
+from moco_tf.evaluate.classifier import means
+from moco_tf.evaluate.end_to_end import EndToEnd
+from moco_tf.evaluate.features import load_encoder
+from moco_tf.evaluate.finetune import build_network, finetune
+from moco_tf.evaluate.finetune_config import FinetuneConfig
+from moco_tf.interruption import Interrupted
+from moco_tf.models import build_encoder
+
+SETTINGS = {"epochs": 3, "batch_size": 8, "group_size": 4, "log_every": 1, "checkpoint_every": 1}
+KEYS = {"top1", "top5", "top1_best", "classes", "train_images", "test_images", "protocol"}
+MOMENTUM, DECAY = 0.9, 1e-2
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    data = save_npz(tmp_path_factory.mktemp("data") / "data.npz")
+    return make_run(tmp_path_factory.mktemp("run"), data)
+
+
+def config_of(run, out, **changes):
+    base = {"run": run.folder, "data": run.data, "run_dir": str(out)}
+    return make_config(FinetuneConfig(run=""), SETTINGS | base | changes)
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "finetune"
+    return SimpleNamespace(out=out, summary=finetune(config_of(run, out)))
+
+
+# The step
+
+
+def tiny_encoder(strategy):
+    with strategy.scope():
+        return build_encoder(
+            "resnet18", image_size=8, stem="small", width=2, head="linear", dim=4, group_size=2,
+            group_layout="contiguous", running_statistics="mean", dtype="float64", seed=3,
+        )  # fmt: skip
+
+
+def build(devices):
+    strategy = make_strategy(devices)
+    return EndToEnd(
+        tiny_encoder(strategy).model, strategy=strategy, momentum=MOMENTUM, weight_decay=DECAY,
+        preprocess=lambda images: tf.cast(images, tf.float64) / 64 - 2, dtype="float64",
+    )  # fmt: skip
+
+
+def batches(steps=3):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (steps, 8, 8, 8, 3)).astype(np.uint8)
+    return images, generator.integers(0, 4, (steps, 8))
+
+
+RATES = ([0.05, 0.5], [0.05, 0.5], [0.005, 0.1])
+
+
+def test_steps_equal_the_naive_twin():
+    network, twin = build(1), tiny_encoder(tf.distribute.get_strategy()).model
+    buffers = {v.path: np.zeros(v.shape) for v in twin.trainable_variables}
+    for images, labels, (backbone, head) in zip(*batches(), RATES, strict=True):
+        rates = tf.constant([backbone, head], tf.float64)
+        sums = network.train_step(tf.constant(images), tf.constant(labels), rates)
+        with tf.GradientTape() as tape:
+            logits = twin(images / 64 - 2, training=True)  # updates statistics
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            loss = tf.reduce_mean(losses)
+        gradients = tape.gradient(loss, [v.value for v in twin.trainable_variables])
+        for variable, gradient in zip(twin.trainable_variables, gradients, strict=True):
+            value = variable.numpy().astype(np.float64)
+            buffer = MOMENTUM * buffers[variable.path] + gradient.numpy() + DECAY * value
+            buffers[variable.path] = buffer
+            variable.assign(value - (head if "fc/" in variable.path else backbone) * buffer)
+        found, right = means(sums), np.argmax(logits, axis=1) == labels
+        assert found["loss"] == pytest.approx([float(loss)], rel=1e-6)
+        assert found["top1"] == pytest.approx([100 * right.mean()])
+    for ours, wanted in zip(network.model.variables, twin.variables, strict=True):
+        np.testing.assert_allclose(ours.numpy(), wanted.numpy(), atol=1e-9, err_msg=wanted.path)
+    moved = [v for v in network.model.variables if "moving" in v.path]
+    assert moved and all(np.abs(v.numpy() - np.round(v.numpy())).max() > 0 for v in moved)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_agree(devices):
+    one, several = build(1), build(devices)
+    for images, labels, rates in zip(*batches(), RATES, strict=True):
+        step = (tf.constant(images), tf.constant(labels), tf.constant(rates))
+        wanted, found = (network.train_step(*step) for network in (one, several))
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    for name, variable in one.state().items():
+        np.testing.assert_allclose(
+            several.state()[name].numpy(), variable.numpy(), atol=1e-9, err_msg=name
+        )
+    wanted, found = (network.evaluate_step(*step[:2]) for network in (one, several))
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_a_rate_of_zero_keeps_its_part_in_place():
+    network = build(1)
+    before = {name: v.numpy() for name, v in network.state().items() if "momentum" not in name}
+    images, labels = (tf.constant(a[0]) for a in batches())
+    network.train_step(images, labels, tf.constant([0.0, 0.5]))
+    for name, value in before.items():
+        same = np.array_equal(network.state()[name].numpy(), value)
+        assert same == (name.split("/")[-1] in ("kernel", "gamma", "beta") and "/fc/" not in name)
+
+
+# Where it starts
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_the_first_weights_are_the_runs_or_random(run, tmp_path, from_scratch):
+    config = config_of(run, tmp_path / "out", from_scratch=from_scratch)
+    snapshot = moco_tf.evaluate.finetune.load_snapshot(run.folder, warn=print)
+    network = build_network(config, snapshot, CLASSES, make_strategy(1))
+    drawn = build_encoder(
+        "resnet18", image_size=8, stem="small", width=4, head="none", dim=1, group_size=4,
+        group_layout="contiguous", running_statistics="mean", seed=config.seed,
+    ).backbone  # fmt: skip
+    wanted = {f"query_encoder/{v.path}": v.numpy() for v in drawn.variables}
+    if not from_scratch:
+        wanted = {name: run.state[name] for name in wanted}
+    state = network.state()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(state[name].numpy(), value, err_msg=name)
+    kernel = state["query_encoder/fc/kernel"].numpy()
+    assert kernel.shape == (32, CLASSES) and 0.007 < kernel.std() < 0.013
+    assert not state["query_encoder/fc/bias"].numpy().any()
+
+
+def test_the_rates_are_scaled_with_the_batch_and_the_start():
+    rates = lambda **changes: make_config(FinetuneConfig(run="r"), changes).rates  # noqa: E731
+    assert rates() == (0.02, 0.2)
+    assert rates(from_scratch=True) == (0.1, 0.2)
+    assert rates(batch_size=128) == (0.01, 0.1)
+    assert rates(lr="0.3", head_lr="3", batch_size=64, lr_scaling="absolute") == (0.3, 3.0)
+
+
+# The loop
+
+
+def test_summary_metrics_and_files(run, whole):
+    summary = whole.summary
+    assert json.loads((whole.out / "summary.json").read_text()) == summary
+    assert summary.keys() >= KEYS | {"label_fraction", "from_scratch", "state_sha256"}
+    assert (summary["classes"], summary["train_images"], summary["test_images"]) == (3, TRAIN, TEST)
+    assert (summary["step"], summary["encoder_step"], summary["top5"]) == (9, 7, 100.0)
+    rows = [json.loads(line) for line in (whole.out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 10))  # ceil(20 / 8) = 3 an epoch
+    wanted = [0.02 * 8 / 256 * 0.5 * (1 + np.cos(np.pi * step / 9)) for step in range(9)]
+    assert [row["lr"] for row in rows] == pytest.approx(wanted)
+    assert [row["step"] for row in rows if "val_top1" in row] == [3, 6, 9]
+    assert rows[-1]["val_top1"] == summary["top1"] <= summary["top1_best"]
+    chosen = (whole.out / "labelled_images.txt").read_text().split()
+    assert chosen == [str(index) for index in range(TRAIN)]
+
+
+def test_the_tuned_encoder_is_a_run_with_the_classifier_as_its_head(run, whole):
+    encoder, config, step = load_encoder(whole.out / "encoder.safetensors", warn=print)
+    assert (config.head, config.dim, step) == ("linear", CLASSES, 9)
+    images, labels = pictures(TEST, 1)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    inputs = ((images / 255 - mean) / std).astype(np.float32)
+    right = np.argmax(encoder.model(inputs, training=False), axis=1) == labels
+    assert whole.summary["top1"] == pytest.approx(100 * right.mean())
+    pooled = encoder.backbone(inputs, training=False).numpy()
+    start = load_encoder(run.folder, warn=print)[0].backbone(inputs, training=False).numpy()
+    assert np.abs(pooled - start).max() > 1e-3  # the backbone has been trained
+
+
+def test_interrupted_twice_it_ends_in_the_same_arrays(run, whole, tmp_path):
+    original = moco_tf.evaluate.finetune.labelled_crops
+    for wanted, number, at in ((2, signal.SIGINT, 2), (4, signal.SIGTERM, 6)):
+
+        def crops(*args, wanted=wanted, number=number, **settings):
+            for step, batch in enumerate(original(*args, **settings), 1):
+                if step == wanted:
+                    signal.raise_signal(number)
+                yield batch
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(moco_tf.evaluate.finetune, "labelled_crops", crops)
+            with pytest.raises(Interrupted, match=f"step {at}") as stopped:
+                finetune(config_of(run, tmp_path / "out"))
+            assert stopped.value.exit_code == 128 + number
+    summary = finetune(config_of(run, tmp_path / "out"))
+    for name in ("state_sha256", "top1", "top1_best", "loss", "protocol"):
+        assert summary[name] == whole.summary[name]
+
+
+def test_two_devices_go_where_one_does(run, whole, tmp_path):
+    """The first losses: single precision on groups of four tiny images soon differs by chance."""
+    finetune(config_of(run, tmp_path / "out", devices=2))
+    ours, wanted = (
+        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        for out in (tmp_path / "out", whole.out)
+    )
+    assert [row["loss"] for row in ours[:4]] == pytest.approx(
+        [row["loss"] for row in wanted[:4]], rel=1e-3
+    )
+    assert ours[2]["val_top1"] == wanted[2]["val_top1"]
+
+
+def test_a_fraction_takes_as_many_of_each_class_and_names_its_files(run, tmp_path, capsys):
+    data = save_folder(tmp_path / "data", train=["ant", "bee", "cat"], val=["ant", "bee", "cat"])
+    flags = ["--data", data, "--epochs", "1", "--batch-size", "4", "--group-size", "4", "--json"]
+    assert main(["finetune", run.folder, *flags, "--label-fraction", "0.7"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary.keys() >= KEYS and summary["train_images"] == 6
+    assert "0.7 of the labels" in summary["protocol"]
+    out = moco_tf.evaluate.finetune.Path(run.folder) / "finetune-0.7"
+    names = (out / "labelled_images.txt").read_text().splitlines()
+    assert sorted(name.split("/")[-2] for name in names) == ["ant"] * 2 + ["bee"] * 2 + ["cat"] * 2
+    assert main(["finetune", run.folder, *flags, "--label-fraction", "0.7", "--seed", "1"]) == 2
+    assert "seed (0 there, 1 now)" in capsys.readouterr().err
+    assert main(["knn", str(out / "encoder.safetensors"), "--data", data, "--json"]) == 0
+
+
+def test_other_images_for_the_folder_are_refused(run, whole, tmp_path):
+    x_train, y_train = pictures(TRAIN, 9)
+    other = save_npz(tmp_path / "data.npz", x_train=x_train, y_train=y_train)
+    run_of_other = SimpleNamespace(folder=run.folder, data=other)
+    with pytest.raises(InputError, match=r"data \(.*there, .*now\)"):
+        finetune(config_of(run_of_other, whole.out))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--label-fraction", "0"], "label_fraction='0'"),
+        (["--label-fraction", "1.5"], "label_fraction='1.5'"),
+        (["--epochs", "0"], "epochs='0'"),
+        (["--lr", "-1"], "lr='-1'"),
+        (["--batch-size", "10", "--group-size", "4"], "group_size=4. Use 8 or 12"),
+        (["--batch-size", "7"], "group_size=2. Use 6 or 8"),
+        (["--batch-size", "8", "--group-size", "4", "--devices", "3"], "devices=3"),
+        (["--data", "/absent"], "data='/absent'"),
+        (["--precision", "float8"], "precision='float8'"),
+    ],
+)
+def test_bad_settings_are_one_line_and_exit_code_two(run, capsys, flags, message):
+    assert main(["finetune", run.folder, *flags]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and message in lines[0]
