@@ -39,6 +39,14 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run is saved and
         self.exit_code = 128 + signal_number
 
 
+class Abandoned(Interrupted):
+    """Ctrl-C or SIGTERM in work of which no part is worth keeping. `exit_code` is 130 or 143."""
+
+    def __init__(self, signal_number: int, what: str):
+        Exception.__init__(self, f"interrupted: {what}")
+        self.exit_code = 128 + signal_number
+
+
 class StopSignals:
     """While open, SIGINT and SIGTERM only set `signal`, so that the step ends and is saved."""
 

@@ -35,6 +35,14 @@ def add_field(parser, name: str, field: Any, flag: str | None = None) -> None:
         parser.add_argument(*flags, metavar="X", **options)
 
 
+def share(text: str) -> float:
+    """Parses a flag that is a share, 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1; received {text}")
+    return value
+
+
 def accuracies(values: dict[str, Any]) -> str:
     """The line that a classifier's evaluation ends with."""
     return (

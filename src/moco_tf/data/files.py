@@ -45,9 +45,10 @@ def open_folder(folder: Path, max_bad_images: float, cache: Path | None = None):
     sizes = _sizes(train_files + test_files, cache)
     classes = _class_names(train, train_files)
     count = len(train_files)
-    return _part(train, train_files, sizes[:count], classes, max_bad_images), (
-        _part(test, test_files, sizes[count:], classes, max_bad_images) if test_files else None
-    )
+    trained = _part(train, train_files, sizes[:count], classes, max_bad_images, folder)
+    if not test_files:
+        return trained, None
+    return trained, _part(test, test_files, sizes[count:], classes, max_bad_images, folder)
 
 
 def _list_files(folder: Path) -> list[Path]:
@@ -83,7 +84,10 @@ def _class_names(folder: Path, files: list[Path]) -> tuple[str, ...]:
     return tuple(names) if len(names) > 1 and all(len(parts) > 1 for parts in tops) else ()
 
 
-def _part(folder, files: list[Path], sizes, classes: tuple[str, ...], max_bad_images: float):
+def _part(
+    folder, files: list[Path], sizes, classes: tuple[str, ...], max_bad_images: float, root: Path
+):
+    """The fields of `Images` for the files in `folder`, which is `root` or lies in it."""
     good = sizes[:, 0] > 0
     bad = [_shown(path) for path, ok in zip(files, good, strict=True) if not ok]
     if len(bad) == len(files):
@@ -123,6 +127,7 @@ def _part(folder, files: list[Path], sizes, classes: tuple[str, ...], max_bad_im
         "sizes": sizes[good],
         "skipped": tuple(bad),
         "files": tuple(_shown(path) for path in kept),
+        "paths": tuple(path.relative_to(root).as_posix() for path in kept),
         "identity": hashlib.sha256(b"\0".join(os.fsencode(path) for path in inner)).hexdigest(),
     }
 

@@ -135,8 +135,8 @@ def readable(batches):
         yield from batches
     except tf.errors.OpError as error:
         raise InputError(
-            f"an image could not be read while training: {reason(error)}. The next start leaves "
-            f"unreadable images out."
+            f"an image could not be read: {reason(error)}. The next start leaves unreadable images "
+            f"out."
         ) from None
 
 

@@ -33,6 +33,7 @@ class Images:
     class_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     files: tuple[str, ...] | None = None
+    paths: tuple[str, ...] | None = None  # of the files, below the folder; as the system has them
     sizes: np.ndarray | None = None  # int32 [count, 2]: height and width, where known
     identity: str = ""  # changes with the images or their order
     why_unlabelled: str = ""  # of a test part whose classes are not those of the training part
@@ -54,6 +55,7 @@ class Images:
             read=lambda place: self.read(table[place]),
             labels=None if self.labels is None else self.labels[indices],
             files=None if self.files is None else tuple(self.files[i] for i in indices),
+            paths=None if self.paths is None else tuple(self.paths[i] for i in indices),
             sizes=None if self.sizes is None else self.sizes[indices],
             identity=chosen.hexdigest(),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,18 +37,30 @@ def extract(
     """
     compiled = isinstance(model_fn, tf.types.experimental.PolymorphicFunction)
     function = model_fn if compiled else tf.function(model_fn)
-    size, rows = None, []
+    rows = list(feature_rows(function, batches))
+    if not rows:
+        raise InputError("there are no images to compute features of.")
+    features = np.concatenate(rows)
+    return _unit_rows(features) if unit else features
+
+
+def feature_rows(
+    function: Callable[[Any], Any], batches: Iterable[Any], *, size: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yields the features of one batch after another: float32 [b, D].
+
+    Args:
+        function: a `tf.function`, such as `embedding` returns.
+        size: images to which a smaller batch is padded, so that one trace serves all; none: the
+            size of the first batch.
+    """
     for batch in batches:
         images = tf.convert_to_tensor(batch)
         count = images.shape[0]
         size = count if size is None else size
         if count < size:
             images = tf.pad(images, [[0, size - count]] + [[0, 0]] * (images.shape.rank - 1))
-        rows.append(np.asarray(function(images), np.float32)[:count])  # [b, D]
-    if not rows:
-        raise InputError("there are no images to compute features of.")
-    features = np.concatenate(rows)
-    return _unit_rows(features) if unit else features
+        yield np.asarray(function(images), np.float32)[:count]
 
 
 def embedding(encoder: Encoder, *, features: Features, normalization: str) -> Any:
