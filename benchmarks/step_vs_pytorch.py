@@ -44,8 +44,10 @@ def main() -> None:
     for name in ("ours", "peer", "peer_compiled"):
         if name in result:
             side = result[name]
-            print(f"{name}: {side['images_per_second']:.2f} images/s, peak "
-                  f"{side['peak_memory_bytes'] / 1e9:.2f} GB, first step {side['first']:.1f} s")  # fmt: skip
+            print(
+                f"{name}: {side['images_per_second']:.2f} images/s, peak "
+                f"{side['peak_memory_bytes'] / 1e9:.2f} GB, first step {side['first']:.1f} s"
+            )
     print(f"ours / PyTorch {result.get('ratio_median', float('nan')):.3f}, n = {options.rounds}")
     if "compiled" in result:
         print(f"ours / torch.compile {result['compiled']['ratio_median']:.3f}")
@@ -119,9 +121,7 @@ def _torch(options):
     )
     shape = (options.batch_size, 3, options.image_size, options.image_size)
     views = [torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2)]
-    casting = torch.autocast(
-        "cpu", torch.bfloat16, enabled=options.precision == "mixed_bfloat16"
-    )
+    casting = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "mixed_bfloat16")
 
     def work(steps=options.steps):
         with casting:

@@ -25,13 +25,13 @@ def step_rounds(config: Config, *, steps: int) -> tuple[Callable[[], Round], flo
     generator = np.random.default_rng(config.seed)
     shape = (2, config.batch_size, config.image_size, config.image_size, 3)
     view1, view2 = (tf.constant(v) for v in generator.integers(0, 256, shape, np.uint8))
-    rate, done = tf.constant(config.scaled_learning_rate, tf.float32), [0]
+    rate, done = tf.constant(config.scaled_learning_rate, tf.float32), 0
 
     def work(count: int = steps) -> int:
+        nonlocal done
         for _ in range(count):
-            step = tf.constant(done[0], tf.int64)
-            scalars = train_step(view1, view2, step, rate)
-            done[0] += 1
+            scalars = train_step(view1, view2, tf.constant(done, tf.int64), rate)
+            done += 1
         float(scalars["loss"])  # waits for the device
         return count * config.batch_size
 
