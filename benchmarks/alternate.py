@@ -4,6 +4,7 @@ A worker prints one JSON line when it is warm, and one for each line "go" that i
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,12 @@ def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, dict]:
     try:
         for name, command in commands.items():  # one after the other: each warms up alone
             workers[name] = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                bufsize=1,
+                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
             )
             said[name] = {"ready": _answer(workers[name], name), "rounds": []}
         for number in range(rounds):
