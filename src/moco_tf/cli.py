@@ -5,12 +5,22 @@ import signal
 import sys
 
 from moco_tf import __version__
-from moco_tf.commands import convert, embed, finetune, knn, pretrain, probe, recipes, verify
+from moco_tf.commands import (
+    benchmark,
+    convert,
+    embed,
+    finetune,
+    knn,
+    pretrain,
+    probe,
+    recipes,
+    verify,
+)
 from moco_tf.commands.flags import Parser, fail
 from moco_tf.errors import InputError
 from moco_tf.interruption import Interrupted, stop_at_once, stopped_exit_code
 
-COMMANDS = (pretrain, knn, probe, finetune, embed, convert, verify, recipes)
+COMMANDS = (pretrain, knn, probe, finetune, embed, convert, verify, recipes, benchmark)
 
 
 def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each ending

@@ -1,0 +1,78 @@
+"""The three measurements of `moco-tf benchmark`, from a `Config` to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from moco_tf.benchmark.input import input_rounds
+from moco_tf.benchmark.rounds import Round, summarize
+from moco_tf.benchmark.step import step_rounds
+from moco_tf.benchmark.training import training_rounds
+from moco_tf.config import Config
+from moco_tf.data.pipeline import steps_per_epoch
+from moco_tf.data.sources import Images, open_images
+from moco_tf.errors import InputError
+from moco_tf.run_folder import versions
+
+What = Literal["input", "step", "train"]
+
+
+def benchmark(
+    what: What,
+    config: Config,
+    *,
+    steps: int = 5,
+    rounds: int = 7,
+    line: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measures the input path, the step, or both together, as `config` says.
+
+    Args:
+        what: "input" (the run's images, nothing trained), "step" (one synthetic batch) or "train".
+        steps: batches in a round.
+        rounds: how many are measured; one more comes before them and does not count.
+        line: called with what is going on.
+
+    Returns:
+        Medians over the rounds: `images_per_second` (an image is both of its views),
+        `cpu_seconds_per_image`; `peak_memory_bytes`, `n`, `rounds`, and the conditions.
+
+    Raises:
+        InputError: for a number out of range, or anything wrong with config or data.
+    """
+    for name, value in (("steps", steps), ("rounds", rounds)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1; received {name}={value}.")
+    first: float | None = None
+    if what == "input":
+        one_round = input_rounds(config, _images(config), steps=steps)
+    elif what == "step":
+        one_round, first = step_rounds(config, steps=steps)
+    else:
+        one_round, first = training_rounds(config, _images(config), steps=steps)
+    if first is not None:
+        line(f"first step after {first:.1f} s")
+    one_round()
+    measured: list[Round] = []
+    for number in range(1, rounds + 1):
+        measured.append(one_round())
+        line(f"round {number}/{rounds}: {measured[-1].images_per_second:.2f} images/s")
+    result = {"what": what} | summarize(measured) | {"steps_per_round": steps}
+    if what != "train":
+        del result["data_wait"]
+    if first is not None:
+        result["first_step_seconds"] = first
+    return result | {"config": config.model_dump(mode="json"), "versions": versions()}
+
+
+def _images(config: Config) -> Images:
+    train, _ = open_images(
+        config.data,
+        max_bad_images=config.max_bad_images,
+        seed=config.seed,
+        image_size=config.image_size,
+        cache=None,
+    )
+    steps_per_epoch(train.count, config.batch_size)
+    return train
