@@ -5,12 +5,12 @@ import signal
 import sys
 
 from moco_tf import __version__
-from moco_tf.commands import convert, finetune, knn, pretrain, probe, recipes, verify
+from moco_tf.commands import convert, export, finetune, knn, pretrain, probe, recipes, verify
 from moco_tf.commands.flags import Parser, fail
 from moco_tf.errors import InputError
 from moco_tf.interruption import Interrupted, stop_at_once, stopped_exit_code
 
-COMMANDS = (pretrain, knn, probe, finetune, convert, verify, recipes)
+COMMANDS = (pretrain, knn, probe, finetune, convert, export, verify, recipes)
 
 
 def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each ending
