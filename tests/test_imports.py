@@ -28,6 +28,7 @@ LEVELS = {
     "evaluate": 5,
     "assembly": 6,
     "convert": 6,
+    "export": 6,
     "benchmark": 7,
     "verify": 6,
     "train": 7,

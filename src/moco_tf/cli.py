@@ -9,6 +9,7 @@ from moco_tf.commands import (
     benchmark,
     convert,
     embed,
+    export,
     finetune,
     knn,
     pretrain,
@@ -20,7 +21,7 @@ from moco_tf.commands.flags import Parser, fail
 from moco_tf.errors import InputError
 from moco_tf.interruption import Interrupted, stop_at_once, stopped_exit_code
 
-COMMANDS = (pretrain, knn, probe, finetune, embed, convert, verify, recipes, benchmark)
+COMMANDS = (pretrain, knn, probe, finetune, embed, convert, export, verify, recipes, benchmark)
 
 
 def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each ending

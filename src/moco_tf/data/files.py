@@ -25,6 +25,34 @@ def open_folder(folder: Path, max_bad_images: float, cache: Path | None = None):
         cache: folder with a hidden file that keeps which images could be decoded, so that the next
             call decodes only those that are new or changed; written here, if it can be.
     """
+    train, test, train_files, test_files = _parts(folder)
+    if cache:
+        key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+        cache = cache / f".images-{key}.npz"
+    sizes = _sizes(train_files + test_files, cache)
+    classes = _class_names(train, train_files)
+    count = len(train_files)
+    trained = _part(train, train_files, sizes[:count], classes, max_bad_images, folder)
+    if not test_files:
+        return trained, None
+    return trained, _part(test, test_files, sizes[count:], classes, max_bad_images, folder)
+
+
+def some_files(folder: Path, count: int) -> list[Path]:
+    """Returns at most `count` files of the test part, or else of the training part, evenly spread.
+
+    None of them is opened.
+
+    Raises:
+        InputError: if the folder holds no image.
+    """
+    _, _, train, test = _parts(folder)
+    files = test or train
+    return [files[place] for place in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
+
+
+def _parts(folder: Path) -> tuple[Path, Path | None, list[Path], list[Path]]:
+    """Folders and files of the training and the test part; raises `InputError` if there is none."""
     train, test, test_files = folder / "train", None, []
     if not train.is_dir():
         train = folder
@@ -39,16 +67,7 @@ def open_folder(folder: Path, max_bad_images: float, cache: Path | None = None):
             f"data: the folder {train} holds no image ({', '.join(sorted(SUFFIXES))}). "
             f"Give a folder of pictures."
         )
-    if cache:
-        key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-        cache = cache / f".images-{key}.npz"
-    sizes = _sizes(train_files + test_files, cache)
-    classes = _class_names(train, train_files)
-    count = len(train_files)
-    trained = _part(train, train_files, sizes[:count], classes, max_bad_images, folder)
-    if not test_files:
-        return trained, None
-    return trained, _part(test, test_files, sizes[count:], classes, max_bad_images, folder)
+    return train, test, train_files, test_files
 
 
 def _list_files(folder: Path) -> list[Path]:

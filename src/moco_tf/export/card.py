@@ -1,0 +1,136 @@
+"""The model card: what an export is, takes and gives, and what is known of it, on one page."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from moco_tf import run_folder
+from moco_tf.config import Config
+from moco_tf.data.pipeline import NORMALIZATIONS
+from moco_tf.encoder_file import CONVERTED, Snapshot
+from moco_tf.export.results import known_results
+
+_PACKAGES = {"onnx": ("onnx", "onnxruntime"), "litert": ("ai-edge-litert",)}
+_LOADING = {
+    "keras": 'model = keras.saving.load_model("{out}")\nfeatures = model(images, training=False)',
+    "savedmodel": 'model = tf.saved_model.load("{out}")\nfeatures = model.serve(images)',
+    "onnx": (
+        'session = onnxruntime.InferenceSession("{out}")\n'
+        '(features,) = session.run(["features"], {{"images": images}})'
+    ),
+    "litert": (
+        'model = ai_edge_litert.interpreter.Interpreter(model_path="{out}")\n'
+        'model.resize_tensor_input(model.get_input_details()[0]["index"], images.shape)\n'
+        "model.allocate_tensors()\n"
+        'model.set_tensor(model.get_input_details()[0]["index"], images)\n'
+        "model.invoke()\n"
+        'features = model.get_tensor(model.get_output_details()[0]["index"])'
+    ),
+}
+
+
+def card(result: dict[str, Any], snapshot: Snapshot, run: Path, *, data_licence: str | None) -> str:
+    """Returns the card as Markdown.
+
+    Args:
+        result: what `export` returns.
+        snapshot: the encoder, its config and its origin.
+        data_licence: of the data, in the user's words.
+    """
+    results = known_results(run, snapshot.config) or ["None is known to the run."]
+    sections = {
+        "Encoder": _encoder(result),
+        "Input": [input_text(result)],
+        "Output": _output(result, snapshot),
+        "Training": _training(snapshot, data_licence),
+        "Results": results,
+        "This export": _check(result, run),
+    }
+    body = "\n".join(
+        f"\n## {title}\n\n" + "\n".join(f"- {line}" for line in lines)
+        for title, lines in sections.items()
+    )
+    loading = _LOADING[result["format"]].format(out=Path(result["out"]).name)
+    return f"# {Path(result['out']).name}\n{body}\n\n```python\n{loading}\n```\n"
+
+
+def input_text(result: dict[str, Any]) -> str:
+    """What images the export takes, in full sentences."""
+    side, resized = result["image_size"], round(result["image_size"] * 256 / 224)
+    mean, std = NORMALIZATIONS[result["normalization"]]
+    numbers = f"(pixel / 255 - mean) / std with mean {list(mean)} and std {list(std)}, RGB"
+    cut = (
+        f"an image of {side} x {side} is taken whole; another is resized to a short side of "
+        f"{resized} (bilinear, antialiased) and its centre of {side} x {side} is cut out"
+    )
+    if result["any_size"]:
+        return (
+            f"uint8 [batch, height, width, 3], RGB, 0 to 255, of any size (one size a batch). "
+            f"Inside, {cut}; then {numbers}."
+        )
+    if result["preprocessing"]:
+        return (
+            f"uint8 [batch, {side}, {side}, 3], RGB, 0 to 255. Inside: {numbers}. Sizes are for "
+            f"the caller: as this encoder was evaluated, {cut}."
+        )
+    return (
+        f"float32 [batch, {side}, {side}, 3], channels last: {numbers}. As this encoder was "
+        f"evaluated, before that {cut}."
+    )
+
+
+def _encoder(result: dict[str, Any]) -> list[str]:
+    head = f"{result['head']}, to {result['dim']}" if result["with_head"] else "left out"
+    return [
+        f"{result['encoder']}, width {result['width']}, {result['stem']} stem, images of "
+        f"{result['image_size']} x {result['image_size']}; {result['parameters']} numbers "
+        f"(float32), {result['bytes']} bytes; head: {head}"
+    ]
+
+
+def _output(result: dict[str, Any], snapshot: Snapshot) -> list[str]:
+    kinds = {
+        "pooled": "pooled features, before the head (not divided by their length)",
+        "projection": "the projection, what pre-training compares (not divided by its length)",
+        "logits": "logits of the fine-tuned classifier",
+    }
+    lines = [f"float32 [batch, {result['output']}]: {kinds[result['features']]}"]
+    names = snapshot.origin.get("class_names") if result["features"] == "logits" else None
+    return lines + ([f"classes in order: {', '.join(map(str, names))}"] if names else [])
+
+
+def _training(snapshot: Snapshot, data_licence: str | None) -> list[str]:
+    config, origin = snapshot.config, snapshot.origin
+    licence = f"licence of the data: {data_licence or 'not stated'}"
+    came = f"{origin.get('source', '?')} ({origin.get('format', '?')})"
+    at = f"step {snapshot.step}, epoch {origin.get('epoch', '?')}"
+    if config.recipe == CONVERTED:
+        return [f"recipe and data not known: converted from {came}", at, licence]
+    method = f"{_recipe(config)} on {config.data}; seed {config.seed}"
+    if origin.get("format") == "finetune":
+        return [f"pre-trained: {method}", f"then: {origin.get('protocol')}", at, licence]
+    return [f"recipe {method}", f"{at} of {config.epochs}; from {came}", licence]
+
+
+def _recipe(config: Config) -> str:
+    return (
+        f"{config.recipe} (MoCo: queue {config.queue_size}, temperature {config.temperature:g}, "
+        f"key momentum {config.key_momentum:g}, augmentation {config.augmentation}, batch "
+        f"{config.batch_size})"
+    )
+
+
+def _check(result: dict[str, Any], run: Path) -> list[str]:
+    versions = run_folder.versions()
+    for package in _PACKAGES.get(result["format"], ()):
+        versions[package] = metadata.version(package)
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return [
+        f"made by moco-tf export --format {result['format']} from {run}",
+        f"compared with the encoder on {result['images']} images of {result['images_of']}: "
+        f"largest error {result['largest_error']:.2g} of the largest feature (tolerance "
+        f"{result['tolerance']:g})",
+        shown,
+    ]

@@ -1,0 +1,163 @@
+"""export: write a run's encoder in a format of other tools, load it again there, and compare."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from moco_tf import run_folder
+from moco_tf.data.pipeline import reason
+from moco_tf.encoder_file import load_snapshot
+from moco_tf.errors import InputError
+from moco_tf.evaluate.features import encoder_of
+from moco_tf.export import runtimes
+from moco_tf.export.card import card
+from moco_tf.export.check import check_finite, compare, found_features, wanted_features
+from moco_tf.export.pictures import comparison_images
+from moco_tf.export.plain import plain_model
+from moco_tf.export.targets import FORMATS, card_path, check_format, check_out
+from moco_tf.export.writing import takes_any_size, write
+
+
+def _to_stderr(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def export(
+    run: Path | str,
+    out: Path | str,
+    *,
+    to: str,
+    with_head: bool = False,
+    with_preprocessing: bool = False,
+    data: str | None = None,
+    data_licence: str | None = None,
+    overwrite: bool = False,
+    warn: Callable[[str], None] = _to_stderr,
+) -> dict[str, Any]:
+    """Writes the encoder of `run` to `out`, and a model card; returns what came of it.
+
+    The export is written beside `out` under a temporary name, loaded by its own runtime, and its
+    features of images are compared with the encoder's. Only if they are equal ("equal" in the
+    result) does it get its name; otherwise nothing is left.
+
+    Args:
+        run: run folder, or a file made by `convert` or `finetune`.
+        out: file, or folder of a SavedModel, to write.
+        to: "keras", "savedmodel", "onnx" or "litert".
+        with_head: end in the head's output, not in the pooled features.
+        with_preprocessing: take uint8 pixels; see `card.input_text`.
+        data: images to compare on; none: the run's own, or drawn shapes.
+        data_licence: what the card says of the data's licence.
+        overwrite: replace an `out` that exists.
+
+    Raises:
+        InputError: for anything wrong with the files or arguments; nothing is written.
+    """
+    run, out = Path(run), Path(out)
+    tolerance = check_format(to).tolerance
+    check_out(out, to, overwrite)
+    snapshot = load_snapshot(run, warn=warn)
+    config = snapshot.config
+    with tf.device("/CPU:0"):  # a GPU's convolutions may be TF32
+        encoder = encoder_of(snapshot, run)
+        normalization = config.normalization if with_preprocessing else None
+        model = plain_model(encoder, head=with_head, normalization=normalization, name=run)
+    pictures = comparison_images(data, config, warn=warn)
+    tuned = snapshot.origin.get("format") == "finetune"
+    any_size = takes_any_size(to, with_preprocessing)
+    result: dict[str, Any] = {
+        "run": str(run),
+        "format": to,
+        "out": str(out),
+        "card": str(card_path(out, to)),
+        **config.model_dump(include={"encoder", "width", "stem", "head"}),
+        "dim": None if config.head == "none" else config.dim,
+        **config.model_dump(include={"image_size", "normalization"}),
+        "step": snapshot.step,
+        "with_head": with_head,
+        "preprocessing": with_preprocessing,
+        "any_size": any_size,
+        "features": ("logits" if tuned else "projection") if with_head else "pooled",
+        "output": model.output.shape[1],
+        "parameters": model.count_params(),
+        "images": len(pictures.raw),
+        "images_of": pictures.data,
+        "tolerance": tolerance,
+    }
+    wanted = wanted_features(encoder, config.normalization, with_head, pictures)
+    check_finite(wanted, run)
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise run_folder.write_error(out, 0, error) from None
+    staged = staging / out.name
+    try:
+        write(model, staged, to=to)
+        result["bytes"] = sum(p.stat().st_size for p in _files(staged))
+        loaded = runtimes.load(staged, to=to)
+        mean_std = None if with_preprocessing else config.normalization
+        found = found_features(loaded, pictures, mean_std, any_size=any_size)
+        result |= compare(wanted, found, tolerance)
+        if result["equal"]:
+            text = card(result, snapshot, run, data_licence=data_licence)
+            card_path(staged, to).write_text(text, encoding="utf-8")
+            _place(staging, staged, out, to)
+    except OSError as error:
+        raise run_folder.write_error(out, 4 * model.count_params(), error) from error
+    except tf.errors.OpError as error:
+        raise InputError(f"cannot write {out}: {reason(error)}.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return result
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Returns the lines that tell what `export` did."""
+    equal = "equal" if result["equal"] else "NOT EQUAL"
+    error = "no number" if result["largest_error"] is None else f"{result['largest_error']:.2g}"
+    head = f", {result['head']} head to {result['dim']}" if result["with_head"] else ""
+    written = (
+        f"wrote {result['out']} ({result['bytes'] / 1e6:.1f} MB) and {result['card']}"
+        if result["equal"]
+        else f"wrote nothing to {result['out']}"
+    )
+    return (
+        f"{result['run']}: {result['encoder']}, width {result['width']}, {result['stem']} stem"
+        f"{head}, step {result['step']}; {result['features']} [batch, "
+        f"{result['output']}] as {result['format']}\n"
+        f"{result['images']} images of {result['images_of']}: largest error "
+        f"{error} of the largest feature, {equal} (tolerance "
+        f"{result['tolerance']:g})\n{written}"
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+
+
+def _place(staging: Path, staged: Path, out: Path, to: str) -> None:
+    """Gives the export and its card their names; what was there goes only when they stand."""
+    for path in _files(staging):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    if FORMATS[to].suffix:
+        os.replace(staged, out)
+        os.replace(card_path(staged, to), card_path(out, to))
+        return
+    old = staging / "old"
+    if out.exists():
+        os.rename(out, old)
+    try:
+        os.rename(staged, out)
+    except OSError:
+        if old.exists():
+            os.rename(old, out)
+        raise

@@ -1,0 +1,83 @@
+"""The images on which an export is compared with its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.config import Config
+from moco_tf.data.decode import decode
+from moco_tf.data.files import some_files
+from moco_tf.data.pipeline import centre_crop
+from moco_tf.data.shapes import draw_shapes
+from moco_tf.data.sources import TEST_SEED, open_images
+from moco_tf.encoder_file import CONVERTED
+from moco_tf.errors import InputError
+
+IMAGES = 16
+SHAPES = "shapes"
+
+
+class Pictures(NamedTuple):
+    """At most 16 images."""
+
+    raw: list[np.ndarray]  # uint8 [h, w, 3] each
+    prepared: np.ndarray  # uint8 [n, S, S, 3], as for every evaluation
+    data: str  # what they are of
+
+
+def comparison_images(data: str | None, config: Config, *, warn: Callable[[str], None]) -> Pictures:
+    """Returns test images, or else training images, evenly spread over the data.
+
+    Args:
+        data: what `open_images` takes. None: the run's own; if they are not there, which `warn`
+            is told, drawn shapes.
+        config: of the run.
+
+    Raises:
+        InputError: if `data` was given and cannot be opened.
+    """
+    if data is None and config.recipe == CONVERTED:
+        data = SHAPES
+    elif data is None:
+        try:
+            return _pictures(config.data, config)
+        except InputError as error:
+            warn(f"compared on drawn shapes, for the run's own images are not there: {error}")
+            data = SHAPES
+    return _pictures(data, config)
+
+
+def _pictures(data: str, config: Config) -> Pictures:
+    raw = _raw(data, config)
+    prepared = np.stack([centre_crop(image, config.image_size).numpy() for image in raw])
+    return Pictures(raw, prepared, data)
+
+
+def _raw(data: str, config: Config) -> list[np.ndarray]:
+    if data == SHAPES:  # the run's test images, but only as many as are wanted
+        return list(draw_shapes(config.seed + TEST_SEED, np.arange(IMAGES), config.image_size)[0])
+    if data and Path(data).expanduser().is_dir():
+        return _decoded(data)
+    train, test = open_images(data, seed=config.seed, image_size=config.image_size)
+    images = test or train
+    places = np.unique(np.linspace(0, images.count - 1, IMAGES).astype(int))
+    found = [images.read(tf.constant(place, tf.int64)) for place in places]
+    return [(decode(image) if images.encoded else image).numpy() for image in found]
+
+
+def _decoded(data: str) -> list[np.ndarray]:
+    """Of a folder only these few are decoded: it may hold millions."""
+    images = []
+    for path in some_files(Path(data).expanduser(), IMAGES):
+        try:
+            images.append(decode(tf.io.read_file(str(path))).numpy())
+        except tf.errors.OpError:  # not an image, or damaged: the others will do
+            continue
+    if not images:
+        raise InputError(f"data: none of {IMAGES} images of {data} can be read.")
+    return images

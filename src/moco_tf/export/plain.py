@@ -1,0 +1,107 @@
+"""The encoder as a model of standard Keras layers, which needs nothing of this package to load.
+
+It is the base of every export, and what `moco_tf.load_encoder` returns.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from moco_tf.data.pipeline import NORMALIZATIONS
+from moco_tf.errors import InputError
+from moco_tf.evaluate import features
+from moco_tf.models import Encoder
+from moco_tf.models.batch_norm import GroupBatchNorm
+
+INPUT, OUTPUT = "images", "features"
+
+
+def load_encoder(
+    run: Path | str, *, head: bool = False, preprocessing: bool = False
+) -> keras.Model:
+    """Returns the encoder of a run as a plain Keras model: images to features, float32 [b, D].
+
+    All its layers are Keras's own, so it can be trained, saved, and used inside other models.
+    BatchNormalization is Keras's too. In training mode it takes the whole batch for one group, and
+    its running variance, momentum 0.9, is that of the biased variances; PyTorch and pre-training
+    here take the unbiased ones. `encoder.trainable = False` puts it into inference mode, also
+    where `training=True` is asked for: so freeze an encoder.
+
+    Args:
+        run: run folder (its newest whole checkpoint), or a file made by `moco-tf convert --to
+            moco-tf` or `moco-tf finetune`.
+        head: go on to the head: the projection, of a fine-tuned encoder the classifier's logits.
+        preprocessing: take uint8 pixels [b, S, S, 3] and normalise them inside. Otherwise the
+            input is float32 [b, S, S, 3], normalised as the run's config says.
+
+    Raises:
+        InputError: if `run` is no such thing, or has no head that could be taken.
+    """
+    encoder, config, _ = features.load_encoder(run, warn=lambda m: print(m, file=sys.stderr))
+    normalization = config.normalization if preprocessing else None
+    return plain_model(encoder, head=head, normalization=normalization, name=run)
+
+
+def plain_model(
+    encoder: Encoder, *, head: bool, normalization: str | None, name: Path | str
+) -> keras.Model:
+    """Returns a model of standard layers with the arrays of `encoder`, copied.
+
+    Args:
+        head: end in the head's output, not in the pooled features.
+        normalization: of the pixels, inside the model, whose input is then uint8; none: the
+            input is normalised float32.
+        name: what an error calls the encoder.
+
+    Raises:
+        InputError: if the head is wanted and there is none.
+    """
+    source = encoder.model if head else encoder.backbone
+    if source is None:
+        raise InputError(f"{name} has no head: it is a converted backbone. Leave --with-head out.")
+    shape = source.input.shape[1:]
+    if normalization is None:
+        inputs = keras.Input(shape, dtype="float32", name=INPUT)
+        x = inputs
+    else:
+        inputs = keras.Input(shape, dtype="uint8", name=INPUT)
+        mean, std = NORMALIZATIONS[normalization]
+        scale = [1 / (255 * s) for s in std]
+        offset = [-m / s for m, s in zip(mean, std, strict=True)]
+        x = keras.layers.Rescaling(scale, offset, name="normalize")(inputs)
+    tensors = {id(source.input): x}
+    for layer, given, made in calls(source):
+        copy = _standard(layer)
+        tensors[id(made)] = copy(
+            [tensors[id(t)] for t in given] if given[1:] else tensors[id(given[0])]
+        )
+        _copy_arrays(layer, copy)
+    return keras.Model(inputs, tensors[id(source.output)], name="encoder")
+
+
+def calls(model: keras.Model) -> Iterator[tuple[Any, list[Any], Any]]:
+    """Yields (layer, its input tensors, its output tensor), each layer after what it needs."""
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.InputLayer):
+            given = layer.input
+            yield layer, given if isinstance(given, list) else [given], layer.output
+
+
+def _standard(layer: keras.Layer) -> keras.Layer:
+    """A new layer that computes the same in inference mode."""
+    if isinstance(layer, GroupBatchNorm):
+        return keras.layers.BatchNormalization(
+            momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name
+        )
+    return type(layer).from_config(layer.get_config())
+
+
+def _copy_arrays(layer: keras.Layer, copy: keras.Layer) -> None:
+    arrays = {variable.name: variable for variable in layer.variables}
+    for variable in copy.variables:
+        variable.assign(arrays[variable.name].value)

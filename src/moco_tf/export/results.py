@@ -1,0 +1,63 @@
+"""What is known of an encoder's worth: the summaries that a run's commands left beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moco_tf.config import Config
+
+
+def known_results(run: Path, config: Config) -> list[str]:
+    """Returns a paragraph for each result in the folder of `run`, numbers and protocol.
+
+    Args:
+        run: a run folder, or a converted or fine-tuned file.
+        config: of the run.
+    """
+    if run.is_dir():
+        return [*_pretraining(run, config), *_evaluations(run)]
+    summary = _read(run.parent / "summary.json")
+    tuned = run.name == "encoder.safetensors" and "from_scratch" in summary
+    return [_accuracy("fine-tuned (this encoder)", summary)] if tuned else []
+
+
+def _pretraining(run: Path, config: Config) -> Iterator[str]:
+    summary = _read(run / "summary.json")
+    if summary.get("knn_top1") is None:
+        return
+    text = (
+        f"kNN top-1 {summary['knn_top1']:.2f} % at step {summary['step']} (monitor of the "
+        f"pre-training: at most {config.knn_max_queries} queries, test images or held-out training "
+        f"images of {config.data}; {config.knn_k} nearest among at most {config.knn_max_bank} "
+        f"training images by cosine of the {config.knn_features} features, weight "
+        f"exp(similarity / {config.knn_temperature:g}))."
+    )
+    others = {"untrained encoder": "knn_top1_untrained", "raw pixels": "knn_top1_pixels"}
+    shown = [f"{what} {summary[key]:.2f} %" for what, key in others.items() if summary.get(key)]
+    yield f"{text} For comparison: {', '.join(shown)}." if shown else text
+
+
+def _evaluations(run: Path) -> Iterator[str]:
+    for path in sorted(run.glob("*/summary.json")):
+        summary = _read(path)
+        if "protocol" in summary and "top1" in summary:
+            yield _accuracy(path.parent.name, summary)
+
+
+def _accuracy(name: str, summary: dict[str, Any]) -> str:
+    return (
+        f"{name}: top-1 {summary['top1']:.2f} %, top-5 {summary['top5']:.2f} %. "
+        f"{summary['protocol']}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or an empty one: a card can do without."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,82 @@
+"""What can be exported to, by which packages, and whether a path will do. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from moco_tf.errors import InputError
+
+SAVED_MODEL = "saved_model.pb"  # what every SavedModel folder holds
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of exports."""
+
+    suffix: str  # of the file; none: it is a folder
+    packages: tuple[str, ...]  # of the extra, as they are imported
+    tolerance: float  # largest error allowed, of the largest feature
+    file_limit: int | None = None  # bytes that one file can hold
+
+
+_TWO_GIB = 2**31 - 2**20  # protobuf's and flatbuffers' limit, less the names
+FORMATS = {
+    "keras": Format(".keras", (), 1e-5),
+    "savedmodel": Format("", (), 1e-5),
+    "onnx": Format(".onnx", ("onnx", "onnxruntime"), 1e-4, _TWO_GIB),
+    "litert": Format(".tflite", ("ai_edge_litert",), 1e-4, _TWO_GIB),
+}
+
+
+def check_format(name: str) -> Format:
+    """Returns the format called `name`.
+
+    Raises:
+        InputError: if there is none, or the extra that it needs is not installed.
+    """
+    if name not in FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}; received format={name!r}.")
+    absent = [p for p in FORMATS[name].packages if importlib.util.find_spec(p) is None]
+    if absent:
+        raise InputError(
+            f"--format {name} needs an extra ({' and '.join(absent)}): "
+            f"pip install 'moco-tf[export]'."
+        )
+    return FORMATS[name]
+
+
+def check_out(out: Path, name: str, overwrite: bool) -> None:
+    """Raises `InputError` unless an export in the format `name` may be written to `out`.
+
+    With `overwrite` a file may be replaced by a file and a SavedModel by a SavedModel; a folder
+    that is anything else is never taken away.
+    """
+    suffix = FORMATS[name].suffix
+    if suffix and out.suffix != suffix:
+        raise InputError(f"a file for {name} must end in {suffix}; received --out {out}.")
+    if not suffix and out.suffix in {f.suffix for f in FORMATS.values() if f.suffix}:
+        raise InputError(
+            f"a SavedModel is a folder; received --out {out}, the name of a file. "
+            f"Leave {out.suffix} out."
+        )
+    if not out.parent.is_dir():
+        raise InputError(f"there is no folder {out.parent} to write {out.name} to.")
+    for path in (out, card_path(out, name)):
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists. Use another --out, or --overwrite to replace it.")
+    if out.exists() and not _replaceable(out, suffix):
+        what = "a file" if suffix else "a SavedModel"
+        raise InputError(
+            f"{out} exists and is not {what}, so it is not replaced. Use another --out."
+        )
+
+
+def card_path(out: Path, name: str) -> Path:
+    """Returns where the model card of an export goes: README.md in a folder, FILE.md beside it."""
+    return out.with_name(out.name + ".md") if FORMATS[name].suffix else out / "README.md"
+
+
+def _replaceable(out: Path, suffix: str) -> bool:
+    return out.is_file() if suffix else (out / SAVED_MODEL).is_file()

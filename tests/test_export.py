@@ -1,0 +1,389 @@
+"""Exports: each format against the encoder, the files in it, the card, and what is refused."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from moco_tf import cli, encoder_file, run_folder
+from moco_tf.commands.export import FORMATS
+from moco_tf.config import Config
+from moco_tf.data.pipeline import NORMALIZATIONS, eval_batches
+from moco_tf.data.sources import from_arrays
+from moco_tf.encoder_file import CONVERTED, Snapshot
+from moco_tf.errors import InputError
+from moco_tf.evaluate.features import embedding, load_encoder, untrained_encoder
+from moco_tf.export import command, pictures, targets
+from moco_tf.export.command import export
+from moco_tf.export.plain import plain_model
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "export.md"
+SNIPPETS = dict(re.findall(r"```python\n# (\w+).*?\n(.*?)```", DOCS.read_text(), re.DOTALL))
+PLACES = {name: "encoder" + form.suffix for name, form in FORMATS.items()}
+TINY = {
+    "encoder": "resnet18", "stem": "small", "image_size": 16, "width": 4, "head": "mlp", "dim": 6,
+    "normalization": "cifar10", "data": "shapes", "group_size": 2, "batch_size": 4, "seed": 3,
+}  # fmt: skip
+DEEP = TINY | {
+    "encoder": "resnet50", "stem": "imagenet", "image_size": 40, "head": "linear",
+    "normalization": "imagenet",
+}  # fmt: skip
+
+
+def save(path, origin=None, **settings):
+    """A converted file of an encoder whose parameters and statistics are all random."""
+    config = Config(**settings)
+    encoder, rng, state = untrained_encoder(config), np.random.default_rng(0), {}
+    for variable in (encoder.model or encoder.backbone).variables:
+        value = variable.numpy()
+        if variable.path.split("/")[-1] in ("gamma", "beta", "moving_mean", "moving_variance"):
+            value = (0.5 + rng.random(value.shape)).astype(np.float32)
+        state["query_encoder/" + "/".join(variable.path.split("/")[-2:])] = value
+    snapshot = Snapshot(state, config, 9, {"source": "a run", "format": "run", "epoch": 2})
+    if origin:
+        snapshot = Snapshot(state, config, 9, origin)
+    path.write_bytes(encoder_file.to_bytes(snapshot))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", **TINY)
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("deep") / "deep.safetensors", **DEEP)
+
+
+def pixels(side, count=3):
+    return np.random.default_rng(1).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
+
+
+def normalized(images, name):
+    mean, std = NORMALIZATIONS[name]
+    return ((images / 255 - np.array(mean)) / np.array(std)).astype(np.float32)
+
+
+def features(run, images, head=False):
+    """Of the encoder itself, as the evaluations compute them."""
+    encoder, config, _ = load_encoder(run, warn=pytest.fail)
+    which = "projection" if head else "pooled"
+    embed = embedding(encoder, features=which, normalization=config.normalization)
+    return embed(images).numpy()
+
+
+def need(to):
+    for package in FORMATS[to].packages:
+        pytest.importorskip(package, reason="needs the extra export")
+
+
+def run_snippet(to, images, folder, monkeypatch):
+    """What the code in the documentation makes of `images`, run in `folder`."""
+    monkeypatch.chdir(folder)
+    scope = {"images": images}
+    exec(SNIPPETS[to], scope)
+    return np.asarray(scope["features"])
+
+
+def assert_equal(found, wanted, tolerance=1e-5):
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+
+
+# The formats
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch, to):
+    need(to)
+    settings = {"with_head": True, "with_preprocessing": True}
+    result = export(tiny, tmp_path / PLACES[to], to=to, **settings, warn=pytest.fail)
+    assert result["equal"] and 0 <= result["largest_error"] < 1e-5
+    assert (result["features"], result["output"], result["images"]) == ("projection", 6, 16)
+    for count in (1, 3):
+        images = pixels(16, count)
+        found = run_snippet(to, images, tmp_path, monkeypatch)
+        assert_equal(found, features(tiny, images, head=True))
+    if to == "savedmodel":
+        images = np.random.default_rng(2).integers(0, 256, (2, 23, 37, 3)).astype(np.uint8)
+        settings = {"indices": [0, 1], "image_size": 16, "batch_size": 2}
+        prepared = next(iter(eval_batches(from_arrays("odd", images), **settings)))
+        found = run_snippet(to, images, tmp_path, monkeypatch)
+        assert_equal(found, features(tiny, prepared, head=True))
+
+
+@pytest.mark.parametrize(
+    "to",
+    [pytest.param(to, marks=[pytest.mark.slow] * (to == "savedmodel")) for to in FORMATS],
+)
+def test_a_bottleneck_encoder_of_normalised_images(deep, tmp_path, monkeypatch, to):
+    need(to)
+    result = export(deep, tmp_path / PLACES[to], to=to, warn=pytest.fail)
+    assert result["equal"] and (result["features"], result["output"]) == ("pooled", 128)
+    images = pixels(40)
+    found = run_snippet(to, normalized(images, "imagenet"), tmp_path, monkeypatch)
+    assert found.dtype == np.float32 and found.shape == (3, 128)
+    assert_equal(found, features(deep, images))
+
+
+def test_a_keras_file_needs_nothing_of_this_package(tiny, tmp_path):
+    export(tiny, tmp_path / "encoder.keras", to="keras")
+    images = pixels(16)
+    np.save(tmp_path / "images.npy", normalized(images, "cifar10"))
+    code = (
+        "import sys; sys.modules['moco_tf'] = None\n"
+        "import numpy as np; images = np.load('images.npy')\n"
+        f"{SNIPPETS['keras']}\n"
+        "kinds = {type(layer).__module__.split('.')[0] for layer in model.layers}\n"
+        "assert kinds == {'keras'}, kinds\n"
+        "np.save('features.npy', features)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert_equal(np.load(tmp_path / "features.npy"), features(tiny, images))
+
+
+def test_an_onnx_graph_is_the_resnet_and_no_more(deep, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="needs the extra export")
+    pytest.importorskip("onnxruntime", reason="needs the extra export")
+    export(deep, tmp_path / "encoder.onnx", to="onnx")
+    graph = onnx.load(tmp_path / "encoder.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    wanted = {"Conv": 53, "BatchNormalization": 53, "Relu": 49, "Add": 16, "MaxPool": 1}
+    wanted |= {"Transpose": 1, "GlobalAveragePool": 1, "Flatten": 1, "Identity": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == wanted
+    sizes = [d.dim_param or d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
+    assert (graph.input[0].name, sizes) == ("images", ["batch", 40, 40, 3])
+    arrays = {array.name: onnx.numpy_helper.to_array(array) for array in graph.initializer}
+    assert arrays["layer1.0.conv2.weight"].shape == (4, 4, 3, 3)
+    state = encoder_file.read_file(deep).state
+    kernel = state["query_encoder/layer3.0.downsample.0/kernel"]
+    np.testing.assert_array_equal(
+        arrays["layer3.0.downsample.0.weight"], kernel.transpose(3, 2, 0, 1)
+    )
+    np.testing.assert_array_equal(
+        arrays["layer4.2.bn3.running_var"], state["query_encoder/layer4.2.bn3/moving_variance"]
+    )
+
+
+def test_wrong_statistics_are_caught_and_leave_nothing(tiny, tmp_path, monkeypatch, capsys):
+    def wrong(*arguments, **settings):
+        model = plain_model(*arguments, **settings)
+        mean, variance = model.get_layer("layer4.1.bn2").non_trainable_variables
+        mean.assign(variance)
+        return model
+
+    monkeypatch.setattr(command, "plain_model", wrong)
+    old = tmp_path / "old.keras"
+    old.write_text("keep")
+    flags = ["export", str(tiny), "--format", "keras"]
+    assert cli.main([*flags, "--out", str(tmp_path / "e.keras")]) == 1
+    said = capsys.readouterr().out
+    assert "NOT EQUAL (tolerance 1e-05)" in said and "wrote nothing to" in said
+    assert cli.main([*flags, "--out", str(old), "--overwrite", "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert not result["equal"] and result["largest_error"] > 1e-3
+    assert [path.name for path in tmp_path.iterdir()] == ["old.keras"]
+    assert old.read_text() == "keep"
+
+
+# The images
+
+
+def test_a_folder_gives_its_test_images_and_only_those_wanted_are_opened(tmp_path):
+    config = Config(**TINY | {"data": str(tmp_path / "d")})
+    for part, count in (("train", 2), ("val", 40)):
+        (tmp_path / "d" / part).mkdir(parents=True)
+        for number in range(count):
+            image = Image.fromarray(np.full((20 + number, 31, 3), number, np.uint8))
+            image.save(tmp_path / "d" / part / f"{number:02d}.png")
+    (tmp_path / "d" / "val" / "06.png").write_text("damaged, but not among the sixteen")
+    found = pictures.comparison_images(None, config, warn=pytest.fail)
+    places = np.linspace(0, 39, 16).astype(int)
+    assert [image.shape for image in found.raw] == [(20 + place, 31, 3) for place in places]
+    assert [image[0, 0, 0] for image in found.prepared] == places.tolist()
+    (tmp_path / "d" / "val" / "39.png").write_text("damaged")
+    assert len(pictures.comparison_images(None, config, warn=pytest.fail).raw) == 15
+
+
+def test_where_the_runs_images_are_gone_shapes_are_drawn_and_it_is_said(capsys):
+    said = []
+    config = Config(**TINY | {"data": "/absent"})
+    found = pictures.comparison_images(None, config, warn=said.append)
+    assert found.data == "shapes" and "data='/absent'" in said[0]
+    config = Config(**TINY | {"data": "/absent", "recipe": CONVERTED})
+    again = pictures.comparison_images(None, config, warn=pytest.fail)
+    np.testing.assert_array_equal(again.prepared, found.prepared)
+    with pytest.raises(InputError, match="data='/nothing'"):
+        pictures.comparison_images("/nothing", config, warn=pytest.fail)
+
+
+def test_the_shapes_are_the_runs_own_test_images():
+    from moco_tf.data.sources import open_images
+
+    found = pictures.comparison_images(None, Config(**TINY), warn=pytest.fail).prepared
+    test = open_images("shapes", seed=3, image_size=16)[1]
+    np.testing.assert_array_equal(found, [test.read(tf.constant(i)).numpy() for i in range(16)])
+
+
+# The card
+
+
+def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, capsys):
+    results = {
+        "summary.json": {"knn_top1": 61.25, "knn_top1_untrained": 20.5, "step": 7},
+        "probe/summary.json": {"top1": 55.5, "top5": 88.75, "protocol": "By the linear protocol."},
+        "probe-quick/summary.json": {"top1": 54.0, "top5": 90.0, "protocol": "By ridge."},
+        "broken/summary.json": [],
+    }
+    try:
+        for name, summary in results.items():
+            (small_run / name).parent.mkdir(exist_ok=True)
+            (small_run / name).write_text(json.dumps(summary))
+        out = tmp_path / "folder"
+        flags = ["--format", "savedmodel", "--out", str(out), "--data-licence", "CC0-1.0"]
+        assert cli.main(["export", str(small_run), *flags]) == 0
+    finally:
+        for name in results:
+            (small_run / name).unlink()
+    said = capsys.readouterr().out
+    assert f"wrote {out} (" in said and "equal (tolerance 1e-05)" in said
+    card = (out / "README.md").read_text()
+    version = run_folder.versions()["tensorflow"]
+    for text in (
+        "kNN top-1 61.25 % at step 7",
+        "untrained encoder 20.50 %",
+        "probe: top-1 55.50 %, top-5 88.75 %. By the linear protocol.",
+        "probe-quick: top-1 54.00 %, top-5 90.00 %. By ridge.",
+        "licence of the data: CC0-1.0",
+        "resnet18, width 4, small stem, images of 16 x 16",
+        "float32 [batch, 16, 16, 3]",
+        "mean [0.485, 0.456, 0.406]",
+        "short side of 18",
+        "float32 [batch, 32]: pooled features",
+        "recipe shapes (MoCo: queue 20, ",
+        "step 7, epoch 2 of 12",
+        f"tensorflow {version}",
+        "on 16 images of shapes: largest error ",
+    ):
+        assert text in card, text
+    assert "broken" not in card
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_fine_tuned_encoder_gives_logits_and_names_its_classes(tmp_path):
+    origin = {"source": "runs/a/finetune", "format": "finetune", "epoch": 3}
+    origin |= {"class_names": ["ant", "bee", "cat"], "protocol": "Fine-tuning of all layers."}
+    settings = TINY | {"head": "linear", "dim": 3}
+    run = save(tmp_path / "encoder.safetensors", origin, **settings)
+    summary = {"top1": 77.5, "top5": 100.0, "from_scratch": False, "protocol": "On 9 images."}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    result = export(run, tmp_path / "e.keras", to="keras", with_head=True)
+    assert (result["features"], result["output"]) == ("logits", 3)
+    card = (tmp_path / "e.keras.md").read_text()
+    assert "classes in order: ant, bee, cat" in card and "Fine-tuning of all layers." in card
+    assert "fine-tuned (this encoder): top-1 77.50 %, top-5 100.00 %. On 9 images." in card
+    export(run, tmp_path / "e.keras", to="keras", overwrite=True)
+    assert "classes in order" not in (tmp_path / "e.keras.md").read_text()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format", "keras", "--out", "e.h5"], "must end in .keras; received --out e.h5"),
+        (["--format", "onnx", "--out", "e.keras"], "must end in .onnx; received --out e.keras"),
+        (["--format", "litert", "--out", "e"], "must end in .tflite; received --out e"),
+        (["--format", "savedmodel", "--out", "e.onnx"], "a SavedModel is a folder"),
+        (["--format", "keras", "--out", "no/e.keras"], "there is no folder no to write e.keras"),
+        (["--format", "keras", "--out", "there.keras"], "exists. Use another --out, or --over"),
+        (["--format", "keras", "--out", "carded.keras"], "carded.keras.md exists"),
+        (["--format", "keras", "--out", "dir.keras", "--overwrite"], "is not a file, so it is not"),
+        (["--format", "savedmodel", "--out", "dir.keras", "--overwrite"], "is a folder"),
+        (["--format", "savedmodel", "--out", "mine", "--overwrite"], "is not a SavedModel, so"),
+        (["--format", "keras", "--out", "e.keras", "--data", "/absent"], "data='/absent'"),
+        (["--format", "keras", "--out", "e.keras", "--with-head"], "bare.safetensors has no head"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
+    bare = save(tmp_path / "bare.safetensors", **TINY | {"head": "none"})
+    (tmp_path / "there.keras").write_text("keep")
+    (tmp_path / "carded.keras.md").write_text("keep")
+    for folder in ("dir.keras", "mine"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "precious.txt").write_text("keep")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(targets.importlib.util, "find_spec", lambda name: name)  # all are there
+    assert cli.main(["export", str(bare), *flags]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("moco-tf: error: ") and message in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_without_checkpoint_and_what_is_no_run_are_refused(tmp_path, capsys):
+    run_folder.claim(tmp_path / "run", Config(**TINY))
+    for run, message in (
+        (tmp_path / "run", "holds no checkpoint yet"),
+        (tmp_path / "absent", "is not a run folder"),
+    ):
+        out = tmp_path / "e.keras"
+        assert cli.main(["export", str(run), "--format", "keras", "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err and not out.exists()
+    with pytest.raises(SystemExit):
+        cli.main(["export", "run", "--format", "caffe", "--out", "x"])
+    assert "'caffe'" in capsys.readouterr().err
+    with pytest.raises(InputError, match="format='caffe'"):
+        export("run", "x", to="caffe")
+
+
+@pytest.mark.parametrize(
+    ("to", "package"), [("onnx", "onnx"), ("onnx", "onnxruntime"), ("litert", "ai_edge_litert")]
+)
+def test_a_missing_extra_is_named_before_anything_is_read(monkeypatch, capsys, to, package):
+    for other in FORMATS[to].packages:
+        monkeypatch.setitem(sys.modules, other, __import__("json"))  # there
+    monkeypatch.setitem(sys.modules, package, None)
+    flags = ["--format", to, "--out", "/absent/" + PLACES[to]]
+    assert cli.main(["export", "/absent", *flags]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and package in said and "pip install 'moco-tf[export]'" in said
+
+
+def test_a_diverged_encoder_and_one_too_large_for_the_format_are_refused(
+    tiny, tmp_path, monkeypatch
+):
+    settings = {name: value for name, value in TINY.items() if name != "seed"}
+    run = save(tmp_path / "nan.safetensors", **settings)
+    snapshot = encoder_file.read_file(run)
+    state = dict(snapshot.state)
+    state["query_encoder/bn1/gamma"] = np.full(4, np.nan, np.float32)
+    run.write_bytes(encoder_file.to_bytes(Snapshot(state, snapshot.config, 9, {})))
+    with pytest.raises(InputError, match=r"nan.safetensors are not all finite"):
+        export(run, tmp_path / "e.keras", to="keras")
+    need("onnx")
+    small = targets.Format(".onnx", (), 1e-4, 100)
+    monkeypatch.setitem(targets.FORMATS, "onnx", small)
+    with pytest.raises(InputError, match="a file of --format onnx holds no more than 2"):
+        export(tiny, tmp_path / "e.onnx", to="onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["nan.safetensors"]
+
+
+def test_overwriting_replaces_a_file_and_a_saved_model(tiny, deep, tmp_path):
+    for to, out in (("keras", tmp_path / "e.keras"), ("savedmodel", tmp_path / "folder")):
+        if to == "keras":
+            out.write_text("old")
+        else:
+            out.mkdir()
+            (out / targets.SAVED_MODEL).write_text("old")
+        assert export(tiny, out, to=to, overwrite=True)["equal"]
+        assert "resnet18, width 4" in targets.card_path(out, to).read_text()
+    assert (tmp_path / "folder" / "variables").is_dir()
+    assert {p.name for p in tmp_path.iterdir()} == {"e.keras", "e.keras.md", "folder"}

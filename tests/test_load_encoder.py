@@ -1,0 +1,108 @@
+"""`moco_tf.load_encoder`: a run as a plain Keras model, to use and to train."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_export import SNIPPETS, TINY, features, normalized, pixels, save
+
+import moco_tf
+from moco_tf.errors import InputError
+from moco_tf.evaluate.features import embedding, extract
+from moco_tf.evaluate.features import load_encoder as load_ours
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """16 pictures of noise around a level of gray that tells the class, of two; normalised."""
+    labels = np.arange(16) % 2
+    noise = np.random.default_rng(4).normal(0, 20, (16, 16, 16, 3))
+    images = (80 + 90 * labels[:, None, None, None] + noise).clip(0, 255).astype(np.uint8)
+    return normalized(images, "imagenet"), labels
+
+
+def arrays(model):
+    return {variable.path: variable.numpy() for variable in model.variables}
+
+
+def test_two_lines_give_the_features_of_the_evaluations(small_run, tmp_path, monkeypatch):
+    images = pixels(16, 5)
+    ours, config, _ = load_ours(small_run, warn=pytest.fail)
+    embed = embedding(ours, features="pooled", normalization=config.normalization)
+    wanted = extract(embed, [images], unit=False)
+    monkeypatch.chdir(small_run.parent)
+    scope = {}
+    exec(SNIPPETS["python"].replace("runs/mine", small_run.name), scope)
+    found = scope["encoder"](normalized(images, config.normalization)).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    found = moco_tf.load_encoder(small_run, preprocessing=True)(images).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_the_head_and_its_absence(tmp_path):
+    images = pixels(16)
+    run = save(tmp_path / "a.safetensors", **TINY | {"head": "linear"})
+    found = moco_tf.load_encoder(run, head=True, preprocessing=True)(images).numpy()
+    wanted = features(run, images, head=True)
+    assert found.shape == (3, 6)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    bare = save(tmp_path / "b.safetensors", **TINY | {"head": "none"})
+    assert moco_tf.load_encoder(bare).output.shape == (None, 32)
+    with pytest.raises(InputError, match=r"b\.safetensors has no head"):
+        moco_tf.load_encoder(bare, head=True)
+    with pytest.raises(InputError, match="is not a run folder"):
+        moco_tf.load_encoder(tmp_path / "absent")
+
+
+def test_all_layers_are_kerass_own_and_keep_their_names(small_run):
+    encoder = moco_tf.load_encoder(small_run)
+    assert {type(layer).__module__.split(".")[0] for layer in encoder.layers} == {"keras"}
+    norm = encoder.get_layer("layer4.1.bn2")
+    assert isinstance(norm, keras.layers.BatchNormalization)
+    assert (norm.epsilon, norm.momentum) == (1e-5, 0.9)
+    ours = load_ours(small_run, warn=pytest.fail)[0].backbone
+    wanted = arrays(ours)
+    assert arrays(encoder).keys() == wanted.keys()
+    for path, value in arrays(encoder).items():
+        np.testing.assert_array_equal(value, wanted[path], err_msg=path)
+
+
+def test_frozen_as_documented_the_loss_falls_and_the_encoder_stays(small_run, labelled):
+    encoder = moco_tf.load_encoder(small_run)
+    before = arrays(encoder)
+    images, labels = labelled
+    scope = {"encoder": encoder, "keras": keras, "images": images, "labels": labels}
+    exec(SNIPPETS["training"], scope)
+    history = scope["model"].fit(images, labels, epochs=20, verbose=0).history["loss"]
+    assert history[-1] < 0.9 * history[0]
+    for path, value in arrays(encoder).items():
+        np.testing.assert_array_equal(value, before[path], err_msg=path)
+
+
+def test_unfrozen_every_array_of_the_encoder_moves(small_run, labelled):
+    encoder = moco_tf.load_encoder(small_run)
+    before = arrays(encoder)
+    model = keras.Sequential([encoder, keras.layers.Dense(2)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01), loss)
+    model.fit(*labelled, batch_size=16, epochs=1, verbose=0)
+    moved = arrays(encoder)
+    assert [path for path in moved if np.array_equal(moved[path], before[path])] == []
+    # Of the first BatchNorm: Keras's running variance is that of biased variances, momentum 0.9.
+    values = tf.nn.conv2d(labelled[0], before["conv1/kernel"], 1, "SAME").numpy()
+    wanted = 0.9 * before["bn1/moving_variance"] + 0.1 * values.var((0, 1, 2))
+    np.testing.assert_allclose(moved["bn1/moving_variance"], wanted, rtol=1e-5)
+
+
+def test_importing_the_package_imports_no_tensorflow():
+    code = (
+        "import sys, moco_tf\n"
+        "assert callable(dict(vars(moco_tf))['__getattr__'])\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
+        "try: moco_tf.load_encodre\n"
+        "except AttributeError as error: assert 'load_encodre' in str(error)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
