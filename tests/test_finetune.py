@@ -207,6 +207,104 @@ def test_interrupted_twice_it_ends_in_the_same_arrays(run, whole, tmp_path):
         assert summary[name] == whole.summary[name]
 
 
+def test_an_interruption_between_logging_points_changes_no_loss(run, tmp_path):
+    original = moco_tf.evaluate.finetune.labelled_crops
+    settings = {"log_every": 4, "epochs": 2}
+    wanted = finetune(config_of(run, tmp_path / "whole", **settings))
+
+    def crops(*args, **kwargs):
+        for step, batch in enumerate(original(*args, **kwargs), 1):
+            if step == 5:
+                signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moco_tf.evaluate.finetune, "labelled_crops", crops)
+        with pytest.raises(Interrupted, match="step 5"):
+            finetune(config_of(run, tmp_path / "out", **settings))
+    found = finetune(config_of(run, tmp_path / "out", **settings))
+    assert found["loss"] == wanted["loss"]
+    assert found["state_sha256"] == wanted["state_sha256"]
+
+
+def test_a_file_that_goes_bad_is_named_and_the_steps_are_kept(run, tmp_path):
+    classes = ["ant", "bee", "cat"]
+    data = save_folder(tmp_path / "data", train=classes, val=classes)
+    of_files = SimpleNamespace(folder=run.folder, data=data)
+    settings = {"batch_size": 4, "epochs": 5, "checkpoint_every": 1000}
+    wanted = finetune(config_of(of_files, tmp_path / "whole", **settings))
+    original = moco_tf.evaluate.finetune.labelled_crops
+    broken = sorted((tmp_path / "data" / "train" / "bee").iterdir())[0]
+    content = broken.read_bytes()
+
+    def crops(*args, **kwargs):
+        for step, batch in enumerate(original(*args, **kwargs), 1):
+            if step == 2:
+                broken.write_bytes(b"no image")
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moco_tf.evaluate.finetune, "labelled_crops", crops)
+        with pytest.raises(InputError, match=rf"{broken} could not be read .*which is saved"):
+            finetune(config_of(of_files, tmp_path / "out", **settings))
+    saved = sorted((tmp_path / "out" / "checkpoints").glob("step-*"))
+    assert saved and int(saved[-1].stem.split("-")[1]) >= 2
+    with pytest.raises(InputError, match="holds results of another encoder or of other images"):
+        finetune(config_of(of_files, tmp_path / "out", max_bad_images=0.5, **settings))
+    broken.write_bytes(content)
+    found = finetune(config_of(of_files, tmp_path / "out", **settings))
+    assert found["state_sha256"] == wanted["state_sha256"]
+
+
+def test_a_batch_larger_than_the_images_is_the_same_on_any_number_of_devices(run, tmp_path):
+    settings = {"batch_size": 48, "epochs": 2, "group_size": 4, "label_fraction": 0.6}
+    outs = {}
+    for devices in (1, 3):  # 12 images: three groups
+        outs[devices] = tmp_path / str(devices)
+        summary = finetune(config_of(run, outs[devices], devices=devices, **settings))
+        assert (summary["train_images"], summary["batch_size"], summary["step"]) == (12, 12, 2)
+        assert "batch 12 in BatchNorm groups of 4" in summary["protocol"]
+    one, three = (
+        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        for out in outs.values()
+    )
+    assert [row["loss"] for row in three] == pytest.approx([r["loss"] for r in one], rel=1e-3)
+    assert one[0]["lr"] == pytest.approx(0.02 * 12 / 256)
+    with pytest.raises(InputError, match="devices=2"):
+        finetune(config_of(run, tmp_path / "2", devices=2, **settings))
+    assert not (tmp_path / "2").exists()
+
+
+def test_a_loss_that_is_no_number_is_said_and_is_null(run, tmp_path, capsys):
+    flags = ["--out", str(tmp_path / "out"), "--epochs", "2", "--batch-size", "8"]
+    flags += ["--group-size", "4", "--lr", "1e18", "--head-lr", "1e18", "--json"]
+    assert main(["finetune", run.folder, "--data", run.data, *flags]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out, parse_constant=pytest.fail)["loss"] is None
+    assert said.err.count("use a lower learning rate") == 1
+
+
+def test_other_labels_or_test_images_are_refused_and_the_list_stays(run, tmp_path):
+    (x_train, y_train), (x_test, y_test) = pictures(TRAIN, 0), pictures(TEST, 1)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    data = save_npz(tmp_path / "data.npz", **arrays)
+    of_data, out = SimpleNamespace(folder=run.folder, data=data), tmp_path / "out"
+    finetune(config_of(of_data, out, label_fraction=0.5, epochs=1))
+    chosen = (out / "labelled_images.txt").read_bytes()
+    for name, array in (("y_train", (y_train + 1) % CLASSES), ("x_test", 255 - x_test)):
+        save_npz(tmp_path / "data.npz", **arrays | {name: array})
+        with pytest.raises(InputError, match=r"of other images: images \("):
+            finetune(config_of(of_data, out, label_fraction=0.5, epochs=1))
+        assert (out / "labelled_images.txt").read_bytes() == chosen
+
+
+def test_a_folder_of_another_kind_is_called_so(run, whole, capsys):
+    assert main(["finetune", str(whole.out), "--data", run.data]) == 2
+    assert "not a pre-training run. Give the run, or the file" in capsys.readouterr().err
+    assert main(["finetune", run.folder, "--data", run.data, "--out", run.folder]) == 2
+    assert "holds a pre-training run. Use another --out." in capsys.readouterr().err
+
+
 def test_two_devices_go_where_one_does(run, whole, tmp_path):
     """The first losses: single precision on groups of four tiny images soon differs by chance."""
     finetune(config_of(run, tmp_path / "out", devices=2))

@@ -124,11 +124,22 @@ def read_config_of(kind: type[AnyConfig], run_dir: Path | str) -> AnyConfig:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
+        if field == "run":  # which only what starts from a run has
+            raise InputError(_of_other_kind(run_dir, kind)) from None
         problem = f"{field}: {first['msg']}" if field else first["msg"]
         raise InputError(
             f"{path} is not the config of a run ({problem}). "
             f"Restore it, or start again in another {kind.folder_flag}."
         ) from None
+
+
+def _of_other_kind(run_dir: Path | str, kind: type[AnyConfig]) -> str:
+    if kind is Config:
+        return (
+            f"{run_dir} holds results of a probe or a fine-tuning, not a pre-training run. Give "
+            f"the run, or the file encoder.safetensors of a fine-tuning."
+        )
+    return f"{run_dir} holds a pre-training run. Use another {kind.folder_flag}."
 
 
 def write_json(path: Path, value: Any) -> None:

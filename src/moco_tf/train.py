@@ -114,7 +114,11 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         rate=rate,
         knn_top1=monitors[0] if monitors else None,
         unreadable=lambda step: first_unreadable(
-            train, seed=config.seed, step=step, batch_size=config.batch_size
+            train,
+            seed=config.seed,
+            step=step,
+            batch_size=config.batch_size,
+            epoch_steps=epoch_steps,
         ),
         folder=run_folder.checkpoint_folder(run_dir),
         reporter=reporter,
@@ -245,11 +249,8 @@ def _describe(config, train, test, strategy, first_rate, epoch_steps, total_step
 
 def _notes(train: Images, test: Images | None, image_size: int) -> list[str]:
     """Lines on images that are left out or enlarged."""
-    notes = []
-    for images, kind in ((train, ""), (test, " test")):
-        if images and images.skipped:
-            shown = ", ".join(images.skipped[:3]) + (" ..." if len(images.skipped) > 3 else "")
-            notes.append(f"skipped {len(images.skipped)} unreadable{kind} images: {shown}")
+    skipped = train.skipped_line(), test.skipped_line("test ") if test else ""
+    notes = [line for line in skipped if line]
     if test and test.why_unlabelled:
         notes.append(f"{test.why_unlabelled}: kNN uses held-out training images")
     small = train.smaller_than(image_size)

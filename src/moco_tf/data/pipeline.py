@@ -86,9 +86,9 @@ def two_views(
     )
 
 
-def first_unreadable(images, *, seed, step, batch_size) -> str | None:
+def first_unreadable(images, *, seed, step, batch_size, epoch_steps) -> str | None:
     """Returns the first file in the batch of `step` that cannot be decoded, if there is one."""
-    epoch, place = divmod(step, steps_per_epoch(images.count, batch_size))
+    epoch, place = divmod(step, epoch_steps)
     indices = epoch_order(seed, epoch, images.count)[place * batch_size :][:batch_size]
     for index in indices if images.files else ():
         try:

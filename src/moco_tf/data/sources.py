@@ -44,6 +44,11 @@ class Images:
             return np.empty(0, np.int64)
         return np.flatnonzero(self.sizes.min(axis=1) < side)
 
+    def skipped_line(self, kind: str = "") -> str:
+        """Says which files were left out as unreadable; empty if none was."""
+        shown = ", ".join(self.skipped[:3]) + (" ..." if len(self.skipped) > 3 else "")
+        return f"skipped {len(self.skipped)} unreadable {kind}images: {shown}" if shown else ""
+
     def subset(self, indices: np.ndarray) -> "Images":
         """The images at `indices`, int64 [n], in that order."""
         with tf.device("CPU:0"):

@@ -75,9 +75,9 @@ def embed(
     parts = select(data, train, test, split)
     rows, counts = rows_of(parts), {name: images.count for name, images in parts}
     bad = [file for _, images in parts for file in images.skipped]
-    if bad:
-        shown = ", ".join(bad[:3]) + (" ..." if len(bad) > 3 else "")
-        say(f"skipped {len(bad)} unreadable images: {shown}")
+    for name, images in parts:
+        if images.skipped:
+            say(images.skipped_line(f"{name} "))
     if any(images.why_unlabelled for _, images in parts):
         say(f"the test images get no class: {parts[-1][1].why_unlabelled}")
     points = None if folder is None else projector.Points(len(rows.names), side)

@@ -5,15 +5,16 @@ The config is unpacked here, once; `EndToEnd` takes numbers, arrays and function
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from moco_tf import checkpoint, encoder_file, run_folder
-from moco_tf.config import Config, check_devices
-from moco_tf.data.pipeline import labelled_crops, normalize, readable
+from moco_tf import checkpoint, run_folder
+from moco_tf.config import check_devices
+from moco_tf.data.pipeline import first_unreadable, labelled_crops, normalize
 from moco_tf.data.sources import Images
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
@@ -21,7 +22,8 @@ from moco_tf.evaluate.classifier import evaluate, initial_kernel
 from moco_tf.evaluate.end_to_end import HEAD, EndToEnd
 from moco_tf.evaluate.features import assign
 from moco_tf.evaluate.finetune_config import FinetuneConfig
-from moco_tf.evaluate.labelled import Labelled, open_labelled, test_batches
+from moco_tf.evaluate.finetune_report import describe, save_encoder, summarize
+from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
 from moco_tf.evaluate.subset import balanced_subset
 from moco_tf.evaluate.training import Progress, arrays_of, restore, train
 from moco_tf.models import build_encoder
@@ -46,40 +48,51 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     snapshot = load_snapshot(config.run, warn=reporter.line)
     group_size = config.group_size or snapshot.config.group_size
     config.check_group_size(group_size)
-    strategy = make_strategy(config.devices or default_devices(config.batch_size // group_size))
-    check_devices(config.batch_size, group_size, strategy.num_replicas_in_sync)
+    if config.devices:
+        make_strategy(config.devices)  # the CPU is split before TensorFlow has used it
     data = open_labelled(
         config.data,
         snapshot.config,
         max_bad_images=config.max_bad_images,
+        say=reporter.line,
         cache=Path(config.run) if Path(config.run).is_dir() else None,
     )
     chosen = balanced_subset(np.asarray(data.train.labels), config.label_fraction, config.seed)
     data = data._replace(train=data.train.subset(chosen))
+    # No more groups than hold the images: the same on any number of devices.
+    batch_size = min(config.batch_size, -(-data.train.count // group_size) * group_size)
+    strategy = make_strategy(config.devices or default_devices(batch_size // group_size))
+    check_devices(batch_size, group_size, strategy.num_replicas_in_sync)
     config = config.model_copy(
-        update={"data": config.data or snapshot.config.data, "group_size": group_size}
+        update={
+            "data": config.data or snapshot.config.data,
+            "group_size": group_size,
+            "batch_size": batch_size,
+        }
     )
     network = build_network(config, snapshot, data.classes, strategy)
     tuned = {
         "encoder_step": 0 if config.from_scratch else snapshot.step,
         "encoder_sha256": None if config.from_scratch else _digest(snapshot),
         "image_size": snapshot.config.image_size,
+        "normalization": snapshot.config.normalization,
+        "images": identity(data),
         "train_images": data.train.count,
-        "images": data.train.identity,
         "test_images": data.test.count,
         "classes": data.classes,
     }
     out = config.out  # not before here: what is wrong with run or data must leave no folder behind
     with run_folder.locked(out, flag=config.folder_flag):
         run_folder.claim(out, config)
-        _list_chosen(out, data.train, chosen)
+        progress = restore(out, network, tuned, warn=reporter.line)
+        _list_chosen(out, data.train, chosen)  # only now: that of other images is refused
         try:
-            progress = _train(config, network, data, tuned, out, reporter)
+            _train(config, network, data, progress, out, reporter)
         finally:
             reporter.close()
-        summary = _summarize(config, progress)
+        summary = summarize(config, asdict(progress))
         summary["state_sha256"] = checkpoint.digest(arrays_of(network))
-        _save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
+        save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
         run_folder.write_json(out / "summary.json", summary)
     return summary
 
@@ -125,26 +138,15 @@ def _train(
     config: FinetuneConfig,
     network: EndToEnd,
     data: Labelled,
-    tuned: dict[str, Any],
+    progress: Progress,
     out: Path,
     reporter: Reporter,
-) -> Progress:
+) -> None:
+    shape = {"batch_size": config.batch_size, "image_size": progress.probed["image_size"]}
+    epoch_steps = -(-data.train.count // config.batch_size)
     replicas = network.strategy.num_replicas_in_sync
-    unit = replicas * (config.group_size or 1)
-    shape = {
-        "batch_size": min(config.batch_size, -(-data.train.count // unit) * unit),
-        "image_size": tuned["image_size"],
-    }
-    epoch_steps = -(-data.train.count // shape["batch_size"])
-    progress = restore(out, network, tuned, warn=reporter.line)
     reporter.start(out, config.epochs * epoch_steps, progress.step)
-    reporter.line(
-        f"fine-tuning {_start(config, tuned)} on {config.data}, {data.train.count} images "
-        f"+ {data.test.count} test, {data.classes} classes; batch {shape['batch_size']} in groups "
-        f"of {config.group_size} on {replicas} device(s); learning rates {config.rates[0]:g} and "
-        f"{config.rates[1]:g} (classifier), cosine; {epoch_steps} steps an epoch, "
-        f"{config.epochs * epoch_steps} in all"
-    )
+    reporter.line(describe(config, progress.probed, replicas, epoch_steps))
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
     crops = labelled_crops(
@@ -157,12 +159,12 @@ def _train(
     )
     train(
         network,
-        readable(crops),
+        iter(crops),
         lambda: evaluate(network.evaluate_step, test_batches(data.test, **shape)),
         progress,
         epochs=config.epochs,
         epoch_steps=epoch_steps,
-        images_per_step=shape["batch_size"],
+        images_per_step=config.batch_size,
         rates=lambda step: [
             _cosine(rate, step, config.epochs, epoch_steps) for rate in config.rates
         ],
@@ -170,10 +172,16 @@ def _train(
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         after_first_epoch=lambda: None,
+        unreadable=lambda step: first_unreadable(
+            data.train,
+            seed=config.seed,
+            step=step,
+            batch_size=config.batch_size,
+            epoch_steps=epoch_steps,
+        ),
         folder=run_folder.checkpoint_folder(out),
         reporter=reporter,
     )
-    return progress
 
 
 def _cosine(base: float, step: int, epochs: int, epoch_steps: int) -> float:
@@ -202,55 +210,3 @@ def _list_chosen(out: Path, train: Images, chosen) -> None:
     names = train.files or [str(index) for index in chosen]
     text = "".join(f"{name}\n" for name in names)
     run_folder.write_atomically(out / CHOSEN, text.encode())
-
-
-def _start(config: FinetuneConfig, tuned: dict[str, Any]) -> str:
-    if config.from_scratch:
-        return f"the architecture of {config.run} from random weights"
-    return f"the encoder of {config.run} (step {tuned['encoder_step']})"
-
-
-def _summarize(config: FinetuneConfig, progress: Progress) -> dict[str, Any]:
-    tuned, test_images = progress.probed, progress.probed["test_images"]
-    results = {name: getattr(progress, name)[0] for name in ("top1", "top5", "top1_best", "loss")}
-    share = (
-        "all labels"
-        if config.label_fraction == 1
-        else f"{config.label_fraction:.3g} of the labels, the same number of each class"
-    )
-    protocol = (
-        f"Fine-tuning of {_start(config, tuned)}, all layers, with a linear classifier on the "
-        f"pooled features, on {tuned['train_images']} training images of {config.data} ({share}, "
-        f"seed {config.seed}). SGD, learning rates {config.rates[0]:g} (backbone) and "
-        f"{config.rates[1]:g} (classifier), cosine over {config.epochs} epochs, momentum "
-        f"{config.momentum:g}, weight decay {config.weight_decay:g}, batch "
-        f"{config.batch_size} in BatchNorm groups of {config.group_size}; training crops of area "
-        f"{config.crop_min_area:g} to 1, resized to {tuned['image_size']}, flipped half the time. "
-        f"Top-1 and top-5 on the centre crops of all {test_images} test images after the last "
-        f"epoch; top1_best is the best epoch's, chosen on these test images."
-    )
-    return (
-        results
-        | {name: tuned[name] for name in ("classes", "train_images", "test_images")}
-        | {"protocol": protocol, "label_fraction": config.label_fraction}
-        | {"from_scratch": config.from_scratch, "epochs": config.epochs, "step": progress.step}
-        | {"seconds": progress.seconds, "encoder_step": tuned["encoder_step"]}
-    )
-
-
-def _save_encoder(
-    path: Path, network: EndToEnd, pretraining: Config, summary: dict[str, Any], class_names
-) -> None:
-    """encoder.safetensors: the tuned encoder, its classifier as a linear head; a RUN for others."""
-    arrays = arrays_of(network)
-    state = {name: array for name, array in arrays.items() if name.startswith(QUERY_ENCODER)}
-    config = pretraining.model_copy(update={"head": "linear", "dim": summary["classes"]})
-    origin = {
-        "source": str(path.parent),
-        "format": "finetune",
-        "epoch": summary["epochs"],
-        "class_names": list(class_names),
-        "protocol": summary["protocol"],
-    }
-    snapshot = Snapshot(state, config, summary["step"], origin)
-    run_folder.write_atomically(path, encoder_file.to_bytes(snapshot))

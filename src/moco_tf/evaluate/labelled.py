@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.pipeline import eval_batches, readable
 from moco_tf.data.sources import Images, open_images
+from moco_tf.encoder_file import CONVERTED
 from moco_tf.errors import InputError
 
 
@@ -25,18 +27,28 @@ class Labelled(NamedTuple):
 
 
 def open_labelled(
-    data: str | None, config: Config, *, max_bad_images: float, cache: Path | None = None
+    data: str | None,
+    config: Config,
+    *,
+    max_bad_images: float,
+    say: Callable[[str], None],
+    cache: Path | None = None,
 ) -> Labelled:
     """Returns the images to train a classifier on, and to judge it on.
 
     Args:
         data: what `open_images` takes; none: the data of the run.
         config: of the pre-training run.
+        say: called with a line on images that are left out.
         cache: see `open_images`.
 
     Raises:
         InputError: no labels, no test images, classes that differ, or data that cannot be opened.
     """
+    if data is None and config.recipe == CONVERTED:
+        raise InputError(
+            "the encoder does not say which images to use. Give labelled ones: --data D."
+        )
     data = config.data if data is None else data
     train, test = open_images(
         data,
@@ -64,7 +76,19 @@ def open_labelled(
     classes = max(len(train.class_names), int(train.labels.max()) + 1)
     if classes < 2:
         raise InputError(f"a classifier needs at least 2 classes; data={data} has {classes}.")
+    for line in (train.skipped_line(), test.skipped_line("test ")):
+        if line:
+            say(line)
     return Labelled(train, test, classes, train.class_names)
+
+
+def identity(data: Labelled) -> str:
+    """Twelve hexadecimal digits that change with the images, their order, labels or classes."""
+    digest = hashlib.sha256(repr(data.class_names).encode())
+    for part in (data.train, data.test):
+        digest.update(part.identity.encode())
+        digest.update(np.asarray(part.labels, "<i8").tobytes())
+    return digest.hexdigest()[:12]
 
 
 def test_batches(test: Images, *, batch_size: int, image_size: int) -> Iterator[Any]:

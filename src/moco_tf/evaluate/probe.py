@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf import checkpoint, run_folder
-from moco_tf.data.pipeline import labelled_crops, normalize, readable
+from moco_tf.data.pipeline import first_unreadable, labelled_crops, normalize
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.evaluate.classifier import evaluate
 from moco_tf.evaluate.features import load_encoder
-from moco_tf.evaluate.labelled import Labelled, open_labelled, test_batches
+from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, beside
 from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
@@ -45,6 +45,7 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
         config.data,
         pretraining,
         max_bad_images=config.max_bad_images,
+        say=reporter.line,
         cache=Path(config.run) if Path(config.run).is_dir() else None,
     )
     config = config.model_copy(update={"data": config.data or pretraining.data})
@@ -60,6 +61,8 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
         "encoder_step": step,
         "encoder_sha256": backbone_digest(encoder.backbone),
         "image_size": pretraining.image_size,
+        "normalization": pretraining.normalization,
+        "images": identity(data),
         "train_images": data.train.count,
         "test_images": data.test.count,
         "classes": data.classes,
@@ -94,7 +97,7 @@ def _probe(
     order = {"seed": config.seed, "start_step": progress.step}
     train(
         linear,
-        readable(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
+        iter(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
         lambda: evaluate(linear.evaluate_step, test_batches(data.test, **shape)),
         progress,
         epochs=config.epochs,
@@ -106,6 +109,13 @@ def _probe(
         checkpoint_every=config.checkpoint_every,
         after_first_epoch=lambda: check_backbone(
             progress.probed["encoder_sha256"], backbone_digest(linear.backbone)
+        ),
+        unreadable=lambda step: first_unreadable(
+            data.train,
+            seed=config.seed,
+            step=step,
+            batch_size=batch_size,
+            epoch_steps=epoch_steps,
         ),
         folder=run_folder.checkpoint_folder(out),
         reporter=reporter,

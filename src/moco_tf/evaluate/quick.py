@@ -42,6 +42,7 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
         config.data,
         pretraining,
         max_bad_images=config.max_bad_images,
+        say=say,
         cache=Path(config.run) if Path(config.run).is_dir() else None,
     )
     split = monitor_split(data.train, None, seed=config.seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from moco_tf.data.order import epoch_order
+
 
 def balanced_subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Returns the indices of a random share of the images, ascending: int64 [n].
@@ -23,11 +25,12 @@ def balanced_subset(labels: np.ndarray, fraction: float, seed: int) -> np.ndarra
     """
     classes, counts = np.unique(labels, return_counts=True)
     wanted = max(round(fraction * len(labels)), len(classes))
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    quotas = _quotas(counts, wanted, generator.permutation(len(classes)))
+    quotas = _quotas(counts, wanted, epoch_order(seed, 0, len(classes)))
     chosen = [
-        generator.permutation(np.flatnonzero(labels == label))[:quota]
-        for label, quota in zip(classes, quotas, strict=True)
+        np.flatnonzero(labels == label)[epoch_order(seed, number, count)[:quota]]
+        for number, (label, count, quota) in enumerate(
+            zip(classes, counts, quotas, strict=True), start=1
+        )
     ]
     return np.sort(np.concatenate(chosen))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf import checkpoint, run_folder
+from moco_tf.data.pipeline import reason
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
 from moco_tf.interruption import Interrupted, StopSignals
@@ -34,7 +35,8 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    probed: dict[str, Any] = field(default_factory=dict)  # which encoder, on how many images
+    probed: dict[str, Any] = field(default_factory=dict)  # which encoder, on which images
+    sums: dict[str, Any] | None = None  # `batch_sums` since the last logging point
     loss: list[float] | None = None
     top1: list[float] | None = None  # of the last whole epoch, on the test images
     top5: list[float] | None = None
@@ -54,7 +56,7 @@ def restore(
     """Gives `model` the arrays of the newest checkpoint in `out`, if any; returns its progress.
 
     Args:
-        probed: which encoder, on how many images.
+        probed: which encoder, on which images.
 
     Raises:
         InputError: if the checkpoint is of another encoder or of other images.
@@ -72,7 +74,10 @@ def restore(
             f"Use another --out, or remove that folder."
         )
     checkpoint.assign(model.state(), arrays)
-    return Progress(**extra)
+    progress = Progress(**extra)
+    if progress.sums is not None:
+        progress.sums = {n: tf.constant(v, tf.float32) for n, v in progress.sums.items()}
+    return progress
 
 
 def arrays_of(model: Trainable) -> dict[str, np.ndarray]:
@@ -110,6 +115,7 @@ def train(
     log_every: int,
     checkpoint_every: int,
     after_first_epoch: Callable[[], None],
+    unreadable: Callable[[int], str | None],
     folder: Path,
     reporter: Reporter,
 ) -> None:
@@ -118,30 +124,45 @@ def train(
     Args:
         rates: step -> learning rates, as `model.train_step` takes them.
         heads: learning rates that name the classifiers in the logs, where there are several.
+        unreadable: step -> a file in its batch that cannot be read.
         folder: of the checkpoints.
 
     Raises:
+        InputError: an image cannot be read any more; the state is saved.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     last_step = epochs * epoch_steps
-    interval, sums = Interval(), None
+    interval, finite = Interval(), True
 
     def save(tag=None):
-        arrays = arrays_of(model)
-        checkpoint.save(folder, arrays, step=progress.step, extra=asdict(progress), tag=tag)
+        extra = {name: value for name, value in vars(progress).items() if name != "sums"}
+        if progress.sums is not None:
+            extra["sums"] = {n: np.asarray(v).tolist() for n, v in progress.sums.items()}
+        checkpoint.save(folder, arrays_of(model), step=progress.step, extra=extra, tag=tag)
 
     with StopSignals() as stop:
         while progress.step < last_step:
             with interval.waiting():
-                images, labels = next(batches)
+                try:
+                    images, labels = next(batches)
+                except tf.errors.OpError as error:
+                    save()
+                    raise InputError(
+                        f"{unreadable(progress.step) or 'an image'} could not be read "
+                        f"({reason(error)}) after step {progress.step}, which is saved. Restore "
+                        f"the file and run the command again, or start anew in another --out."
+                    ) from None
             lr = rates(progress.step)
-            sums = add(sums, model.train_step(images, labels, tf.constant(lr)))
+            sums = model.train_step(images, labels, tf.constant(lr))
+            progress.sums = add(progress.sums, sums)
             interval.steps += 1
             progress.step += 1
             epoch, into_epoch = divmod(progress.step, epoch_steps)
             best = False
-            if not into_epoch or stop.signal or progress.step % log_every == 0:
-                trained, sums = means(sums), None  # of all images since the last logging point
+            regular = not into_epoch or progress.step % log_every == 0
+            if regular or stop.signal:
+                trained = means(progress.sums)  # of all images since the last logging point
+                progress.sums = None if regular else progress.sums
                 timing = interval.close(images_per_step)
                 progress.seconds += timing.pop("seconds")
                 progress.loss = trained["loss"]
@@ -153,6 +174,9 @@ def train(
                     best = progress.note(tested)
                 row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr[0]} | timing
                 reporter.metrics(progress.step, row | logged(heads, trained, tested))
+                if finite and not np.isfinite(trained["loss"]).any():
+                    finite = False
+                    reporter.line("the loss is no number any more: use a lower learning rate")
             if epoch == 1 and not into_epoch:
                 after_first_epoch()
             if best:

@@ -1,0 +1,87 @@
+"""What a fine-tuning says and leaves: its first line, its summary and protocol, the encoder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from moco_tf import encoder_file, run_folder
+from moco_tf.config import Config
+from moco_tf.encoder_file import QUERY_ENCODER, Snapshot
+from moco_tf.evaluate.end_to_end import EndToEnd
+from moco_tf.evaluate.finetune_config import FinetuneConfig
+from moco_tf.evaluate.training import arrays_of
+
+
+def describe(config: FinetuneConfig, tuned: dict[str, Any], devices: int, epoch_steps: int) -> str:
+    """The first line on the console."""
+    return (
+        f"fine-tuning {_start(config, tuned)} on {config.data}, {tuned['train_images']} images "
+        f"+ {tuned['test_images']} test, {tuned['classes']} classes; batch {config.batch_size} in "
+        f"groups of {config.group_size} on {devices} device(s); learning rates "
+        f"{config.rates[0]:g} and {config.rates[1]:g} (classifier), cosine; {epoch_steps} steps "
+        f"an epoch, {config.epochs * epoch_steps} in all"
+    )
+
+
+def summarize(config: FinetuneConfig, progress: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `summary.json` holds."""
+    tuned = progress["probed"]
+    results = {name: progress[name][0] for name in ("top1", "top5", "top1_best", "loss")}
+    results["loss"] = results["loss"] if math.isfinite(results["loss"]) else None
+    return (
+        results
+        | {name: tuned[name] for name in ("classes", "train_images", "test_images")}
+        | {"protocol": protocol(config, tuned), "label_fraction": config.label_fraction}
+        | {"from_scratch": config.from_scratch, "epochs": config.epochs}
+        | {"batch_size": config.batch_size, "step": progress["step"]}
+        | {"seconds": progress["seconds"], "encoder_step": tuned["encoder_step"]}
+    )
+
+
+def protocol(config: FinetuneConfig, tuned: dict[str, Any]) -> str:
+    """What was measured, in full sentences."""
+    share = (
+        "all labels"
+        if config.label_fraction == 1
+        else f"{config.label_fraction:.3g} of the labels, balanced over the classes"
+    )
+    side = tuned["image_size"]
+    return (
+        f"Fine-tuning of {_start(config, tuned)}, all layers, with a linear classifier on the "
+        f"pooled features, on {tuned['train_images']} training images of {config.data} ({share}, "
+        f"seed {config.seed}). SGD, learning rates {config.rates[0]:g} (backbone) and "
+        f"{config.rates[1]:g} (classifier), cosine over {config.epochs} epochs, momentum "
+        f"{config.momentum:g}, weight decay {config.weight_decay:g}, batch "
+        f"{config.batch_size} in BatchNorm groups of {config.group_size}, {config.precision}; "
+        f"training crops of area {config.crop_min_area:g} to 1, resized to {side}, flipped half "
+        f"the time; test images of another size than {side} x {side} resized to a short side of "
+        f"{round(side * 256 / 224)} and cropped in the middle. Top-1 and top-5 on all "
+        f"{tuned['test_images']} test images after the last epoch; top1_best is the best epoch's, "
+        f"chosen on these test images."
+    )
+
+
+def save_encoder(
+    path: Path, network: EndToEnd, pretraining: Config, summary: dict[str, Any], class_names
+) -> None:
+    """encoder.safetensors: the tuned encoder, its classifier as a linear head; a RUN for others."""
+    arrays = arrays_of(network)
+    state = {name: array for name, array in arrays.items() if name.startswith(QUERY_ENCODER)}
+    config = pretraining.model_copy(update={"head": "linear", "dim": summary["classes"]})
+    origin = {
+        "source": str(path.parent),
+        "format": "finetune",
+        "epoch": summary["epochs"],
+        "class_names": list(class_names),
+        "protocol": summary["protocol"],
+    }
+    snapshot = Snapshot(state, config, summary["step"], origin)
+    run_folder.write_atomically(path, encoder_file.to_bytes(snapshot))
+
+
+def _start(config: FinetuneConfig, tuned: dict[str, Any]) -> str:
+    if config.from_scratch:
+        return f"the architecture of {config.run} from random weights"
+    return f"the encoder of {config.run} (step {tuned['encoder_step']})"
