@@ -1,5 +1,6 @@
 """Exports: each format against the encoder, the files in it, the card, and what is refused."""
 
+import errno
 import json
 import re
 import subprocess
@@ -239,6 +240,18 @@ def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, ca
         "summary.json": {"knn_top1": 61.25, "knn_top1_untrained": 20.5, "step": 7},
         "probe/summary.json": {"top1": 55.5, "top5": 88.75, "protocol": "By the linear protocol."},
         "probe-quick/summary.json": {"top1": 54.0, "top5": 90.0, "protocol": "By ridge."},
+        "finetune/summary.json": {
+            "top1": 70.0,
+            "top5": 95.0,
+            "protocol": "All layers.",
+            "from_scratch": False,
+        },
+        "finetune-scratch/summary.json": {
+            "top1": 33.0,
+            "top5": 44.0,
+            "protocol": "From random.",
+            "from_scratch": True,
+        },
         "broken/summary.json": [],
     }
     try:
@@ -260,6 +273,7 @@ def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, ca
         "untrained encoder 20.50 %",
         "probe: top-1 55.50 %, top-5 88.75 %. By the linear protocol.",
         "probe-quick: top-1 54.00 %, top-5 90.00 %. By ridge.",
+        "finetune (this encoder, trained further): top-1 70.00 %, top-5 95.00 %. All layers.",
         "licence of the data: CC0-1.0",
         "resnet18, width 4, small stem, images of 16 x 16",
         "float32 [batch, 16, 16, 3]",
@@ -272,7 +286,7 @@ def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, ca
         "on 16 images of shapes: largest error ",
     ):
         assert text in card, text
-    assert "broken" not in card
+    assert "broken" not in card and "From random" not in card
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
@@ -368,7 +382,6 @@ def test_a_diverged_encoder_and_one_too_large_for_the_format_are_refused(
     run.write_bytes(encoder_file.to_bytes(Snapshot(state, snapshot.config, 9, {})))
     with pytest.raises(InputError, match=r"nan.safetensors are not all finite"):
         export(run, tmp_path / "e.keras", to="keras")
-    need("onnx")
     small = targets.Format(".onnx", (), 1e-4, 100)
     monkeypatch.setitem(targets.FORMATS, "onnx", small)
     with pytest.raises(InputError, match="a file of --format onnx holds no more than 2"):
@@ -387,3 +400,17 @@ def test_overwriting_replaces_a_file_and_a_saved_model(tiny, deep, tmp_path):
         assert "resnet18, width 4" in targets.card_path(out, to).read_text()
     assert (tmp_path / "folder" / "variables").is_dir()
     assert {p.name for p in tmp_path.iterdir()} == {"e.keras", "e.keras.md", "folder"}
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tiny, tmp_path, monkeypatch, capsys):
+    def full(model, path, *, to):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command, "write", full)
+    (tmp_path / "e.keras").write_text("keep")
+    flags = ["--format", "keras", "--out", str(tmp_path / "e.keras"), "--overwrite"]
+    assert cli.main(["export", str(tiny), *flags]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"no space left to write {tmp_path / 'e.keras'} (" in said
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("e.keras", "keep")]

@@ -110,7 +110,7 @@ def _training(snapshot: Snapshot, data_licence: str | None) -> list[str]:
         return [f"recipe and data not known: converted from {came}", at, licence]
     method = f"{_recipe(config)} on {config.data}; seed {config.seed}"
     if origin.get("format") == "finetune":
-        return [f"pre-trained: {method}", f"then: {origin.get('protocol')}", at, licence]
+        return [f"from a run of {method}", f"{origin.get('protocol')}", at, licence]
     return [f"recipe {method}", f"{at} of {config.epochs}; from {came}", licence]
 
 

@@ -20,7 +20,7 @@ def known_results(run: Path, config: Config) -> list[str]:
     if run.is_dir():
         return [*_pretraining(run, config), *_evaluations(run)]
     summary = _read(run.parent / "summary.json")
-    tuned = run.name == "encoder.safetensors" and "from_scratch" in summary
+    tuned = run.name == "encoder.safetensors" and {"from_scratch", "top5"} <= summary.keys()
     return [_accuracy("fine-tuned (this encoder)", summary)] if tuned else []
 
 
@@ -29,7 +29,7 @@ def _pretraining(run: Path, config: Config) -> Iterator[str]:
     if summary.get("knn_top1") is None:
         return
     text = (
-        f"kNN top-1 {summary['knn_top1']:.2f} % at step {summary['step']} (monitor of the "
+        f"kNN top-1 {summary['knn_top1']:.2f} % at step {summary.get('step')} (monitor of the "
         f"pre-training: at most {config.knn_max_queries} queries, test images or held-out training "
         f"images of {config.data}; {config.knn_k} nearest among at most {config.knn_max_bank} "
         f"training images by cosine of the {config.knn_features} features, weight "
@@ -43,8 +43,10 @@ def _pretraining(run: Path, config: Config) -> Iterator[str]:
 def _evaluations(run: Path) -> Iterator[str]:
     for path in sorted(run.glob("*/summary.json")):
         summary = _read(path)
-        if "protocol" in summary and "top1" in summary:
-            yield _accuracy(path.parent.name, summary)
+        if not {"protocol", "top1", "top5"} <= summary.keys() or summary.get("from_scratch"):
+            continue  # no evaluation, or not of this encoder
+        further = " (this encoder, trained further)" if "from_scratch" in summary else ""
+        yield _accuracy(path.parent.name + further, summary)
 
 
 def _accuracy(name: str, summary: dict[str, Any]) -> str:
