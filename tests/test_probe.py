@@ -532,3 +532,37 @@ def test_class_folders_that_differ_are_named(run, tmp_path, capsys, train, val, 
     assert main(["probe", run.folder, "--data", data]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert all(word in line for word in words), line
+
+
+def test_a_file_that_goes_bad_is_named_and_one_that_was_bad_is_told(run, tmp_path, capsys):
+    data = save_folder(tmp_path / "data", train=["ant", "bee", "cat"], val=["ant", "bee", "cat"])
+    (tmp_path / "data" / "train" / "ant" / "bad.png").write_bytes(b"no image")
+    broken = sorted((tmp_path / "data" / "train" / "bee").iterdir())[0]
+    original = moco_tf.evaluate.probe.labelled_crops
+
+    def crops(*args, **settings):
+        for step, batch in enumerate(original(*args, **settings), 1):
+            if step == 2:
+                broken.write_bytes(b"no image")
+            yield batch
+
+    out = tmp_path / "out"
+    flags = ["--data", data, "--out", str(out), "--batch-size", "4", "--max-bad-images", "0.5"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moco_tf.evaluate.probe, "labelled_crops", crops)
+        assert main(["probe", run.folder, *flags]) == 2
+    said = capsys.readouterr()
+    last = said.err.strip().splitlines()[-1]
+    assert f"{broken} could not be read" in last and "which is saved" in last
+    assert "skipped 1 unreadable images: " in said.out and "bad.png" in said.out
+    assert list((out / "checkpoints").glob("step-*"))
+
+
+def test_other_labels_for_the_folder_are_refused(run, tmp_path):
+    (x_train, y_train), (x_test, y_test) = pictures(TRAIN, 0), pictures(TEST, 1)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    of_data = SimpleNamespace(folder=run.folder, data=save_npz(tmp_path / "d.npz", **arrays))
+    probe(config_of(of_data, tmp_path / "out", epochs=1))
+    save_npz(tmp_path / "d.npz", **arrays | {"y_test": (y_test + 1) % CLASSES})
+    with pytest.raises(InputError, match=r"of other images: images \("):
+        probe(config_of(of_data, tmp_path / "out", epochs=1))
