@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from moco_tf.cli import _parser
+from moco_tf.cli import _parser, main
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CHAIN = re.search(r"## The whole chain\n.*?```sh\n(.*?)```", PAGES[0].read_text(), re.DOTALL)
@@ -50,13 +50,11 @@ def run_line(line, folder):
     return done.stdout.decode()
 
 
-def chain(folder, shorten):
-    said = {}
+def chain():
+    """The commands of the chain, one a line, but for the server, which does not end."""
     for line in CHAIN[1].replace("\\\n", " ").splitlines():
-        command = shlex.split(line, comments=True)
-        if command and command[0] != "tensorboard":  # a server: it does not end
-            said[" ".join(command)] = run_line(shorten(line), folder)
-    return said
+        if line and not line.startswith("tensorboard"):
+            yield shlex.join(shlex.split(line, comments=True))
 
 
 def check_files(folder):
@@ -69,20 +67,18 @@ def check_files(folder):
                 assert (folder / words[words.index(flag) + 1]).exists()
 
 
-def test_the_chain_runs_after_a_short_pre_training(tmp_path):
+def test_the_chain_runs_after_a_short_pre_training(tmp_path, monkeypatch):
     """Every command as written, but for fewer steps and epochs."""
-
-    def shorten(line):
-        line = re.sub(r"^moco-tf pretrain\b", "moco-tf pretrain --max-steps 2 --knn-every 0", line)
-        return re.sub(r"--epochs \d+", "--epochs 1", line)
-
-    chain(tmp_path, shorten)
+    monkeypatch.chdir(tmp_path)
+    for line in chain():
+        short = line.replace("moco-tf pretrain", "moco-tf pretrain --max-steps 2 --knn-every 0")
+        assert main(shlex.split(re.sub(r"--epochs \d+", "--epochs 1", short))[1:]) == 0, line
     check_files(tmp_path)
 
 
 @pytest.mark.slow
 def test_the_chain_runs_as_written(tmp_path):
-    said = chain(tmp_path, lambda line: line)
+    said = {line: run_line(line, tmp_path) for line in chain()}
     check_files(tmp_path)
     tuned, scratch = (
         float(re.search(r"top-1 ([\d.]+)%", text)[1])
