@@ -82,6 +82,20 @@ def test_one_two_and_four_devices_compute_the_same(layout, rule, symmetric):
             np.testing.assert_allclose(other_state[name], value, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("rule", ["first_group", "mean"])
+def test_no_sum_depends_on_what_is_ready_first(devices, rule):
+    """AddN begins with any input that it can overwrite: of three and more the sum is not exact."""
+    method = build(devices, rule=rule, symmetric=True)
+    step = tf.function(method.train_step)
+    order = random_permutation(0, 0, 2, BATCH)
+    graph = step.get_concrete_function(*views(0), order, tf.constant(0.1)).graph
+    graphs = [graph, *(graph._get_function(name).graph for name in graph._functions)]
+    sums = [op for g in graphs for op in g.get_operations() if op.type in ("AddN", "AccumulateNV2")]
+    assert sums
+    assert [op.name for op in sums if len(op.inputs) > 2] == []
+
+
 def test_key_encoder_starts_as_a_copy_and_lags_behind():
     method = build(1)
     start = [p.numpy() for p in method.parameters]

@@ -38,8 +38,23 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
     # Not the default collectives: one process could then use only one number of devices.
     return tf.distribute.MirroredStrategy(
         [f"CPU:{index}" for index in range(count)],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        cross_device_ops=tf.distribute.ReductionToOneDevice(accumulation_fn=_sum_in_order),
     )
+
+
+def replica_sum(strategy, value):
+    """Sum of a per-replica value, always in the order of the replicas."""
+    return _sum_in_order(strategy.experimental_local_results(value))
+
+
+def replica_mean(strategy, value):
+    """Mean of a per-replica value, summed in the order of the replicas."""
+    return replica_sum(strategy, value) / strategy.num_replicas_in_sync
+
+
+def _sum_in_order(tensors):
+    """What AddN does not promise: it begins with whichever tensor it can write to."""
+    return functools.reduce(tf.add, tensors)
 
 
 def own_share(*tensors):

@@ -5,11 +5,11 @@ Legend: B images in the global batch, R replicas, b = B / R, C classes.
 
 import tensorflow as tf
 
-from moco_tf.distribute import own_share
+from moco_tf.distribute import own_share, replica_mean, replica_sum
 from moco_tf.evaluate import classifier
 from moco_tf.sgd import sgd_update
 
-SUM, MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
+SUM = tf.distribute.ReduceOp.SUM
 HEAD = "fc"  # name of the classifier's layer
 
 
@@ -56,14 +56,14 @@ class EndToEnd:
                 parameter, self._update, args=(buffer, gradient, rates[int(of_head)])
             )
         for variable, value in zip(self.model.non_trainable_variables, statistics, strict=True):
-            variable.value.assign(self.strategy.reduce(MEAN, value, axis=None))
-        return {name: self.strategy.reduce(SUM, value, axis=None) for name, value in sums.items()}
+            variable.value.assign(replica_mean(self.strategy, value))
+        return {name: replica_sum(self.strategy, value) for name, value in sums.items()}
 
     @tf.function
     def evaluate_step(self, images, labels):
         """Returns the `classifier.batch_sums` of one batch; R divides B, label -1 fills up."""
         sums = self.strategy.run(self._replica_sums, args=(images, labels))
-        return {name: self.strategy.reduce(SUM, value, axis=None) for name, value in sums.items()}
+        return {name: replica_sum(self.strategy, value) for name, value in sums.items()}
 
     def _replica_step(self, images, labels):
         count = labels.shape[0]

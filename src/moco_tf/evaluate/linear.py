@@ -6,7 +6,7 @@ Legend: B images in the global batch, R replicas, H classifiers ("heads"), D fea
 import tensorflow as tf
 
 from moco_tf import checkpoint
-from moco_tf.distribute import own_share
+from moco_tf.distribute import own_share, replica_sum
 from moco_tf.evaluate import classifier
 
 SUM = tf.distribute.ReduceOp.SUM
@@ -52,13 +52,13 @@ class LinearProbe:
         )
         for parameter, buffer, slope in zip(parameters, self.buffers, slopes, strict=True):
             self.strategy.extended.update(parameter, _update, args=(buffer, slope, rates))
-        return {name: self.strategy.reduce(SUM, value, axis=None) for name, value in sums.items()}
+        return {name: replica_sum(self.strategy, value) for name, value in sums.items()}
 
     @tf.function
     def evaluate_step(self, images, labels):
         """Returns the `classifier.batch_sums` of one batch."""
         sums = self.strategy.run(self._replica_forward, args=(images, labels))[-1]
-        return {name: self.strategy.reduce(SUM, value, axis=None) for name, value in sums.items()}
+        return {name: replica_sum(self.strategy, value) for name, value in sums.items()}
 
     def _replica_step(self, images, labels, count):
         features, labels, logits, sums = self._replica_forward(images, labels)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 def unit_norm(features):
     """Rows of `features` [B, C] divided by their L2 norm, at least 1e-12 (PyTorch's clamp)."""
-    norm = tf.norm(features, axis=1, keepdims=True)
+    norm = tf.sqrt(tf.reduce_sum(tf.square(features), axis=1, keepdims=True))
     return features / tf.maximum(norm, tf.cast(1e-12, features.dtype))
 
 

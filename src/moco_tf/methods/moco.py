@@ -8,13 +8,14 @@ import contextlib
 
 import tensorflow as tf
 
+from moco_tf.distribute import replica_mean
 from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
 from moco_tf.methods.momentum import momentum_update
 from moco_tf.methods.queue import enqueue, initial_queue
 from moco_tf.methods.shuffle import replica_rows, shuffle, unshuffle
 from moco_tf.sgd import sgd_update
 
-SUM, MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
+SUM = tf.distribute.ReduceOp.SUM
 
 # Dynamic loss scaling (mixed_float16): doubled after this many finite steps, halved at overflow.
 LOSS_SCALE_GROWTH_STEPS = 2000
@@ -111,8 +112,7 @@ class MoCo:
         self._keep_statistics(self.query.model, result["query_statistics"])
         self._keep_statistics(self.key.model, result["key_statistics"])
         scalars = {
-            name: self.strategy.reduce(MEAN, value, axis=None)
-            for name, value in result["scalars"].items()
+            name: replica_mean(self.strategy, value) for name, value in result["scalars"].items()
         }
         # Rows are unit vectors, so the mean square of a feature over all of them is 1 / C.
         spread = 1 - tf.reduce_sum(scalars.pop("feature_mean") ** 2)
@@ -243,7 +243,7 @@ class MoCo:
 
     def _keep_statistics(self, model, statistics):
         if self.running_statistics == "mean":
-            new = [self.strategy.reduce(MEAN, value, axis=None) for value in statistics]
+            new = [replica_mean(self.strategy, value) for value in statistics]
         else:  # replica 0 holds the first group
             new = [self.strategy.experimental_local_results(value)[0] for value in statistics]
         variables = [variable.value for variable in model.non_trainable_variables]

@@ -66,7 +66,13 @@ class GroupBatchNorm(keras.layers.Layer):
             shift = self.beta - self.moving_mean * scale
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
         groups = self._split(inputs)
-        outputs, means, variances = zip(*(self._normalize(group) for group in groups), strict=True)
+        # A copy of gamma and beta for each group, so that a reduction sums their gradients, always
+        # in one order. The tape's AddN begins with whichever of them it can write to.
+        gammas, betas = (
+            tf.unstack(tf.tile(parameter.value[None], [len(groups), 1]))
+            for parameter in (self.gamma, self.beta)
+        )
+        outputs, means, variances = zip(*map(self._normalize, groups, gammas, betas), strict=True)
         self._update(self.moving_mean, means)
         self._update(self.moving_variance, variances)
         return self._join(outputs)
@@ -102,15 +108,15 @@ class GroupBatchNorm(keras.layers.Layer):
         stacked = tf.stack(groups, axis=1)  # [N, G, ...]
         return tf.reshape(stacked, [-1, *stacked.shape[2:]])
 
-    def _normalize(self, group):
+    def _normalize(self, group, gamma, beta):
         """Returns the normalised group, its mean [C] and its unbiased variance [C]."""
         if len(group.shape) == 4 and self.compute_dtype != "float64":
             # Fused kernel, straight from the raw op: the wrapper raises epsilon to 1.001e-5.
-            empty = tf.constant([], self.gamma.dtype)
+            empty = tf.constant([], gamma.dtype)
             result = tf.raw_ops.FusedBatchNormV3(
                 x=group,
-                scale=self.gamma,
-                offset=self.beta,
+                scale=gamma,
+                offset=beta,
                 mean=empty,
                 variance=empty,
                 epsilon=self.epsilon,
@@ -118,15 +124,15 @@ class GroupBatchNorm(keras.layers.Layer):
             )
             return result.y, result.batch_mean, result.batch_variance
         axes = list(range(len(group.shape) - 1))
-        values = tf.cast(group, self.gamma.dtype)
+        values = tf.cast(group, gamma.dtype)
         mean, variance = tf.nn.moments(values, axes)
-        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        scale = gamma * tf.math.rsqrt(variance + self.epsilon)
         count = float(values.shape.num_elements() // values.shape[-1])
-        normalized = (values - mean) * scale + self.beta
+        normalized = (values - mean) * scale + beta
         return tf.cast(normalized, group.dtype), mean, variance * (count / (count - 1))
 
     def _update(self, running, batch_values):
         value = batch_values[0]
         if self.running_statistics == "mean":
-            value = tf.add_n(list(batch_values)) / len(batch_values)
+            value = tf.reduce_mean(tf.stack(batch_values), axis=0)
         running.assign(running * self.momentum + value * (1 - self.momentum))
