@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,7 +22,7 @@ from moco_tf.data.sources import from_arrays
 from moco_tf.encoder_file import CONVERTED, Snapshot
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding, load_encoder, untrained_encoder
-from moco_tf.export import command, pictures, targets
+from moco_tf.export import command, pictures, plain, targets
 from moco_tf.export.command import export
 from moco_tf.export.plain import plain_model
 
@@ -252,6 +254,13 @@ def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, ca
             "protocol": "From random.",
             "from_scratch": True,
         },
+        "earlier/summary.json": {
+            "top1": 11.0,
+            "top5": 22.0,
+            "protocol": "Of step 3.",
+            "encoder_step": 3,
+        },
+        "odd/summary.json": {"top1": None, "top5": "x", "protocol": "Odd."},
         "broken/summary.json": [],
     }
     try:
@@ -286,7 +295,8 @@ def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, ca
         "on 16 images of shapes: largest error ",
     ):
         assert text in card, text
-    assert "broken" not in card and "From random" not in card
+    for text in ("broken", "From random", "Of step 3", "Odd."):
+        assert text not in card
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
@@ -306,7 +316,57 @@ def test_a_fine_tuned_encoder_gives_logits_and_names_its_classes(tmp_path):
     assert "classes in order" not in (tmp_path / "e.keras.md").read_text()
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_the_global_precision_of_keras_changes_nothing(tiny, policy):
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
+    wanted = plain.load_encoder(tiny, preprocessing=True)(images, training=False)
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(policy)
+        found = plain.load_encoder(tiny, preprocessing=True)(images, training=False)
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(found, wanted)
+
+
 # What is refused
+
+
+def test_a_folder_with_more_than_a_saved_model_is_not_taken_away(tiny, tmp_path, capsys):
+    out = tmp_path / "host"
+    flags = ["--format", "savedmodel", "--out", str(out)]
+    assert cli.main(["export", str(tiny), *flags]) == 0
+    (out / "notes.txt").write_text("keep")
+    assert cli.main(["export", str(tiny), *flags, "--overwrite"]) == 2
+    assert "is not a SavedModel and nothing else" in capsys.readouterr().err
+    assert (out / "notes.txt").read_text() == "keep"
+
+
+def test_a_signal_between_the_renames_brings_the_old_folder_back(tiny, tmp_path, monkeypatch):
+    out = tmp_path / "e"
+    export(tiny, out, to="savedmodel")
+    (out / "README.md").write_text("old")
+    rename = command.os.rename
+
+    def interrupted(source, target):
+        rename(source, target)
+        if Path(source) == out:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(tiny, out, to="savedmodel", overwrite=True)
+    assert (out / "README.md").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_card_that_cannot_be_written_leaves_the_export_as_it_was(tiny, tmp_path, capsys):
+    (tmp_path / "e.keras").write_text("keep")
+    (tmp_path / "e.keras.md").mkdir()
+    flags = ["--format", "keras", "--out", str(tmp_path / "e.keras"), "--overwrite"]
+    assert cli.main(["export", str(tiny), *flags]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert (tmp_path / "e.keras").read_text() == "keep"
 
 
 @pytest.mark.parametrize(
@@ -321,7 +381,7 @@ def test_a_fine_tuned_encoder_gives_logits_and_names_its_classes(tmp_path):
         (["--format", "keras", "--out", "carded.keras"], "carded.keras.md exists"),
         (["--format", "keras", "--out", "dir.keras", "--overwrite"], "is not a file, so it is not"),
         (["--format", "savedmodel", "--out", "dir.keras", "--overwrite"], "is a folder"),
-        (["--format", "savedmodel", "--out", "mine", "--overwrite"], "is not a SavedModel, so"),
+        (["--format", "savedmodel", "--out", "mine", "--overwrite"], "is not a SavedModel and nothing else, so"),
         (["--format", "keras", "--out", "e.keras", "--data", "/absent"], "data='/absent'"),
         (["--format", "keras", "--out", "e.keras", "--with-head"], "bare.safetensors has no head"),
     ],
@@ -335,7 +395,8 @@ def test_bad_input_is_one_line_and_changes_nothing(tmp_path, monkeypatch, capsys
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "precious.txt").write_text("keep")
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr(targets.importlib.util, "find_spec", lambda name: name)  # all are there
+    there = SimpleNamespace(import_module=lambda name: name)
+    monkeypatch.setattr(targets, "importlib", there)
     assert cli.main(["export", str(bare), *flags]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("moco-tf: error: ") and message in lines[0]

@@ -76,6 +76,7 @@ def save_encoder(
         "epoch": summary["epochs"],
         "class_names": list(class_names),
         "protocol": summary["protocol"],
+        "from_scratch": summary["from_scratch"],
     }
     snapshot = Snapshot(state, config, summary["step"], origin)
     run_folder.write_atomically(path, encoder_file.to_bytes(snapshot))

@@ -14,13 +14,21 @@ from moco_tf.export.results import known_results
 
 _PACKAGES = {"onnx": ("onnx", "onnxruntime"), "litert": ("ai-edge-litert",)}
 _LOADING = {
-    "keras": 'model = keras.saving.load_model("{out}")\nfeatures = model(images, training=False)',
-    "savedmodel": 'model = tf.saved_model.load("{out}")\nfeatures = model.serve(images)',
+    "keras": (
+        'import keras\n\nmodel = keras.saving.load_model("{out}")\n'
+        "features = model(images, training=False)"
+    ),
+    "savedmodel": (
+        'import tensorflow as tf\n\nmodel = tf.saved_model.load("{out}")\n'
+        "features = model.serve(images)"
+    ),
     "onnx": (
+        "import onnxruntime\n\n"
         'session = onnxruntime.InferenceSession("{out}")\n'
         '(features,) = session.run(["features"], {{"images": images}})'
     ),
     "litert": (
+        "import ai_edge_litert.interpreter\n\n"
         'model = ai_edge_litert.interpreter.Interpreter(model_path="{out}")\n'
         'model.resize_tensor_input(model.get_input_details()[0]["index"], images.shape)\n'
         "model.allocate_tensors()\n"
@@ -39,7 +47,7 @@ def card(result: dict[str, Any], snapshot: Snapshot, run: Path, *, data_licence:
         snapshot: the encoder, its config and its origin.
         data_licence: of the data, in the user's words.
     """
-    results = known_results(run, snapshot.config) or ["None is known to the run."]
+    results = known_results(run, snapshot.config, snapshot.step) or ["None is known to the run."]
     sections = {
         "Encoder": _encoder(result),
         "Input": [input_text(result)],
@@ -103,14 +111,18 @@ def _output(result: dict[str, Any], snapshot: Snapshot) -> list[str]:
 
 def _training(snapshot: Snapshot, data_licence: str | None) -> list[str]:
     config, origin = snapshot.config, snapshot.origin
-    licence = f"licence of the data: {data_licence or 'not stated'}"
+    licence = f"licence of the data: {' '.join((data_licence or 'not stated').split())}"
     came = f"{origin.get('source', '?')} ({origin.get('format', '?')})"
     at = f"step {snapshot.step}, epoch {origin.get('epoch', '?')}"
-    if config.recipe == CONVERTED:
-        return [f"recipe and data not known: converted from {came}", at, licence]
+    known = config.recipe != CONVERTED
     method = f"{_recipe(config)} on {config.data}; seed {config.seed}"
     if origin.get("format") == "finetune":
-        return [f"from a run of {method}", f"{origin.get('protocol')}", at, licence]
+        before = f"from a run of {method}" if known else "from a converted encoder"
+        if origin.get("from_scratch"):
+            before = "not pre-trained"
+        return [before, f"{origin.get('protocol')}", at, licence]
+    if not known:
+        return [f"recipe and data not known: converted from {came}", at, licence]
     return [f"recipe {method}", f"{at} of {config.epochs}; from {came}", licence]
 
 

@@ -153,11 +153,11 @@ def _place(staging: Path, staged: Path, out: Path, to: str) -> None:
         os.replace(card_path(staged, to), card_path(out, to))
         return
     old = staging / "old"
-    if out.exists():
-        os.rename(out, old)
     try:
+        if out.exists():
+            os.rename(out, old)
         os.rename(staged, out)
-    except OSError:
-        if old.exists():
+    except BaseException:  # a signal too
+        if old.exists() and not out.exists():
             os.rename(old, out)
         raise

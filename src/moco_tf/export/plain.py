@@ -73,7 +73,7 @@ def plain_model(
         mean, std = NORMALIZATIONS[normalization]
         scale = [1 / (255 * s) for s in std]
         offset = [-m / s for m, s in zip(mean, std, strict=True)]
-        x = keras.layers.Rescaling(scale, offset, name="normalize")(inputs)
+        x = keras.layers.Rescaling(scale, offset, name="normalize", dtype="float32")(inputs)
     tensors = {id(source.input): x}
     for layer, given, made in calls(source):
         copy = _standard(layer)
@@ -93,10 +93,10 @@ def calls(model: keras.Model) -> Iterator[tuple[Any, list[Any], Any]]:
 
 
 def _standard(layer: keras.Layer) -> keras.Layer:
-    """A new layer that computes the same in inference mode."""
+    """A new layer that computes the same in inference mode, whatever Keras's global precision."""
     if isinstance(layer, GroupBatchNorm):
         return keras.layers.BatchNormalization(
-            momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name
+            momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name, dtype="float32"
         )
     return type(layer).from_config(layer.get_config())
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from moco_tf.errors import InputError
 
 SAVED_MODEL = "saved_model.pb"  # what every SavedModel folder holds
+CARD = "README.md"
+_PARTS = {SAVED_MODEL, "fingerprint.pb", "variables", "assets", "assets.extra", CARD}
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ def check_format(name: str) -> Format:
     """
     if name not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}; received format={name!r}.")
-    absent = [p for p in FORMATS[name].packages if importlib.util.find_spec(p) is None]
-    if absent:
-        raise InputError(
-            f"--format {name} needs an extra ({' and '.join(absent)}): "
-            f"pip install 'moco-tf[export]'."
-        )
+    for package in FORMATS[name].packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise InputError(
+                f"--format {name} needs an extra ({' '.join(str(error).split())}): "
+                f"pip install 'moco-tf[export]'."
+            ) from None
     return FORMATS[name]
 
 
@@ -61,22 +66,31 @@ def check_out(out: Path, name: str, overwrite: bool) -> None:
             f"a SavedModel is a folder; received --out {out}, the name of a file. "
             f"Leave {out.suffix} out."
         )
+    if not suffix and set("[]\\*?") & set(str(out.resolve())):
+        raise InputError(
+            f"TensorFlow cannot load a SavedModel from a path with [, ], *, ? or \\; received "
+            f"--out {out}. Use another one."
+        )
     if not out.parent.is_dir():
         raise InputError(f"there is no folder {out.parent} to write {out.name} to.")
     for path in (out, card_path(out, name)):
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise InputError(f"{path} exists. Use another --out, or --overwrite to replace it.")
-    if out.exists() and not _replaceable(out, suffix):
-        what = "a file" if suffix else "a SavedModel"
+    if os.path.lexists(out) and not _replaceable(out, suffix):
+        what = "a file" if suffix else "a SavedModel and nothing else"
         raise InputError(
             f"{out} exists and is not {what}, so it is not replaced. Use another --out."
         )
+    if suffix and card_path(out, name).is_dir():
+        raise InputError(f"{card_path(out, name)} is a folder, where the card must go.")
 
 
 def card_path(out: Path, name: str) -> Path:
     """Returns where the model card of an export goes: README.md in a folder, FILE.md beside it."""
-    return out.with_name(out.name + ".md") if FORMATS[name].suffix else out / "README.md"
+    return out.with_name(out.name + ".md") if FORMATS[name].suffix else out / CARD
 
 
 def _replaceable(out: Path, suffix: str) -> bool:
-    return out.is_file() if suffix else (out / SAVED_MODEL).is_file()
+    if suffix:
+        return out.is_file() or out.is_symlink()
+    return (out / SAVED_MODEL).is_file() and {path.name for path in out.iterdir()} <= _PARTS
