@@ -123,7 +123,10 @@ def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     "to",
-    [pytest.param(to, marks=[pytest.mark.slow] * (to == "savedmodel")) for to in FORMATS],
+    [
+        pytest.param(to, marks=[pytest.mark.slow] * (to in ("savedmodel", "litert")))
+        for to in FORMATS
+    ],
 )
 def test_a_bottleneck_encoder_of_normalised_images(deep, tmp_path, monkeypatch, to):
     need(to)
@@ -381,7 +384,10 @@ def test_a_card_that_cannot_be_written_leaves_the_export_as_it_was(tiny, tmp_pat
         (["--format", "keras", "--out", "carded.keras"], "carded.keras.md exists"),
         (["--format", "keras", "--out", "dir.keras", "--overwrite"], "is not a file, so it is not"),
         (["--format", "savedmodel", "--out", "dir.keras", "--overwrite"], "is a folder"),
-        (["--format", "savedmodel", "--out", "mine", "--overwrite"], "is not a SavedModel and nothing else, so"),
+        (
+            ["--format", "savedmodel", "--out", "mine", "--overwrite"],
+            "is not a SavedModel and nothing else, so",
+        ),
         (["--format", "keras", "--out", "e.keras", "--data", "/absent"], "data='/absent'"),
         (["--format", "keras", "--out", "e.keras", "--with-head"], "bare.safetensors has no head"),
     ],
