@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -222,3 +223,14 @@ def _rows_until(path: Path, step: int) -> list[str]:
         if row_step <= step:
             kept.append(line if line.endswith("\n") else line + "\n")
     return kept
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident memory that this process ever had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def to_stderr(message: str) -> None:
+    """Where functions without a `Reporter` say what a user should know."""
+    print(message, file=sys.stderr)

@@ -4,8 +4,6 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 """
 
 import math
-import resource
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +26,7 @@ from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.methods.moco import MoCo
-from moco_tf.reporting import Interval, Reporter
+from moco_tf.reporting import Interval, Reporter, peak_memory_bytes
 
 
 @dataclass
@@ -126,7 +124,7 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     summary = asdict(progress)
     del summary["images"], summary["epoch"]
     summary |= {
-        "peak_memory_bytes": _peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
     }
     run_folder.write_json(run_dir / "summary.json", summary)
@@ -258,8 +256,3 @@ def _notes(train: Images, test: Images | None, image_size: int) -> list[str]:
         first = f", the first is {train.files[small[0]]}" if train.files else ""
         notes.append(f"{len(small)} images are smaller than the crop and are enlarged{first}")
     return notes
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from moco_tf.reporting import peak_memory_bytes
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,3 @@ def summarize(rounds: list[Round]) -> dict[str, Any]:
         "n": len(rounds),
         "rounds": [asdict(one) for one in rounds],
     }
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident memory that this process ever had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from moco_tf.convert.reading import Source, from_parts, read_source
 from moco_tf.convert.state_dict import Parts, to_state_dict
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot
 from moco_tf.errors import InputError
+from moco_tf.reporting import to_stderr
 
 _TORCH = (".pth", ".pth.tar", ".pt")
 SUFFIXES = {
@@ -32,10 +32,6 @@ class _UnequalError(Exception):
     """The file just written does not hold the same encoder."""
 
 
-def _to_stderr(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
 def convert(
     source: Path | str,
     target: Path | str,
@@ -45,7 +41,7 @@ def convert(
     image_size: int | None = None,
     normalization: str | None = None,
     overwrite: bool = False,
-    warn: Callable[[str], None] = _to_stderr,
+    warn: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:
     """Writes the encoder (or the whole state) in `source` to `target`; returns what came of it.
 
@@ -155,4 +151,4 @@ def _read_back(written: Path, snapshot: Snapshot, to: str, head: bool) -> Source
     if to == "detectron2":
         arrays = detectron2.from_bytes(written.read_bytes())
         return from_parts(Parts(arrays, {}, {}, False), {}, str(written), image_size=size)
-    return read_source(written, image_size=size, with_head=head, warn=_to_stderr)
+    return read_source(written, image_size=size, with_head=head, warn=to_stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from moco_tf.encoder_file import CONVERTED
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate.features import Features, embedding, extract, load_encoder, pixel_features
 from moco_tf.evaluate.split import Split, monitor_split
+from moco_tf.reporting import to_stderr
 
 EVAL_BATCH = 256
 PIXEL_SIZE = 32  # side at which plain pixels are compared, if the images are larger
@@ -118,10 +118,6 @@ def knn_top1_pixels(split: Split, *, image_size: int, k: int, temperature: float
     return _top1(split, bank, queries, k, temperature)
 
 
-def _to_stderr(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
 def evaluate_run(
     run: str,
     *,
@@ -129,7 +125,7 @@ def evaluate_run(
     features: Features = "projection",
     k: int = 200,
     temperature: float = 0.1,
-    warn: Callable[[str], None] = _to_stderr,
+    warn: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:
     """Returns kNN top-1 (percent) of a run or a converted file, and its conditions.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +23,7 @@ from moco_tf.export.pictures import comparison_images
 from moco_tf.export.plain import plain_model
 from moco_tf.export.targets import FORMATS, card_path, check_format, check_out
 from moco_tf.export.writing import takes_any_size, write
-
-
-def _to_stderr(message: str) -> None:
-    print(message, file=sys.stderr)
+from moco_tf.reporting import to_stderr
 
 
 def export(
@@ -40,7 +36,7 @@ def export(
     data: str | None = None,
     data_licence: str | None = None,
     overwrite: bool = False,
-    warn: Callable[[str], None] = _to_stderr,
+    warn: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:
     """Writes the encoder of `run` to `out`, and a model card; returns what came of it.
 

@@ -5,7 +5,6 @@ It is the base of every export, and what `moco_tf.load_encoder` returns.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from moco_tf.errors import InputError
 from moco_tf.evaluate import features
 from moco_tf.models import Encoder
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.reporting import to_stderr
 
 INPUT, OUTPUT = "images", "features"
 
@@ -42,7 +42,7 @@ def load_encoder(
     Raises:
         InputError: if `run` is no such thing, or has no head that could be taken.
     """
-    encoder, config, _ = features.load_encoder(run, warn=lambda m: print(m, file=sys.stderr))
+    encoder, config, _ = features.load_encoder(run, warn=to_stderr)
     normalization = config.normalization if preprocessing else None
     return plain_model(encoder, head=head, normalization=normalization, name=run)
 
