@@ -61,6 +61,7 @@ def build_method(config: Config, strategy: tf.distribute.Strategy) -> MoCo:
         preprocess=lambda images: normalize(images, config.normalization, compute_dtype),
         xla=config.xla,
         loss_scaling=config.precision == "mixed_float16",
+        accumulation_steps=config.accumulation_steps,
     )
 
 

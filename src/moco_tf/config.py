@@ -19,12 +19,14 @@ ENCODER_NAMES = (
     "wide_resnet101_2",
 )
 
-# Fields that change where or how long a run goes, never what it computes: a run folder may be
-# continued with other values of these.
+# Fields that change where or how long a run goes, never what it computes but for rounding: a run
+# folder may be continued with other values of these, as on a machine with less memory.
 RUNTIME_FIELDS = frozenset(
     {
         "run_dir",
         "devices",
+        "accumulation_steps",
+        "recompute",
         "max_steps",
         "log_every",
         "checkpoint_every",
@@ -139,6 +141,12 @@ class Config(FolderConfig):
     devices: int | None = Field(
         None, ge=1, description="GPUs, or virtual CPU devices; none: all GPUs, or one CPU"
     )
+    accumulation_steps: int = Field(
+        1, ge=1, description="chunks of a device's batch, one after another: less memory, same step"
+    )
+    recompute: bool = Field(
+        False, description="compute activations again in the backward pass: less memory, same step"
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="arithmetic of the encoders"
     )
@@ -173,6 +181,8 @@ class Config(FolderConfig):
         check_batch(self.batch_size, self.group_size)
         if self.devices is not None:
             check_devices(self.batch_size, self.group_size, self.devices)
+        groups = self.batch_size // self.group_size // (self.devices or 1)
+        check_accumulation(groups, self.accumulation_steps)
         if self.stem == "imagenet" and self.image_size < 32:
             raise ValueError(
                 f"image_size must be at least 32 with stem=imagenet; received image_size="
@@ -201,11 +211,24 @@ def check_devices(batch_size: int, group_size: int, devices: int) -> None:
     """Raises `InputError` unless whole BatchNorm groups fit on each of `devices` devices."""
     groups = batch_size // group_size
     if groups % devices:
-        possible = [d for d in range(1, groups + 1) if groups % d == 0]
         raise InputError(
             f"devices must divide the number of BatchNorm groups, batch_size / group_size = "
-            f"{groups}; received devices={devices}. Use one of {possible}, or a smaller group_size."
+            f"{groups}; received devices={devices}. Use one of {_divisors(groups)}, or a smaller group_size."
         )
+
+
+def check_accumulation(device_groups: int, accumulation_steps: int) -> None:
+    """Raises `InputError` unless a device's BatchNorm groups make that many equal chunks."""
+    if device_groups % accumulation_steps:
+        raise InputError(
+            f"accumulation_steps must divide the number of BatchNorm groups on a device, batch_size "
+            f"/ group_size / devices = {device_groups}; received accumulation_steps="
+            f"{accumulation_steps}. Use one of {_divisors(device_groups)}, or a smaller group_size."
+        )
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def _nearest_multiples(value: int, base: int) -> str:

@@ -19,7 +19,7 @@ from moco_tf.assembly import (
     build_schedule,
     build_step,
 )
-from moco_tf.config import Config, check_devices
+from moco_tf.config import Config, check_accumulation, check_devices
 from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images, check_sizes, open_images
 from moco_tf.distribute import default_devices, make_strategy
@@ -69,6 +69,7 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     groups = config.batch_size // config.group_size
     strategy = make_strategy(config.devices or default_devices(groups))
     check_devices(config.batch_size, config.group_size, strategy.num_replicas_in_sync)
+    check_accumulation(groups // strategy.num_replicas_in_sync, config.accumulation_steps)
     train, test = open_images(
         config.data,
         max_bad_images=config.max_bad_images,

@@ -1,21 +1,25 @@
 """MoCo v1 and v2: the state of a run and one training step (arXiv:1911.05722, Algorithm 1).
 
-Legend: B images in the global batch, R replicas, b = B / R, C feature dimensions, K queue size;
-a symmetric loss compares twice (calls = 2), with the views' roles exchanged.
+Legend: B images in the global batch, R replicas, b = B / R, c images in a chunk of a replica's b,
+C feature dimensions, K queue size; a symmetric loss compares twice (calls = 2), with the views'
+roles exchanged.
 """
 
 import contextlib
+from functools import partial
 
 import tensorflow as tf
 
 from moco_tf.distribute import replica_mean
+from moco_tf.methods.chunks import in_chunks
 from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
 from moco_tf.methods.momentum import momentum_update
 from moco_tf.methods.queue import enqueue, initial_queue
-from moco_tf.methods.shuffle import replica_rows, shuffle, unshuffle
+from moco_tf.methods.shuffle import pick, replica_rows, shuffle, unshuffle
 from moco_tf.sgd import sgd_update
 
 SUM = tf.distribute.ReduceOp.SUM
+BY_IMAGE = ("queries", "logits", "losses")  # details of a step that have a row for each image
 
 # Dynamic loss scaling (mixed_float16): doubled after this many finite steps, halved at overflow.
 LOSS_SCALE_GROWTH_STEPS = 2000
@@ -35,6 +39,8 @@ class MoCo:
         xla: compile the encoders, forward and backward, with XLA.
         loss_scaling: scale the loss against float16 underflow, and let a step that overflows
             change neither parameters nor buffers, and nothing else to values that are not finite.
+        accumulation_steps: chunks of whole groups in which a replica encodes its images, one after
+            another. The step is that of the whole batch, but for rounding.
     """
 
     def __init__(
@@ -59,15 +65,17 @@ class MoCo:
         preprocess=lambda images: images,
         xla=False,
         loss_scaling=False,
+        accumulation_steps=1,
     ):
         self.query, self.key, self.strategy = query, key, strategy
         self.key_momentum, self.temperature, self.symmetric = key_momentum, temperature, symmetric
         self.sgd_momentum, self.weight_decay = sgd_momentum, weight_decay
         self.running_statistics, self.loss_scaling = running_statistics, loss_scaling
         self.dtype, self.preprocess = dtype, preprocess
-        self.rows = replica_rows(
-            batch_size, group_size, group_layout, strategy.num_replicas_in_sync
-        )
+        self.replicas = strategy.num_replicas_in_sync
+        self.parts = self.replicas * accumulation_steps
+        rows = replica_rows(batch_size, group_size, group_layout, self.parts)
+        self.rows = rows.reshape(self.replicas, accumulation_steps, -1)  # [R, chunks, c]
         self.parameters = [v.value for v in query.model.trainable_variables]
         self.key_parameters = [v.value for v in key.model.trainable_variables]
         for ours, theirs in zip(self.key_parameters, self.parameters, strict=True):
@@ -100,8 +108,8 @@ class MoCo:
         """
         for key, query in zip(self.key_parameters, self.parameters, strict=True):
             self._update(key, momentum_update, query, self.key_momentum)  # equation 2
-        result = self.strategy.run(self._replica_step, args=(view1, view2, permutations))
-        # Each replica's loss is divided by R: gradients are summed over replicas.
+        result = self.strategy.run(self._replica_step, args=(view1, view2, permutations, details))
+        # Each part's loss is divided by R * chunks: gradients are summed over chunks and replicas.
         gradients = self.strategy.extended.batch_reduce_to(
             SUM, list(zip(result["gradients"], self.parameters, strict=True))
         )
@@ -119,50 +127,61 @@ class MoCo:
         scalars["feature_std"] = tf.sqrt(tf.maximum(spread, 0) / self.queue.shape[1])
         return scalars, self._details(result, gradients) if details else {}
 
-    def _replica_step(self, view1, view2, permutations):
+    def _replica_step(self, view1, view2, permutations, details):
         """Forward and backward of one replica's share of the batch; changes nothing."""
         context = tf.distribute.get_replica_context()
-        rows = tf.gather(self.rows, context.replica_id_in_sync_group)  # [b]
+        rows = tf.gather(self.rows, context.replica_id_in_sync_group)  # [chunks, c]
         pairs = [(view1, view2), (view2, view1)] if self.symmetric else [(view1, view2)]
-        statistics = [v.value for v in self.key.model.non_trainable_variables]
+        rule = {"first_group": "first", "mean": "mean"}[self.running_statistics]
+        parameters = [tf.identity(p) for p in self.key_parameters]
+        statistics = [tf.identity(v.value) for v in self.key.model.non_trainable_variables]
         keys = []
         for (_, key_images), permutation in zip(pairs, tf.unstack(permutations), strict=True):
-            with self._beside_the_images():
-                shuffled = shuffle(key_images, permutation, rows)
-            local, statistics = self._encode_keys(
-                [tf.identity(p) for p in self.key_parameters],
-                [tf.identity(s) for s in statistics],
-                shuffled,
-            )
-            if len(self.rows) > 1:
+            encode = partial(self._encode_chunk, parameters, statistics, key_images, permutation)
+            encoded = in_chunks(encode, rows, {"keys": "rows", "statistics": rule})
+            local, statistics = encoded["keys"], encoded["statistics"]
+            if self.replicas > 1:
                 gathered = context.all_gather(local, axis=0)
                 local = tf.ensure_shape(gathered, [self.rows.size, local.shape[1]])
             keys.append(unshuffle(local, permutation, self.rows))  # [B, C]
-        several = len(self.rows) > 1
-        with self._beside_the_images():
-            queries = [tf.gather(images, rows) if several else images for images, _ in pairs]
-        result = self._compare(
+        compare = partial(
+            self._compare_chunk,
             [tf.identity(p) for p in self.parameters],
             [tf.identity(v.value) for v in self.query.model.non_trainable_variables],
-            queries,
-            [tf.gather(k, rows) if several else k for k in keys],
             tf.identity(self.queue),
             tf.identity(self.loss_scale),
+            [query_images for query_images, _ in pairs],
+            keys,
         )
+        how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean"}
+        result = in_chunks(compare, rows, how | dict.fromkeys(BY_IMAGE if details else (), "rows"))
         return result | {"keys": tf.stack(keys), "key_statistics": statistics}
+
+    def _encode_chunk(self, parameters, statistics, images, permutation, rows):
+        with self._beside_the_images():
+            shuffled = shuffle(images, permutation, rows)
+        return self._encode_keys(parameters, statistics, shuffled)
+
+    def _compare_chunk(self, parameters, statistics, queue, loss_scale, images, keys, rows):
+        if self.parts > 1:
+            with self._beside_the_images():
+                images = [pick(views, rows) for views in images]
+            keys = [pick(call, rows) for call in keys]
+        return self._compare(parameters, statistics, images, keys, queue, loss_scale)
 
     def _beside_the_images(self):
         """Where rows are picked: several replicas get theirs from the host, not the whole batch."""
-        return tf.device("CPU:0") if len(self.rows) > 1 else contextlib.nullcontext()
+        return tf.device("CPU:0") if self.replicas > 1 else contextlib.nullcontext()
 
     def _encode_keys_on_device(self, parameters, statistics, images):
         keys, statistics = self.key.model.stateless_call(
             parameters, statistics, self.preprocess(images), training=True
         )
-        return tf.stop_gradient(unit_norm(tf.cast(keys, self.dtype))), statistics
+        keys = tf.stop_gradient(unit_norm(tf.cast(keys, self.dtype)))  # [c, C]
+        return {"keys": keys, "statistics": statistics}
 
     def _compare_on_device(self, parameters, statistics, images, keys, queue, loss_scale):
-        """Queries against keys and queue: InfoNCE and its gradient, on b images."""
+        """Queries against keys and queue: InfoNCE and its gradient, on the c images of a chunk."""
         queries, logits = [], []
         with tf.GradientTape() as tape:
             tape.watch(parameters)
@@ -170,17 +189,17 @@ class MoCo:
                 output, statistics = self.query.model.stateless_call(
                     parameters, statistics, self.preprocess(views), training=True
                 )
-                queries.append(unit_norm(tf.cast(output, self.dtype)))  # [b, C]
+                queries.append(unit_norm(tf.cast(output, self.dtype)))  # [c, C]
                 logits.append(queue_logits(queries[-1], positives, queue, self.temperature))
-            losses = tf.stack([info_nce(call) for call in logits])  # [calls, b]
+            losses = tf.stack([info_nce(call) for call in logits])  # [calls, c]
             loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))  # both directions are added
-            scaled = loss * loss_scale / len(self.rows)
+            scaled = loss * loss_scale / self.parts
         gradients = [g / loss_scale for g in tape.gradient(scaled, parameters)]
         every, features = tf.concat(logits, axis=0), tf.concat(queries, axis=0)
         return {
             "gradients": gradients,
             "query_statistics": statistics,
-            "queries": tf.stack(queries, axis=1),  # [b, calls, C]
+            "queries": tf.stack(queries, axis=1),  # [c, calls, C]
             "logits": tf.stack(logits, axis=1),
             "losses": tf.transpose(losses),
             "scalars": {
@@ -256,17 +275,17 @@ class MoCo:
     def _details(self, result, gradients):
         first = [self.strategy.experimental_local_results(g)[0] for g in gradients]
         keys = self.strategy.experimental_local_results(result["keys"])[0]
-        names = ("queries", "logits", "losses")
-        return {n: self._in_batch_order(result[n]) for n in names} | {
+        return {n: self._in_batch_order(result[n]) for n in BY_IMAGE} | {
             "keys": keys,
             "gradients": first,
         }
 
     def _in_batch_order(self, values):
         """Per-replica [b, calls, ...] -> [calls, B, ...]."""
-        if len(self.rows) > 1:
-            gathered = self.strategy.gather(values, axis=0)
-            values = tf.gather(gathered, tf.math.invert_permutation(self.rows.reshape(-1)))
+        if self.replicas > 1:
+            values = self.strategy.gather(values, axis=0)
+        if self.parts > 1:
+            values = tf.gather(values, tf.math.invert_permutation(self.rows.reshape(-1)))
         return tf.stack(tf.unstack(values, 2 if self.symmetric else 1, axis=1))
 
     def state(self) -> dict[str, tf.Variable]:

@@ -32,13 +32,19 @@ def random_permutation(seed, step, calls, batch_size):
     return tf.argsort(draws, axis=1, stable=True)
 
 
+def pick(images, rows):
+    """Rows [b] of a batch: a tensor [B, ...], or a nest of such tensors."""
+    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), images)
+
+
 def shuffle(images, permutation, rows):
     """Images that one replica's key encoder gets: rows `permutation[rows]` of the batch.
 
     Args:
-        images: [B, ...]; permutation: [B]; rows: [b], this replica's of `replica_rows`.
+        images: [B, ...], or a nest of such tensors; permutation: [B]; rows: [b], this replica's of
+            `replica_rows`, or a chunk of them.
     """
-    return tf.gather(images, tf.gather(permutation, rows))
+    return pick(images, tf.gather(permutation, rows))
 
 
 def unshuffle(keys, permutation, rows):
