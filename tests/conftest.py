@@ -11,6 +11,7 @@ import tensorflow as tf
 
 ROOT = Path(__file__).resolve().parent.parent
 VIRTUAL_DEVICES = 4
+SHALLOW = {"block": "basic", "blocks": (1, 1, 1, 1)}
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -38,6 +39,16 @@ def golden(golden_folder):
         return np.load(path, allow_pickle=False)
 
     return load
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """While a module asks for it, resnet18 has one block a stage: half as much to compile."""
+    from moco_tf.models import ENCODERS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS, "resnet18", SHALLOW)
+        yield
 
 
 @pytest.fixture(scope="session")
