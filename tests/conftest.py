@@ -19,6 +19,19 @@ tf.config.set_logical_device_configuration(
 )
 
 
+# Half a minute and more each: begun first, so that no long file is left to one process at the end.
+LONG = ["learning", "verify", "train", "finetune", "pipeline", "moco", "export", "readme"]
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # of pytest-xdist: most tests first, the longest last
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def golden_folder():
     """Folder of the recorded references: MOCO_TF_GOLDEN, or ../shared/golden."""
