@@ -11,11 +11,25 @@ import tensorflow as tf
 
 ROOT = Path(__file__).resolve().parent.parent
 VIRTUAL_DEVICES = 4
+SHALLOW = {"block": "basic", "blocks": (1, 1, 1, 1)}
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * VIRTUAL_DEVICES,
 )
+
+
+# Half a minute and more each: begun first, so that no long file is left to one process at the end.
+LONG = ["learning", "verify", "train", "finetune", "pipeline", "moco", "export", "readme"]
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # of pytest-xdist: most tests first, the longest last
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +52,16 @@ def golden(golden_folder):
         return np.load(path, allow_pickle=False)
 
     return load
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """While a module asks for it, resnet18 has one block a stage: half as much to compile."""
+    from moco_tf.models import ENCODERS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS, "resnet18", SHALLOW)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,13 +22,15 @@ from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.interruption import Interrupted
 from moco_tf.models import build_encoder
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SETTINGS = {"epochs": 3, "batch_size": 8, "group_size": 4, "log_every": 1, "checkpoint_every": 1}
 KEYS = {"top1", "top5", "top1_best", "classes", "train_images", "test_images", "protocol"}
 MOMENTUM, DECAY = 0.9, 1e-2
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(shallow, tmp_path_factory):
     data = save_npz(tmp_path_factory.mktemp("data") / "data.npz")
     return make_run(tmp_path_factory.mktemp("run"), data)
 

@@ -351,7 +351,9 @@ def test_nothing_to_read_is_refused(tmp_path):
         open_images(str(tmp_path / "b.npz"))
 
 
-def test_shapes_are_a_function_of_the_seed():
+def test_shapes_are_a_function_of_the_seed(monkeypatch):
+    monkeypatch.setattr("moco_tf.data.sources.SHAPES_TRAIN", 64)
+    monkeypatch.setattr("moco_tf.data.sources.SHAPES_TEST", 32)
     train, test = open_images("shapes", seed=1, image_size=32)
     again, _ = open_images("shapes", seed=1, image_size=32)
     other, _ = open_images("shapes", seed=2, image_size=32)

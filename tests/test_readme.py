@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+import moco_tf.data.sources
 from moco_tf.cli import _parser, main
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,7 +69,9 @@ def check_files(folder):
 
 
 def test_the_chain_runs_after_a_short_pre_training(tmp_path, monkeypatch):
-    """Every command as written, but for fewer steps and epochs."""
+    """Every command as written, but for fewer steps, epochs and shapes."""
+    monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TRAIN", 512)
+    monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TEST", 128)
     monkeypatch.chdir(tmp_path)
     for line in chain():
         short = line.replace("moco-tf pretrain", "moco-tf pretrain --max-steps 2 --knn-every 0")

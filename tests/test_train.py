@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import SHALLOW
 from rich.console import Console
 
 import moco_tf.train
@@ -21,6 +22,14 @@ from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.reporting import Reporter
 from moco_tf.train import pretrain
+
+pytestmark = pytest.mark.usefixtures("shallow")
+START = f"""
+import runpy
+from moco_tf.models import ENCODERS
+ENCODERS["resnet18"] = {SHALLOW}
+runpy.run_module("moco_tf", run_name="__main__", alter_sys=True)
+"""  # python -m moco_tf, on the encoder of the other tests
 
 TINY = {
     "width": 4,
@@ -55,24 +64,36 @@ def config(data, run_dir, **changes):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(data, tmp_path_factory):
-    return pretrain(config(data, tmp_path_factory.mktemp("runs") / "whole"))
+def whole_run(shallow, data, tmp_path_factory):
+    """The folder of a run that nothing interrupted, for reading only."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    summary = pretrain(config(data, run_dir))
+    assert json.loads((run_dir / "summary.json").read_text()) == summary
+    return run_dir
 
 
-def test_summary_and_metrics_hold_what_scripts_read(data, tmp_path):
-    summary = pretrain(config(data, tmp_path / "run"))
-    assert json.loads((tmp_path / "run/summary.json").read_text()) == summary
+@pytest.fixture
+def uninterrupted(whole_run):
+    return json.loads((whole_run / "summary.json").read_text())
+
+
+def metrics(run_dir):
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_summary_and_metrics_hold_what_scripts_read(whole_run, uninterrupted):
+    summary = uninterrupted
     assert summary["step"] == 9
     assert {"loss", "knn_top1", "knn_top1_untrained", "knn_top1_pixels", "state_sha256"} <= set(
         summary
     )
-    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    rows = metrics(whole_run)
     assert [row["step"] for row in rows] == list(range(1, 10))
     names = {"epoch", "loss", "top1", "top5", "lr", "images_per_second", "data_wait"}
     assert names <= set(rows[0])
 
 
-@pytest.mark.parametrize("stops", [(4,), (1, 2, 7)])
+@pytest.mark.parametrize("stops", [pytest.param((4,), marks=pytest.mark.slow), (1, 2, 7)])
 def test_a_run_in_pieces_ends_in_the_same_arrays(data, tmp_path, uninterrupted, stops):
     for stop in stops:
         pretrain(config(data, tmp_path / "run", max_steps=stop))
@@ -82,7 +103,7 @@ def test_a_run_in_pieces_ends_in_the_same_arrays(data, tmp_path, uninterrupted, 
 
 def start(data, run_dir, **changes):
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | changes).items()]
-    command = [sys.executable, "-m", "moco_tf", "pretrain", "shapes", *flags]
+    command = [sys.executable, "-c", START, "pretrain", "shapes", *flags]
     return subprocess.Popen(
         [*command, "--data", data, "--run-dir", str(run_dir)],
         stdout=subprocess.PIPE,
@@ -118,10 +139,10 @@ def test_signals_save_and_exit_with_their_own_code(data, tmp_path, uninterrupted
 
 def test_kill_nine_at_three_random_moments_and_resume(data, tmp_path):
     """Checkpoints are seven steps apart, inside epochs too, so steps are lost and done again."""
-    changes = {"epochs": 60, "checkpoint_every": 7, "log_every": 50}
+    changes = {"epochs": 20, "checkpoint_every": 7, "log_every": 50}
     uninterrupted = pretrain(config(data, tmp_path / "whole", **changes))
     run_dir, draw = tmp_path / "run", random.Random()
-    for step in sorted(draw.sample(range(1, 150), 3)):
+    for step in sorted(draw.sample(range(1, 40), 3)):
         process = start(data, run_dir, **changes)
         wait_for_step(run_dir, process, step)
         time.sleep(draw.uniform(0, 0.02))
@@ -153,16 +174,15 @@ def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_starts_at_the_same_loss(data, tmp_path, uninterrupted, precision):
+def test_mixed_precision_starts_at_the_same_loss(data, tmp_path, whole_run, precision):
     """The first loss differs by rounding alone; the whole run stays finite and resumes."""
     changes = {"precision": precision, "checkpoint_every": 2}
     pretrain(config(data, tmp_path / "run", max_steps=4, **changes))
     mixed = pretrain(config(data, tmp_path / "run", **changes))
-    exact = pretrain(config(data, tmp_path / "exact", max_steps=1))
-    first = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+    first, exact = (metrics(run_dir)[0] for run_dir in (tmp_path / "run", whole_run))
     assert first["loss"] == pytest.approx(exact["loss"], rel=0.05)
+    assert first["loss"] != exact["loss"]
     assert np.isfinite(mixed["loss"])
-    assert mixed["state_sha256"] != uninterrupted["state_sha256"]
     whole = pretrain(config(data, tmp_path / "whole", **changes))
     assert mixed["state_sha256"] == whole["state_sha256"]
 
@@ -209,16 +229,12 @@ def test_an_image_that_breaks_while_training_is_named_and_nothing_is_lost(tmp_pa
     assert "the training images are not those of before" in reporter.console.file.getvalue()
 
 
-def test_devices_see_the_same_batches(data, tmp_path):
+def test_devices_see_the_same_batches(data, tmp_path, whole_run):
     """Same data, shuffle and augmentation; later steps of so small a net amplify rounding."""
 
-    def losses(devices):
-        run_dir = tmp_path / f"run{devices}"
-        pretrain(config(data, run_dir, devices=devices, max_steps=2, precision="float32"))
-        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-        return [json.loads(line)["loss"] for line in lines]
-
-    assert losses(2) == pytest.approx(losses(1), abs=1e-3)
+    pretrain(config(data, tmp_path / "run", devices=2, max_steps=2))
+    two, one = ([row["loss"] for row in metrics(run)[:2]] for run in (tmp_path / "run", whole_run))
+    assert two == pytest.approx(one, abs=1e-3)
 
 
 def test_the_last_checkpoint_tells_the_epoch_to_other_commands(data, tmp_path):

@@ -19,6 +19,7 @@ from moco_tf.verify.traces import bundled_traces, read_trace
 
 V1, V2 = (str(p) for p in bundled_traces() if "moco_v" in p.name)
 DEMO = next(str(p) for p in bundled_traces() if "asym" in p.name)
+SYMMETRIC = next(str(p) for p in bundled_traces() if "colab_sym" in p.name)
 
 
 def failures(result):
@@ -31,8 +32,11 @@ def failures(result):
 
 
 def traces_in(folder):
-    found = []
+    """The recorded traces that do not come with the package as well."""
+    found, bundled = [], [path.read_bytes() for path in bundled_traces()]
     for path in sorted(Path(folder).glob("*.npz")):
+        if path.read_bytes() in bundled:
+            continue
         try:
             read_trace(str(path))
         except InputError:
@@ -41,20 +45,28 @@ def traces_in(folder):
     return found
 
 
-@pytest.mark.parametrize("float64", [False, True])
-@pytest.mark.parametrize("devices", [1, 2])
-def test_bundled_moco_traces_are_met(devices, float64):
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("devices", "float64"), [(1, False), (2, True), slow(1, True), slow(2, False)]
+)
+def test_bundled_moco_traces_are_met(devices, float64, shared_replay):
     assert failures(verify_files([V1, V2], devices=devices, float64=float64)) == []
 
 
-def test_bundled_demo_traces_are_met():
-    demos = [path for path in bundled_traces() if "colab" in path.name]
-    assert failures(verify_files(demos, devices=1, float64=False)) == []
+@pytest.mark.parametrize(
+    ("path", "float64"),
+    [(DEMO, False), (SYMMETRIC, True), slow(DEMO, True), slow(SYMMETRIC, False)],
+)
+def test_bundled_demo_traces_are_met(path, float64, shared_replay):
+    assert failures(verify_files([path], devices=1, float64=float64)) == []
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("float64", [False, True])
-def test_every_recorded_trace_is_met_on_one_device(golden_folder, float64):
+@pytest.mark.parametrize("float64", [slow(False), True])
+def test_every_other_recorded_trace_is_met_on_one_device(golden_folder, float64):
     paths = traces_in(golden_folder)
     assert paths
     assert failures(verify_files(paths, devices=1, float64=float64)) == []
@@ -64,7 +76,7 @@ def test_every_recorded_trace_is_met_on_one_device(golden_folder, float64):
 @pytest.mark.slow
 @pytest.mark.parametrize("float64", [False, True])
 @pytest.mark.parametrize("devices", [2, 4])
-def test_every_recorded_trace_is_met_on_several_devices(golden_folder, devices, float64):
+def test_every_other_recorded_trace_is_met_on_several_devices(golden_folder, devices, float64):
     paths = traces_in(golden_folder)
     assert paths
     assert failures(verify_files(paths, devices=devices, float64=float64)) == []
@@ -175,7 +187,7 @@ DEMO_CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", DEMO_CHANGES)
+@pytest.mark.parametrize("name", [slow(n) if n == "temperature" else n for n in DEMO_CHANGES])
 def test_a_changed_demo_trace_is_caught(tmp_path, name, shared_replay):
     path = changed(tmp_path, DEMO, DEMO_CHANGES[name])
     assert not verify_files([path])["ok"]
@@ -275,11 +287,11 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("path", [V1, slow(V2)])
 @pytest.mark.parametrize("name", MISTAKES)
-def test_each_known_mistake_is_caught(monkeypatch, name):
+def test_each_known_mistake_is_caught(monkeypatch, name, path):
     MISTAKES[name](monkeypatch)
-    for path in (V1, V2):
-        assert not verify_files([path], devices=1, float64=False)["ok"], path
+    assert not verify_files([path], devices=1, float64=False)["ok"]
 
 
 def test_the_demo_traces_show_a_late_key_update(monkeypatch):
