@@ -1,25 +1,42 @@
 """From a `Config` to the objects of a run: method, batches, step, schedule, monitors."""
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import tensorflow as tf
 
-from moco_tf.config import Config
-from moco_tf.data.pipeline import normalize, two_views
-from moco_tf.data.sources import Images
+from moco_tf.config import Config, check_accumulation, check_devices
+from moco_tf.data.pipeline import (
+    finish_crops,
+    finish_places,
+    normalize,
+    steps_per_epoch,
+    two_views,
+)
+from moco_tf.data.sources import Images, check_sizes, open_images
+from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding
 from moco_tf.evaluate.knn import knn_top1_features, knn_top1_pixels
-from moco_tf.evaluate.split import monitor_split
+from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models import build_encoder
 from moco_tf.schedules import learning_rate
 
+HELD_BYTES = 2**30  # of a set of images, uint8, that a device keeps in its memory
+HELD_SIDE = 96  # pixels, on a CPU
 
-def build_method(config: Config, strategy: tf.distribute.Strategy) -> MoCo:
-    """Returns the untrained method that `config` describes, on the devices of `strategy`."""
+
+def build_method(
+    config: Config, strategy: tf.distribute.Strategy, train: Images | None = None
+) -> MoCo:
+    """Returns the untrained method that `config` describes, on the devices of `strategy`.
+
+    Args:
+        train: the images, of which `build_batches` gives the views; none: whole views come.
+    """
     if config.head == "none":
         raise InputError(
             "pre-training needs a projection head; received head=none. Use linear or mlp."
@@ -40,6 +57,7 @@ def build_method(config: Config, strategy: tf.distribute.Strategy) -> MoCo:
         "seed": config.seed,
     }
     with strategy.scope():
+        finish = build_finish(config, train)
         query = build_encoder(config.encoder, **settings)
         key = build_encoder(config.encoder, **settings)
     return MoCo(
@@ -58,7 +76,7 @@ def build_method(config: Config, strategy: tf.distribute.Strategy) -> MoCo:
         sgd_momentum=config.sgd_momentum,
         weight_decay=config.weight_decay,
         seed=config.seed,
-        preprocess=lambda images: normalize(images, config.normalization, compute_dtype),
+        preprocess=lambda view: normalize(finish(view), config.normalization, compute_dtype),
         xla=config.xla,
         loss_scaling=config.precision == "mixed_float16",
         accumulation_steps=config.accumulation_steps,
@@ -77,6 +95,40 @@ def build_step(config: Config, method: MoCo) -> Callable:
     return train_step
 
 
+def how_far_on_host(config: Config, train: Images) -> Literal["view", "crop", "place"]:
+    """How far the host gets with a view; see `two_views`. The device does the rest.
+
+    A device other than the CPU takes what it can. On a CPU only small images of one size, a batch
+    at a time, are faster that way: large ones leave its caches.
+    """
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    if config.augment_on == "host" or config.augmentation == "simclr":
+        return "view"
+    pixels = train.pixels
+    small = pixels is not None and max(config.image_size, *pixels.shape[1:3]) <= HELD_SIDE
+    if pixels is not None and pixels.nbytes <= HELD_BYTES and (gpu or small):
+        return "place"
+    return "crop" if gpu or config.augment_on == "device" else "view"
+
+
+def build_finish(config: Config, train: Images | None) -> Callable:
+    """Returns the device's part of the augmentation: a view as it comes -> uint8 [b, S, S, 3]."""
+    how_far = "view" if train is None else how_far_on_host(config, train)
+    if train is None or how_far == "view":
+        return lambda images: images
+    if how_far == "crop":
+        return lambda view: finish_crops(view[0], view[1], config.augmentation)
+    pixels = tf.Variable(train.pixels, trainable=False)  # on every device
+    return lambda view: finish_places(
+        view[0],
+        view[1],
+        pixels,
+        image_size=config.image_size,
+        augmentation=config.augmentation,
+        crop_min_area=config.crop_min_area,
+    )
+
+
 def build_batches(config: Config, train: Images, start_step: int):
     """Returns an iterator over the two views of each batch, from `start_step` on."""
     return iter(
@@ -89,8 +141,40 @@ def build_batches(config: Config, train: Images, start_step: int):
             color_strength=config.color_strength,
             seed=config.seed,
             start_step=start_step,
+            finished=how_far_on_host(config, train),
         )
     )
+
+
+def build_strategy(config: Config) -> tf.distribute.Strategy:
+    """Returns the strategy of the run: the config's devices, or all that its groups spread over.
+
+    Raises:
+        InputError: if the groups do not spread over the devices, or there are not so many.
+    """
+    groups = config.batch_size // config.group_size
+    strategy = make_strategy(config.devices or default_devices(groups))
+    check_devices(config.batch_size, config.group_size, strategy.num_replicas_in_sync)
+    check_accumulation(groups // strategy.num_replicas_in_sync, config.accumulation_steps)
+    return strategy
+
+
+def build_images(config: Config, cache: Path | None) -> tuple[Images, Images | None]:
+    """Returns (training images, test images or None) of the run; `cache` as in `open_images`.
+
+    Raises:
+        InputError: nothing there, too many unreadable or too small, or not one whole batch.
+    """
+    train, test = open_images(
+        config.data,
+        max_bad_images=config.max_bad_images,
+        seed=config.seed,
+        image_size=config.image_size,
+        cache=cache,
+    )
+    check_sizes(train, config.image_size, config.max_small_images)
+    steps_per_epoch(train.count, config.batch_size)
+    return train, test
 
 
 def build_schedule(config: Config, epoch_steps: int) -> Callable[[int], float]:
@@ -112,19 +196,21 @@ def build_schedule(config: Config, epoch_steps: int) -> Callable[[int], float]:
     return rate
 
 
-def build_monitors(
-    config: Config, method: MoCo, train: Images, test: Images | None
-) -> tuple[Callable[[], float], Callable[[], float]] | None:
-    """Returns kNN top-1 (percent) of the query encoder and of plain pixels; None without labels."""
-    split = monitor_split(
+def build_split(config: Config, train: Images, test: Images | None) -> Split | None:
+    """Returns the images that the kNN monitor searches and classifies; None without labels."""
+    return monitor_split(
         train,
         test,
         max_bank=config.knn_max_bank,
         max_queries=config.knn_max_queries,
         seed=config.seed,
     )
-    if split is None:
-        return None
+
+
+def build_monitors(
+    config: Config, method: MoCo
+) -> tuple[Callable[[Split], float], Callable[[Split], float]]:
+    """Returns kNN top-1 (percent) of the query encoder and of plain pixels, as functions."""
     votes: dict[str, Any] = {
         "image_size": config.image_size,
         "k": config.knn_k,
@@ -134,6 +220,6 @@ def build_monitors(
         method.query, features=config.knn_features, normalization=config.normalization
     )
     return (
-        lambda: knn_top1_features(split, embed, **votes),
-        lambda: knn_top1_pixels(split, **votes),
+        lambda split: knn_top1_features(split, embed, **votes),
+        lambda split: knn_top1_pixels(split, **votes),
     )

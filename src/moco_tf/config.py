@@ -68,6 +68,11 @@ class Config(FolderConfig):
     color_strength: float = Field(
         1.0, ge=0, le=4, description="strength of the jitter (simclr augmentation only)"
     )
+    augment_on: Literal["auto", "host", "device"] = Field(
+        "auto",
+        description="where colour, blur and flip run; auto: a GPU, and small images of one size "
+        "wherever they are",
+    )
     normalization: Literal["imagenet", "cifar10", "none"] = Field(
         "imagenet", description="mean and standard deviation taken off the pixels"
     )
@@ -183,6 +188,11 @@ class Config(FolderConfig):
             check_devices(self.batch_size, self.group_size, self.devices)
         groups = self.batch_size // self.group_size // (self.devices or 1)
         check_accumulation(groups, self.accumulation_steps)
+        if self.augment_on == "device" and self.augmentation == "simclr":
+            raise ValueError(
+                "augment_on must be host or auto with augmentation=simclr; received "
+                "augment_on=device."
+            )
         if self.stem == "imagenet" and self.image_size < 32:
             raise ValueError(
                 f"image_size must be at least 32 with stem=imagenet; received image_size="
@@ -213,7 +223,8 @@ def check_devices(batch_size: int, group_size: int, devices: int) -> None:
     if groups % devices:
         raise InputError(
             f"devices must divide the number of BatchNorm groups, batch_size / group_size = "
-            f"{groups}; received devices={devices}. Use one of {_divisors(groups)}, or a smaller group_size."
+            f"{groups}; received devices={devices}. Use one of {_divisors(groups)}, or a smaller "
+            f"group_size."
         )
 
 
@@ -221,8 +232,8 @@ def check_accumulation(device_groups: int, accumulation_steps: int) -> None:
     """Raises `InputError` unless a device's BatchNorm groups make that many equal chunks."""
     if device_groups % accumulation_steps:
         raise InputError(
-            f"accumulation_steps must divide the number of BatchNorm groups on a device, batch_size "
-            f"/ group_size / devices = {device_groups}; received accumulation_steps="
+            f"accumulation_steps must divide the number of BatchNorm groups on a device, "
+            f"batch_size / group_size / devices = {device_groups}; received accumulation_steps="
             f"{accumulation_steps}. Use one of {_divisors(device_groups)}, or a smaller group_size."
         )
 

@@ -6,6 +6,7 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,17 @@ import tensorflow as tf
 from moco_tf import checkpoint, run_folder
 from moco_tf.assembly import (
     build_batches,
+    build_images,
     build_method,
     build_monitors,
     build_schedule,
+    build_split,
     build_step,
+    build_strategy,
 )
-from moco_tf.config import Config, check_accumulation, check_devices
+from moco_tf.config import Config
 from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
-from moco_tf.data.sources import Images, check_sizes, open_images
-from moco_tf.distribute import default_devices, make_strategy
+from moco_tf.data.sources import Images
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.methods.moco import MoCo
@@ -66,24 +69,15 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
 
 
 def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
-    groups = config.batch_size // config.group_size
-    strategy = make_strategy(config.devices or default_devices(groups))
-    check_devices(config.batch_size, config.group_size, strategy.num_replicas_in_sync)
-    check_accumulation(groups // strategy.num_replicas_in_sync, config.accumulation_steps)
-    train, test = open_images(
-        config.data,
-        max_bad_images=config.max_bad_images,
-        seed=config.seed,
-        image_size=config.image_size,
-        cache=run_dir,
-    )
-    check_sizes(train, config.image_size, config.max_small_images)
+    strategy = build_strategy(config)
+    train, test = build_images(config, cache=run_dir)
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
     total_steps = config.epochs * epoch_steps
     last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
-    method = build_method(config, strategy)
+    method = build_method(config, strategy, train)
     rate = build_schedule(config, epoch_steps)
-    monitors = build_monitors(config, method, train, test)
+    split = build_split(config, train, test)
+    monitors = [partial(top1, split) for top1 in build_monitors(config, method)] if split else None
     run_folder.claim(run_dir, config)  # only now: bad data must not leave a run behind
     progress = _restore(run_dir, method, reporter)
     calls = 2 if config.symmetric else 1

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
+from moco_tf.assembly import build_images
 from moco_tf.benchmark.input import input_rounds
 from moco_tf.benchmark.rounds import Round, summarize
 from moco_tf.benchmark.step import step_rounds
-from moco_tf.benchmark.training import training_rounds
 from moco_tf.config import Config
-from moco_tf.data.pipeline import steps_per_epoch
-from moco_tf.data.sources import Images, open_images
 from moco_tf.errors import InputError
 from moco_tf.run_folder import versions
 
@@ -45,12 +44,13 @@ def benchmark(
         if value < 1:
             raise InputError(f"{name} must be at least 1; received {name}={value}.")
     first: float | None = None
+    one_round: Callable[[], Round]
     if what == "input":
-        one_round = input_rounds(config, _images(config), steps=steps)
+        one_round = partial(input_rounds(config, build_images(config, None)[0]), steps)
     elif what == "step":
         one_round, first = step_rounds(config, steps=steps)
     else:
-        one_round, first = training_rounds(config, _images(config), steps=steps)
+        one_round, first = step_rounds(config, build_images(config, None)[0], steps=steps)
     if first is not None:
         line(f"first step after {first:.1f} s")
     one_round()
@@ -64,15 +64,3 @@ def benchmark(
     if first is not None:
         result["first_step_seconds"] = first
     return result | {"config": config.model_dump(mode="json"), "versions": versions()}
-
-
-def _images(config: Config) -> Images:
-    train, _ = open_images(
-        config.data,
-        max_bad_images=config.max_bad_images,
-        seed=config.seed,
-        image_size=config.image_size,
-        cache=None,
-    )
-    steps_per_epoch(train.count, config.batch_size)
-    return train

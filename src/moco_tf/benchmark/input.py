@@ -10,16 +10,16 @@ from moco_tf.config import Config
 from moco_tf.data.sources import Images
 
 
-def input_rounds(config: Config, train: Images, *, steps: int) -> Callable[[], Round]:
-    """Returns a function that times `steps` batches of two views of the run's own order.
+def input_rounds(config: Config, train: Images) -> Callable[[int], Round]:
+    """Returns a function that times so many batches of two views of the run's own order.
 
     Warm up before counting: the first round also starts the threads and fills the buffers.
     """
     batches = build_batches(config, train, 0)
 
-    def work() -> int:
-        for _ in range(steps):
+    def work(count: int) -> int:
+        for _ in range(count):
             next(batches)
-        return steps * config.batch_size
+        return count * config.batch_size
 
-    return lambda: timed(work)
+    return lambda count: timed(lambda: work(count))

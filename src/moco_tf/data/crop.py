@@ -2,36 +2,38 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 TRIES = 10
 RATIO = (3 / 4, 4 / 3)
 
 
 def random_crop_window(draws, height, width, min_area):
-    """Returns a random window, int32 [4]: top, left, height, width.
+    """Returns random windows, int32 [..., 4]: top, left, height, width.
 
     Up to ten tries of a uniform area in [min_area, 1] of the image and a log-uniform aspect in
     [3/4, 4/3]; if none fits, the largest central window of an aspect in that range.
 
     Args:
-        draws: uniform numbers in [0, 1), [10, 4]: area, aspect, top and left of each try.
+        draws: uniform numbers in [0, 1), [..., 10, 4]: area, aspect, top and left of each try.
         height, width: size of the image, pixels, int scalars.
 
     Source: torchvision's RandomResizedCrop.
     """
     draws = tf.cast(draws, tf.float64)
     h, w = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
-    area = h * w * (min_area + (1 - min_area) * draws[:, 0])
+    area = h * w * (min_area + (1 - min_area) * draws[..., 0])
     low, high = math.log(RATIO[0]), math.log(RATIO[1])
-    aspect = tf.exp(low + (high - low) * draws[:, 1])
+    aspect = tf.exp(low + (high - low) * draws[..., 1])
     widths, heights = tf.round(tf.sqrt(area * aspect)), tf.round(tf.sqrt(area / aspect))
-    tops = tf.floor(draws[:, 2] * (h - heights + 1))
-    lefts = tf.floor(draws[:, 3] * (w - widths + 1))
+    tops = tf.floor(draws[..., 2] * (h - heights + 1))
+    lefts = tf.floor(draws[..., 3] * (w - widths + 1))
     fits = (widths > 0) & (widths <= w) & (heights > 0) & (heights <= h)
-    tries = tf.stack([tops, lefts, heights, widths], axis=1)  # [10, 4]
-    first = tf.gather(tries, tf.argmax(fits))
-    window = tf.where(tf.reduce_any(fits), first, _central_window(h, w))
+    tries = tf.stack([tops, lefts, heights, widths], axis=-1)  # [..., 10, 4]
+    first = tf.gather(tries, tf.argmax(fits, axis=-1), axis=-2, batch_dims=len(draws.shape) - 2)
+    window = tf.where(tf.reduce_any(fits, axis=-1)[..., None], first, _central_window(h, w))
     return tf.cast(window, tf.int32)
 
 
@@ -41,10 +43,75 @@ def _central_window(h, w):
     return tf.stack([(h - crop_h) // 2, (w - crop_w) // 2, crop_h, crop_w])
 
 
+def resized_crops(image, windows, side):
+    """Returns uint8 [V, side, side, 3]: parts of `image` resized by Pillow, on the host.
+
+    Args:
+        image: uint8 [h, w, 3].
+        windows: int [V, 4]: top, left, height and width of each part.
+    """
+    crops = tf.numpy_function(
+        lambda whole, parts: _resize_with_pillow(whole, parts, side),
+        [image, windows],
+        tf.uint8,
+        stateful=False,
+    )
+    return tf.ensure_shape(crops, [windows.shape[0], side, side, 3])
+
+
+def _resize_with_pillow(image: np.ndarray, windows: np.ndarray, side: int) -> np.ndarray:
+    crops = np.empty((len(windows), side, side, 3), np.uint8)
+    for crop, (top, left, height, width) in zip(crops, windows.tolist(), strict=True):
+        # The part is cut out first: pixels beside the window must not weigh in at its edges.
+        part = Image.fromarray(image[top : top + height, left : left + width])
+        crop[:] = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
+    return crops
+
+
+def resized_crops_batch(images, windows, side):
+    """`resized_crops`, one of each image of a batch, as matrix products on any device.
+
+    Args:
+        images: uint8 [B, h, w, 3].
+        windows: int [B, 4].
+
+    Returns:
+        uint8 [B, side, side, 3]; of Pillow's a grey level off where rounding is a tie, and where
+        Pillow (from 13 on) resizes much taller windows along the columns first.
+    """
+    rows = resize_weights(windows[:, 0], windows[:, 2], images.shape[1], side)  # [B, side, h]
+    columns = resize_weights(windows[:, 1], windows[:, 3], images.shape[2], side)
+    pixels = tf.cast(tf.transpose(images, [0, 3, 1, 2]), tf.float32)  # [B, 3, h, w]
+    across = _eight_bits(tf.matmul(pixels, columns[:, None], transpose_b=True))
+    resized = _eight_bits(tf.matmul(rows[:, None], across))
+    return tf.cast(tf.transpose(resized, [0, 2, 3, 1]), tf.uint8)
+
+
+def resize_weights(begin, length, size, side):
+    """Pillow's bilinear weights along one axis, float32 [B, side, size]; zero outside the window.
+
+    Args:
+        begin, length: int [B], where the window starts and how long it is, pixels.
+        size, side: pixels of the image and of the result along that axis.
+    """
+    length = tf.cast(length, tf.float64)[:, None, None]
+    place = tf.range(size, dtype=tf.float64) - tf.cast(begin, tf.float64)[:, None, None]
+    scale = length / side
+    centre = (tf.range(side, dtype=tf.float64)[:, None] + 0.5) * scale  # [B, side, 1]
+    weight = tf.maximum(1 - tf.abs(place + 0.5 - centre) / tf.maximum(scale, 1), 0)
+    weight = tf.where((place >= 0) & (place < length), weight, 0)
+    return tf.cast(weight / tf.reduce_sum(weight, axis=-1, keepdims=True), tf.float32)
+
+
+def _eight_bits(values):
+    return tf.clip_by_value(tf.floor(values + 0.5), 0, 255)
+
+
 def resize(image, size, method="bilinear", antialias=True):
     """Returns uint8 [size[0], size[1], 3]: `image` [h, w, 3] resized, rounded to 8 bits.
 
-    Bilinear with antialiasing is Pillow's filter, less its rounding between the two passes.
+    Bilinear with antialiasing is Pillow's filter, less its rounding between the two passes; unlike
+    `resized_crops` it can be part of an exported graph.
     """
     resized = tf.image.resize(image, size, method, antialias=antialias)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)

@@ -1,12 +1,10 @@
-"""Encoded images of any format to uint8 RGB, in the graph; of a JPEG only what a crop needs."""
+"""Encoded images of any format to uint8 RGB, in the graph."""
 
 import io
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-
-MARGIN = 16  # pixels: the largest block that shares a chroma sample's neighbourhood
 
 
 def decode(contents):
@@ -16,44 +14,6 @@ def decode(contents):
         lambda: tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
         lambda: _decode_other(contents),
     )
-
-
-def decode_unless_jpeg(contents):
-    """uint8 [h, w, 3], but [0, 0, 3] for a JPEG, of which each view decodes its own part."""
-    nothing = tf.zeros([0, 0, 3], tf.uint8)
-    return tf.cond(tf.io.is_jpeg(contents), lambda: nothing, lambda: _decode_other(contents))
-
-
-def image_size(contents, pixels):
-    """Height and width, int32 [2], of an image and what `decode_unless_jpeg` made of it."""
-    return tf.cond(
-        tf.io.is_jpeg(contents),
-        lambda: tf.image.extract_jpeg_shape(contents)[:2],
-        lambda: tf.shape(pixels)[:2],
-    )
-
-
-def decode_window(contents, pixels, window):
-    """uint8 [window[2], window[3], 3]: the part of the image in `window` (top, left, h, w).
-
-    Args:
-        pixels: what `decode_unless_jpeg` made of the image.
-    """
-    return tf.cond(
-        tf.io.is_jpeg(contents),
-        lambda: _decode_jpeg_window(contents, window),
-        lambda: crop(pixels, window),
-    )
-
-
-def _decode_jpeg_window(contents, window):
-    """Decodes a margin with it: at the edge of what is decoded, chroma lacks its neighbours."""
-    end = tf.minimum(window[:2] + window[2:] + MARGIN, tf.image.extract_jpeg_shape(contents)[:2])
-    begin = tf.maximum(window[:2] - MARGIN, 0)
-    part = tf.image.decode_and_crop_jpeg(
-        contents, tf.concat([begin, end - begin], 0), channels=3, dct_method="INTEGER_ACCURATE"
-    )
-    return crop(part, tf.concat([window[:2] - begin, window[2:]], 0))
 
 
 def crop(image, window):

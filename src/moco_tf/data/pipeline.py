@@ -9,10 +9,15 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.augment import CROP_DRAWS, augment, flip, view_draws
-from moco_tf.data.crop import TRIES, random_crop_window, resize
-from moco_tf.data.decode import crop, decode, decode_unless_jpeg, decode_window
-from moco_tf.data.decode import image_size as size_of
+from moco_tf.data.augment import CROP_DRAWS, augment, augment_batch, flip, view_draws
+from moco_tf.data.crop import (
+    TRIES,
+    random_crop_window,
+    resize,
+    resized_crops,
+    resized_crops_batch,
+)
+from moco_tf.data.decode import crop, decode
 from moco_tf.data.order import epoch_order, places
 from moco_tf.data.simclr import simclr, simclr_window
 from moco_tf.errors import InputError
@@ -49,34 +54,40 @@ def two_views(
     color_strength,
     seed,
     start_step,
+    finished="view",
 ):
-    """Returns an endless dataset of (view 1, view 2), each uint8 [B, S, S, 3].
+    """Returns an endless dataset of (view 1, view 2); each is what the host does of a view.
 
     Element i is step `start_step + i` of the run, whenever it is made.
 
     Args:
         images: `Images`.
-        augmentation: "v1", "v2", "demo" or "simclr".
+        augmentation: "v1", "v2", "demo" or "simclr" (whole views only).
         crop_min_area: smallest crop as a fraction of the image's area.
         color_strength: of SimCLR's jitter.
+        finished: how far the host gets. "view": uint8 [B, S, S, 3], all done. "crop": uint8
+            [B, S, S, 3] and draws [B, 16] for `finish_crops`. "place": int64 [B], places in the
+            set, and draws [B, 56] for `finish_places`.
     """
     steps = steps_per_epoch(images.count, batch_size)
 
     def views(index, position):
-        contents, pixels = _opened(images, index)
-        return tuple(view(contents, pixels, position, number) for number in (0, 1))
-
-    def view(contents, pixels, position, number):
-        draws = view_draws(seed, position, number)
+        draws = tf.stack([view_draws(seed, position, number) for number in (0, 1)])  # [2, DRAWS]
+        if finished == "place":
+            return tuple((index, of_view) for of_view in tf.unstack(draws))
+        image = decoded(images, index)
         if augmentation == "simclr":
-            pair = tf.stack([tf.cast(seed, tf.int64), 2 * position + number])
-            size = size_of(contents, pixels)
-            window = simclr_window(pair, size[0], size[1], crop_min_area)
-            part, shape = decode_window(contents, pixels, window), [image_size, image_size]
-            resized = resize(part, shape, "bicubic", antialias=False)
-            return simclr(resized, draws[CROP_DRAWS:], color_strength)
-        cropped = _random_crop(contents, pixels, draws, crop_min_area, image_size)
-        return augment(cropped, draws[CROP_DRAWS:], augmentation)
+            return tuple(simclr_view(image, draws[n], 2 * position + n) for n in (0, 1))
+        crops = _random_crops(image, draws[:, :CROP_DRAWS], crop_min_area, image_size)
+        pairs = list(zip(tf.unstack(crops), tf.unstack(draws[:, CROP_DRAWS:]), strict=True))
+        return tuple(pairs if finished == "crop" else (augment(*p, augmentation) for p in pairs))
+
+    def simclr_view(image, draws, number):
+        pair = tf.stack([tf.cast(seed, tf.int64), number])
+        window = simclr_window(pair, tf.shape(image)[0], tf.shape(image)[1], crop_min_area)
+        side = [image_size, image_size]
+        resized = resize(crop(image, window), side, "bicubic", antialias=False)
+        return simclr(resized, draws[CROP_DRAWS:], color_strength)
 
     return (
         places(images.count, steps * batch_size, seed, start_step * batch_size)
@@ -84,6 +95,24 @@ def two_views(
         .batch(batch_size, drop_remainder=True)
         .prefetch(PREFETCHED_BATCHES)
     )
+
+
+def finish_crops(crops, draws, augmentation):
+    """Views, uint8 [B, S, S, 3], of what `two_views` finished as a "crop"; on any device."""
+    return augment_batch(crops, draws, augmentation)
+
+
+def finish_places(places, draws, pixels, *, image_size, augmentation, crop_min_area):
+    """Views, uint8 [B, S, S, 3], of what `two_views` finished as a "place"; on any device.
+
+    Args:
+        pixels: all images of the set, uint8 [n, h, w, 3].
+    """
+    tries = tf.reshape(draws[:, :CROP_DRAWS], [-1, TRIES, 4])
+    height, width = pixels.shape[1:3]
+    windows = random_crop_window(tries, height, width, crop_min_area)
+    crops = resized_crops_batch(tf.gather(pixels, places), windows, image_size)
+    return augment_batch(crops, draws[:, CROP_DRAWS:], augmentation)
 
 
 def first_unreadable(images, *, seed, step, batch_size, epoch_steps) -> str | None:
@@ -116,8 +145,8 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
     def example(index, position):
         place = tf.maximum(index, 0)
         draws = view_draws(seed, position, 0)
-        contents, pixels = _opened(images, place)
-        cropped = _random_crop(contents, pixels, draws, min_area, image_size)
+        image = decoded(images, place)
+        cropped = _random_crops(image, draws[None, :CROP_DRAWS], min_area, image_size)[0]
         label = tf.where(index < 0, tf.constant(-1, tf.int64), labels[place])
         return flip(cropped, draws[CROP_DRAWS]), label
 
@@ -146,17 +175,18 @@ def reason(error) -> str:
     return " ".join(said.split())[:200]
 
 
-def _opened(images, index):
-    """Encoded bytes, and pixels of what is no JPEG: a JPEG's views decode a part each."""
+def decoded(images, index):
+    """The image at `index` as uint8 [h, w, 3]."""
     source = images.read(index)
-    return (source, decode_unless_jpeg(source)) if images.encoded else (b"", source)
+    return decode(source) if images.encoded else source
 
 
-def _random_crop(contents, pixels, draws, min_area, side):
-    size = size_of(contents, pixels)
-    tries = tf.reshape(draws[:CROP_DRAWS], [TRIES, 4])
-    window = random_crop_window(tries, size[0], size[1], min_area)
-    return resize(decode_window(contents, pixels, window), [side, side])
+def _random_crops(image, draws, min_area, side):
+    """Crops of one image, uint8 [V, S, S, 3], by draws [V, 40]."""
+    tries = tf.reshape(draws, [-1, TRIES, 4])
+    tries = tf.ensure_shape(tries, [draws.shape[0], TRIES, 4])
+    windows = random_crop_window(tries, tf.shape(image)[0], tf.shape(image)[1], min_area)
+    return resized_crops(image, windows, side)
 
 
 def eval_batches(images, *, indices, image_size, batch_size):
@@ -167,8 +197,7 @@ def eval_batches(images, *, indices, image_size, batch_size):
     """
 
     def prepare(index):
-        source = images.read(index)
-        image = decode(source) if images.encoded else source
+        image = decoded(images, index)
         return tf.ensure_shape(centre_crop(image, image_size), [image_size, image_size, 3])
 
     rows = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))

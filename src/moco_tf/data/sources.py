@@ -29,6 +29,7 @@ class Images:
     count: int
     read: Callable[[tf.Tensor], tf.Tensor]
     encoded: bool
+    pixels: np.ndarray | None = None  # uint8 [count, h, w, 3], of images in memory
     labels: np.ndarray | None = None  # int64 [count]
     class_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ class Images:
             self,
             count=len(indices),
             read=lambda place: self.read(table[place]),
+            pixels=None,
             labels=None if self.labels is None else self.labels[indices],
             files=None if self.files is None else tuple(self.files[i] for i in indices),
             paths=None if self.paths is None else tuple(self.paths[i] for i in indices),
@@ -134,6 +136,7 @@ def from_arrays(name: str, images: np.ndarray, labels=None, class_names=()) -> I
         len(images),
         lambda i: held[i],
         False,
+        images,
         labels,
         tuple(class_names),
         sizes=sizes,
@@ -256,4 +259,11 @@ def _tfds_split(tfds, builder, split):
         )
         return tf.ensure_shape(encoded, [])
 
-    return Images(f"tfds:{builder.name}", len(source), read, True, labels, class_names)
+    return Images(
+        f"tfds:{builder.name}",
+        len(source),
+        read,
+        True,
+        labels=labels,
+        class_names=class_names,
+    )

@@ -21,7 +21,7 @@ def in_chunks(function, rows, how):
     chunks = rows.shape[0]
     if chunks == 1:
         return function(rows[0])
-    one_chunk = tf.function(lambda chunk: function(chunk))
+    one_chunk = tf.function(function)
     spec = one_chunk.get_concrete_function(tf.TensorSpec(rows.shape[1:], rows.dtype))
 
     def start(name, value):
