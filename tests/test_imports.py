@@ -29,12 +29,12 @@ LEVELS = {
     "assembly": 6,
     "convert": 6,
     "export": 6,
-    "benchmark": 7,
     "verify": 6,
     "train": 7,
-    "commands": 8,
-    "cli": 9,
-    "__main__": 10,
+    "benchmark": 8,
+    "commands": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 WITHOUT_CONFIG = ("data", "models", "methods", "schedules", "sgd", "torch_names")
 WITHOUT_TENSORFLOW = (

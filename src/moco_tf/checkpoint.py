@@ -18,6 +18,7 @@ from moco_tf.errors import InputError
 from moco_tf.run_folder import write_atomically
 
 State = dict[str, np.ndarray]
+KEEP = 2  # whole checkpoints of a run, beside the tagged ones
 _STEP_NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 
@@ -31,7 +32,7 @@ def save(
     *,
     step: int,
     extra: Mapping[str, Any],
-    keep: int = 2,
+    keep: int = KEEP,
     tag: str | None = None,
 ) -> Path:
     """Writes a checkpoint and returns its path; a reader sees the whole file or none.

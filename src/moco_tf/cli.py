@@ -9,6 +9,7 @@ from moco_tf.commands import (
     benchmark,
     convert,
     embed,
+    estimate,
     export,
     finetune,
     knn,
@@ -21,7 +22,19 @@ from moco_tf.commands.flags import Parser, fail
 from moco_tf.errors import InputError
 from moco_tf.interruption import Interrupted, stop_at_once, stopped_exit_code
 
-COMMANDS = (pretrain, knn, probe, finetune, embed, convert, export, verify, recipes, benchmark)
+COMMANDS = (
+    pretrain,
+    estimate,
+    knn,
+    probe,
+    finetune,
+    embed,
+    convert,
+    export,
+    verify,
+    recipes,
+    benchmark,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each ending

@@ -1,0 +1,160 @@
+"""Suggestions: where each begins, what it suggests, and that following it silences it."""
+
+from dataclasses import replace
+
+import pytest
+
+from moco_tf.benchmark.checks import Facts, suggestions
+from moco_tf.config import Config, make_config
+from moco_tf.recipes import RECIPES
+
+FACTS = Facts(images=50_000, steps=100_000)
+
+
+def found(changes=None, facts=FACTS, recipe="cifar10-demo", **more):
+    config = make_config(RECIPES[recipe].config, (changes or {}) | more)
+    return suggestions(config, facts)
+
+
+def only(*arguments, **changes):
+    (one,) = found(*arguments, **changes)
+    return one
+
+
+def follow(one, changes):
+    return changes | {one.field: one.suggest}
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_recipes_on_their_own_data_are_silent(recipe):
+    images = {"imagenet": 1_281_167, "cifar10": 50_000, "shapes": 4096}
+    config = RECIPES[recipe].config
+    count = images[config.data]
+    steps = config.epochs * (count // config.batch_size)
+    assert suggestions(config, Facts(images=count, steps=steps)) == []
+
+
+def test_a_queue_larger_than_the_data():
+    facts = replace(FACTS, images=3000)
+    changes = {"queue_size": 4096, "batch_size": 64, "group_size": 8}
+    one = only(changes, facts)
+    assert (one.field, one.value, one.suggest) == ("queue_size", 4096, 704)  # 11 * 64 <= 750
+    assert one.flag == "--queue-size 704"
+    assert "1.4 epochs" in one.reason and "0.87 of" in one.reason and "64 steps" in one.reason
+    assert found(follow(one, changes), facts) == []
+    symmetric = only(changes, facts, symmetric=True)  # each image leaves two keys a step
+    assert symmetric.suggest == 1408 and "0.68 epochs" in symmetric.reason
+
+
+def test_a_queue_is_never_smaller_than_the_keys_of_a_step():
+    facts = replace(FACTS, images=600)
+    one = only({"queue_size": 4096}, facts)
+    assert one.suggest == 512
+    assert found(follow(one, {}), facts) == []
+
+
+@pytest.mark.parametrize(("size", "suggest"), [(4000, 3584), (100, 512)])
+def test_a_queue_of_whole_batches(size, suggest):
+    one = only(queue_size=size)
+    assert (one.field, one.suggest) == ("queue_size", suggest)
+
+
+@pytest.mark.parametrize(
+    ("batch", "field", "suggest"),
+    [(128, "group_size", 32), (48, "group_size", 24), (8, "group_size", 4), (31, "batch_size", 62),
+     (74, "batch_size", 148)],
+)  # fmt: skip
+def test_one_group_is_no_shuffling(batch, field, suggest):
+    changes = {"batch_size": batch, "group_size": batch, "queue_size": 64 * batch}
+    one = only(changes)
+    assert (one.field, one.suggest) == (field, suggest)
+    assert [s.field for s in found(follow(one, changes))] in ([], ["queue_size"])
+
+
+def test_groups_of_very_few_images():
+    changes = {"batch_size": 48, "group_size": 4, "queue_size": 4800}
+    assert (only(changes).field, only(changes).suggest) == ("group_size", 8)
+    four = replace(FACTS, devices=4, gpus=4)  # groups of 12: 8 would make 6 of them
+    one = only(changes, four, devices=4)
+    assert (one.field, one.suggest) == ("group_size", 12)
+    assert found({"batch_size": 12, "group_size": 4, "queue_size": 4800}) == []
+
+
+@pytest.mark.parametrize(
+    ("momentum", "steps", "expected"),
+    [
+        (0.999, 2900, [("key_momentum", 0.996)]),  # 0.999^2900 = 5.5 %
+        (0.999, 3000, []),  # 4.97 %
+        (0.9999, 20_000, [("key_momentum", 0.999)]),
+        (1, 10**6, [("key_momentum", 0.999)]),
+        (0.996, 400, [("key_momentum", 0.99)]),
+        (0.99, 299, []),
+        (0.999, 100, [("key_momentum", 0.99), ("epochs", 597)]),  # ln 0.05 / ln 0.99 = 298.07
+    ],
+)
+def test_a_run_too_short_for_its_key_momentum(momentum, steps, expected):
+    facts = replace(FACTS, steps=steps)
+    said = found(None, facts, key_momentum=momentum, epochs=200)
+    assert [(one.field, one.suggest) for one in said] == expected
+
+
+def test_a_recipe_s_rate_that_is_not_scaled():
+    facts = replace(FACTS, recipe_learning_rate=0.03)
+    one = only({"lr_scaling": "absolute"}, facts)
+    assert (one.field, one.suggest) == ("lr_scaling", "linear") and "0.06 for 512" in one.reason
+    assert found({"lr_scaling": "absolute", "learning_rate": 0.05}, facts) == []
+    assert found({"lr_scaling": "absolute", "batch_size": 256}, facts) == []
+
+
+def test_devices_that_cost_and_devices_that_idle():
+    one = only({"devices": 2}, replace(FACTS, devices=2))
+    assert (one.field, one.suggest) == ("devices", 1)
+    assert found({"devices": 2}, replace(FACTS, devices=2, gpus=4)) == []  # somebody's choice
+    idle = replace(FACTS, devices=4, gpus=6)  # 8 groups of 64
+    one = only(facts=idle)
+    assert (one.field, one.suggest) == ("batch_size", 768) and "8 BatchNorm" in one.reason
+    one = only({"group_size": 128}, replace(FACTS, devices=4, gpus=8))
+    assert (one.field, one.suggest) == ("group_size", 64)
+
+
+def test_images_smaller_than_the_crop():
+    facts = replace(FACTS, small_images=2501, short_sides=(24, 30))
+    one = only(facts=facts)
+    assert (one.field, one.suggest) == ("image_size", 24) and "5%" in one.reason
+    assert found(facts=replace(facts, small_images=2500)) == []
+
+
+def test_decoding_more_than_the_crops_show():
+    facts = replace(FACTS, images=10**6, encoded=True, short_sides=(500, 1200), input_share=0.6)
+    one = only(None, facts, "moco-v2")
+    assert one.field == "data" and "501 pixels" in one.suggest  # 224 / sqrt(0.2) = 500.9
+    assert found(None, replace(facts, short_sides=(500, 600)), "moco-v2") == []
+    assert found(None, replace(facts, input_share=0.5), "moco-v2") == []
+    assert found(None, replace(facts, input_share=0.5, data_wait=0.2), "moco-v2") == [
+        replace(one, reason=one.reason.replace("60%", "50%"))
+    ]
+
+
+def test_a_peak_near_the_memory():
+    facts = replace(FACTS, peak_memory_bytes=9 * 10**9, memory_bytes=10**10)
+    one = only(facts=facts)
+    if "accumulation_steps" in Config.model_fields:
+        assert (one.field, one.suggest) == ("accumulation_steps", 2)
+    else:
+        assert (one.field, one.suggest) == ("batch_size", 256)
+    assert "9.0 GB" in one.reason and "10.0 GB" in one.reason
+    assert found(facts=replace(facts, memory_bytes=11 * 10**9)) == []
+    card = replace(FACTS, gpu_peak_bytes=9 * 10**9, gpu_bytes=10**10, gpus=1)
+    assert only(facts=card).field == one.field
+
+
+def test_a_disk_too_small():
+    one = only(facts=replace(FACTS, disk_bytes=91, disk_free_bytes=100))
+    assert one.field == "run_dir"
+    assert found(facts=replace(FACTS, disk_bytes=90, disk_free_bytes=100)) == []
+
+
+def test_a_monitor_that_takes_long():
+    one = only(facts=replace(FACTS, knn_seconds=50, seconds=100))
+    assert (one.field, one.suggest) == ("knn_every", 4)  # then 12.5 of 62.5 s: a fifth
+    assert found(facts=replace(FACTS, knn_seconds=20, seconds=100)) == []
