@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--group-size", type=int, help="none: two groups")
     parser.add_argument("--queue-size", type=int, default=65536)
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--xla", action="store_true")
+    parser.add_argument("--xla", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--steps", type=int, default=3, help="in a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--worker", choices=["whole", "bare", "parts"], help=argparse.SUPPRESS)
@@ -130,6 +130,7 @@ def _bare(config, options):
 
     import tensorflow as tf
 
+    from moco_tf.assembly import use_xla
     from moco_tf.benchmark.rounds import timed
 
     method, views = _method(config), _views(config)
@@ -139,11 +140,11 @@ def _bare(config, options):
         output, statistics = model.stateless_call(parameters, statistics, images, training=True)
         return tf.cast(output, tf.float32), statistics
 
-    @tf.function(jit_compile=config.xla)
+    @tf.function(jit_compile=use_xla(config))
     def keys_of(parameters, statistics, images):
         return forward(method.key.model, parameters, statistics, images)
 
-    @tf.function(jit_compile=config.xla)
+    @tf.function(jit_compile=use_xla(config))
     def gradients_of(parameters, statistics, images):
         with tf.GradientTape() as tape:
             tape.watch(parameters)

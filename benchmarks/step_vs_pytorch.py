@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--queue-size", type=int, default=4096)
     parser.add_argument("--head", default="mlp", choices=["linear", "mlp"])
     parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
-    parser.add_argument("--xla", default="false")
+    parser.add_argument("--xla", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--steps", type=int, default=5, help="in a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)

@@ -19,6 +19,8 @@ SHAPES = RECIPES["shapes"].config
         ("encoder", "resnet19", "encoder='resnet19'"),
         ("queue_size", "0", "queue_size='0'"),
         ("symmetric", "perhaps", "symmetric='perhaps'"),
+        ("xla", "perhaps", "xla='perhaps'"),
+        ("augmentation", False, "augmentation=False"),
         ("milestones", "1,two", "milestones: "),
         ("learning_rate", "inf", "learning_rate='inf'"),
         ("epochs", True, "epochs=True"),
@@ -50,6 +52,13 @@ def test_text_becomes_the_fields_type():
         True,
         2,
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("on", "on"), (True, "on"), (False, "off"), ("auto", "auto")]
+)
+def test_xla_is_on_off_or_auto_also_as_yaml_reads_it(given, kept):
+    assert make_config(SHAPES, {"xla": given}).xla == kept
 
 
 @pytest.mark.parametrize(("batch", "rate"), [(256, 0.03), (512, 0.06), (64, 0.0075)])

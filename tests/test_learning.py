@@ -19,7 +19,9 @@ def run(tmp_path, seed, monkeypatch=None):
         original = moco_tf.assembly.two_views
 
         def unrelated_views(*args, **kwargs):
-            return original(*args, **kwargs).map(lambda a, b: (a, tf.roll(b, 1, axis=0)))
+            return original(*args, **kwargs).map(
+                lambda a, b: (a, tf.nest.map_structure(lambda part: tf.roll(part, 1, axis=0), b))
+            )
 
         monkeypatch.setattr(moco_tf.assembly, "two_views", unrelated_views)
     changes = {

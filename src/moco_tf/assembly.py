@@ -77,10 +77,18 @@ def build_method(
         weight_decay=config.weight_decay,
         seed=config.seed,
         preprocess=lambda view: normalize(finish(view), config.normalization, compute_dtype),
-        xla=config.xla,
+        xla=use_xla(config),
         loss_scaling=config.precision == "mixed_float16",
         accumulation_steps=config.accumulation_steps,
     )
+
+
+def use_xla(config: Config) -> bool:
+    """Whether the encoders are compiled with XLA: if asked for, for it measured slower on CPUs.
+
+    Nothing has been measured on a GPU, so there too it is left to the user.
+    """
+    return config.xla == "on"
 
 
 def build_step(config: Config, method: MoCo) -> Callable:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from moco_tf.errors import InputError
 
@@ -27,6 +34,7 @@ RUNTIME_FIELDS = frozenset(
         "devices",
         "accumulation_steps",
         "recompute",
+        "xla",
         "max_steps",
         "log_every",
         "checkpoint_every",
@@ -155,7 +163,10 @@ class Config(FolderConfig):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="arithmetic of the encoders"
     )
-    xla: bool = Field(False, description="compile the encoders with XLA")
+    xla: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="compile the encoders with XLA (on or off); auto: off, the faster on a CPU",
+    )
 
     # Run
     run_dir: str | None = Field(
@@ -180,6 +191,12 @@ class Config(FolderConfig):
     knn_features: Literal["projection", "pooled"] = Field(
         "projection", description="features that the kNN monitor compares"
     )
+
+    @field_validator("xla", mode="before")
+    @classmethod
+    def _on_or_off(cls, value: Any) -> Any:
+        """YAML reads a bare on and off as true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Config:
@@ -268,7 +285,7 @@ def _from_text(name: str, field: Any, value: Any) -> Any:
     """Reads what pydantic would not: `none`, and comma-separated lists. YAML's yes is no number."""
     kinds = [field.annotation, *get_args(field.annotation)]
     several = tuple in [get_origin(kind) for kind in kinds]
-    if isinstance(value, bool) and bool not in kinds:
+    if isinstance(value, bool) and bool not in kinds and "off" not in get_args(field.annotation):
         raise InputError(f"{name} takes no yes or no; received {name}={value}.")
     if several and isinstance(value, (int, float)):
         return (value,)
