@@ -94,7 +94,10 @@ def _work(options: argparse.Namespace) -> None:
     fields = ("encoder", "stem", "width", "image_size", "batch_size", "queue_size", "precision",
               "xla")  # fmt: skip
     changes = {name: getattr(options, name) for name in fields}
-    changes["group_size"] = options.group_size or options.batch_size // 2
+    changes |= {
+        "group_size": options.group_size or options.batch_size // 2,
+        "augment_on": "host",  # whole views come
+    }
     config = make_config(RECIPES["moco-v2"].config, changes)
     one_round = {"whole": _whole, "bare": _bare, "parts": _parts}[options.worker](config, options)
     one_round()

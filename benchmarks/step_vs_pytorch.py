@@ -88,7 +88,8 @@ def _ours(options):
     fields = ("encoder", "stem", "width", "image_size", "batch_size", "queue_size", "head",
               "precision", "xla")  # fmt: skip
     changes = {name: getattr(options, name) for name in fields}
-    config = make_config(RECIPES["moco-v2"].config, changes | {"group_size": options.batch_size})
+    changes |= {"group_size": options.batch_size, "augment_on": "host"}  # whole views come
+    config = make_config(RECIPES["moco-v2"].config, changes)
     one_round, first = step_rounds(config, steps=options.steps)
     one_round()
     return (
