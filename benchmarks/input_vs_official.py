@@ -1,9 +1,11 @@
 """Our input path against the official one, MoCo v2, two views of every picture, in turns.
 
     python benchmarks/input_vs_official.py --data FOLDER --json
+    python benchmarks/input_vs_official.py --data FOLDER --augment-on device --json
 
-Needs torch. Both decode, augment and batch with all cores. Ours leaves normalisation to the device;
-`--normalized` makes it do that on the host as well. `ratio_median` is of images/s, ours / official;
+Needs torch. Both decode, augment and batch with all cores. Ours leaves normalisation to the device,
+and with `--augment-on device` colour, blur and flip, as beside a GPU; `--normalized` makes it
+normalise on the host as well. `ratio_median` is of images/s, ours / official;
 `cpu_ratio_median` of CPU seconds an image over all threads and processes, official / ours, which a
 busy machine disturbs less.
 """
@@ -64,6 +66,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--augment-on",
+        default="host",
+        choices=["host", "device"],
+        help="device: we decode, crop and resize only, as the host does beside a GPU",
+    )
     parser.add_argument("--normalized", action="store_true", help="we normalise on the host too")
     parser.add_argument("--steps", type=int, default=8, help="batches in a round")
     parser.add_argument("--rounds", type=int, default=7)
@@ -126,6 +134,7 @@ def _ours(options):
         "batch_size": options.batch_size,
         "group_size": options.batch_size,
         "image_size": options.image_size,
+        "augment_on": options.augment_on,
     }
     config = make_config(RECIPES["moco-v2"].config, changes)
     images, _ = open_images(config.data, max_bad_images=0.01, seed=0, image_size=config.image_size)
