@@ -24,6 +24,7 @@ LEVELS = {
     "checkpoint": 3,
     "reporting": 3,
     "methods": 3,
+    "pack": 3,
     "encoder_file": 4,
     "evaluate": 5,
     "assembly": 6,

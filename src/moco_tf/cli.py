@@ -13,6 +13,7 @@ from moco_tf.commands import (
     export,
     finetune,
     knn,
+    pack,
     pretrain,
     probe,
     recipes,
@@ -25,6 +26,7 @@ from moco_tf.interruption import Interrupted, stop_at_once, stopped_exit_code
 COMMANDS = (
     pretrain,
     estimate,
+    pack,
     knn,
     probe,
     finetune,

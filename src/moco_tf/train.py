@@ -159,7 +159,7 @@ def _train(
                     raise InputError(
                         f"{unreadable(progress.step) or 'an image'} could not be read "
                         f"({reason(error)}) after step {progress.step}, which is saved. The next "
-                        f"start leaves unreadable images out."
+                        f"start leaves unreadable files of a folder out."
                     ) from None
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)

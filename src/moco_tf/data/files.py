@@ -51,6 +51,20 @@ def some_files(folder: Path, count: int) -> list[Path]:
     return [files[place] for place in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
 
 
+def folder_stamp(folder: Path) -> str:
+    """SHA-256 of the names, sizes and times of all image files of `folder`; none is opened.
+
+    Raises:
+        InputError: if the folder holds no image.
+    """
+    _, _, train, test = _parts(folder)
+    total = hashlib.sha256()
+    for path in train + test:
+        name = os.fsencode(path.relative_to(folder))
+        total.update(b"%s\0%d %d\0" % (name, *_stamp(os.fsencode(path))))
+    return total.hexdigest()
+
+
 def _parts(folder: Path) -> tuple[Path, Path | None, list[Path], list[Path]]:
     """Folders and files of the training and the test part; raises `InputError` if there is none."""
     train, test, test_files = folder / "train", None, []

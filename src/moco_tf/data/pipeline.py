@@ -122,7 +122,7 @@ def first_unreadable(images, *, seed, step, batch_size, epoch_steps) -> str | No
     for index in indices if images.files else ():
         try:
             decode(images.read(index))
-        except tf.errors.OpError:
+        except (tf.errors.OpError, OSError, ValueError):  # of TensorFlow, and as Pillow raises them
             return images.files[index]
     return None
 
@@ -164,15 +164,17 @@ def readable(batches):
         yield from batches
     except tf.errors.OpError as error:
         raise InputError(
-            f"an image could not be read: {reason(error)}. The next start leaves unreadable images "
-            f"out."
+            f"an image could not be read: {reason(error)}. The next start leaves unreadable files "
+            f"of a folder out."
         ) from None
 
 
 def reason(error) -> str:
-    """What a TensorFlow error says, without the names of its nodes."""
-    said = re.sub(r"\{\{.*?\}\}|\[\[.*|\[Op:.*", "", str(error.message))
-    return " ".join(said.split())[:200]
+    """What a TensorFlow error says, without its nodes, iterators and Python's traceback."""
+    text = " ".join(str(error.message).split())
+    text = re.sub(r"\{\{.*?\}\}|\[\[.*|\[Op:.*| Traceback .*", "", text).strip()
+    text = re.sub(r"^Error in user-defined function .*? iterator: \S+: ", "", text)
+    return re.sub(r"^\w+Error: ", "", text).strip()[:200]
 
 
 def decoded(images, index):

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.files import open_folder
+from moco_tf.data.pack import is_pack, open_pack
 from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
@@ -37,6 +38,7 @@ class Images:
     paths: tuple[str, ...] | None = None  # of the files, below the folder; as the system has them
     sizes: np.ndarray | None = None  # int32 [count, 2]: height and width, where known
     identity: str = ""  # changes with the images or their order
+    content: str = ""  # changes with any byte of the images, where that is known without reading
     why_unlabelled: str = ""  # of a test part whose classes are not those of the training part
 
     def smaller_than(self, side: int) -> np.ndarray:
@@ -79,7 +81,7 @@ def open_images(
     """Returns (training images, test images or None).
 
     Args:
-        data: folder, .npz file, "cifar10", "cifar100", "tfds:NAME" or "shapes".
+        data: folder, pack, .npz file, "cifar10", "cifar100", "tfds:NAME" or "shapes".
         max_bad_images: largest share of unreadable files that are skipped.
         seed: draws the shapes.
         image_size: side of the shapes, pixels.
@@ -98,7 +100,7 @@ def open_images(
         return _tfds(data.removeprefix("tfds:"))
     path = Path(data).expanduser()
     if data and path.is_dir():
-        train, test = open_folder(path, max_bad_images, cache)
+        train, test = open_pack(path) if is_pack(path) else open_folder(path, max_bad_images, cache)
         return Images(**train), Images(**test) if test else None
     if path.suffix == ".npz" and path.is_file():
         return _npz(path)

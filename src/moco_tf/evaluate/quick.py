@@ -131,7 +131,9 @@ def _key(digest: str, normalization: str, side: int, *parts: Images) -> str:
     """SHA-256 of all that the features depend on: weights, pixels and how they are prepared."""
     total = hashlib.sha256(json.dumps([digest, normalization, side]).encode())
     for images in parts:
-        if images.files is not None:
+        if images.content:
+            total.update(json.dumps([images.identity, images.content]).encode())
+        elif images.files is not None:
             for file in images.files:
                 status = os.stat(file)
                 total.update(json.dumps([file, status.st_size, status.st_mtime_ns]).encode())

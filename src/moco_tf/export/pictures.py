@@ -12,6 +12,7 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.decode import decode
 from moco_tf.data.files import some_files
+from moco_tf.data.pack import is_pack
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.data.shapes import draw_shapes
 from moco_tf.data.sources import TEST_SEED, open_images
@@ -61,7 +62,8 @@ def _pictures(data: str, config: Config) -> Pictures:
 def _raw(data: str, config: Config) -> list[np.ndarray]:
     if data == SHAPES:  # the run's test images, but only as many as are wanted
         return list(draw_shapes(config.seed + TEST_SEED, np.arange(IMAGES), config.image_size)[0])
-    if data and Path(data).expanduser().is_dir():
+    folder = Path(data).expanduser()
+    if data and folder.is_dir() and not is_pack(folder):
         return _decoded(data)
     train, test = open_images(data, seed=config.seed, image_size=config.image_size)
     images = test or train

@@ -1,0 +1,3 @@
+"""Writing packs: few large files instead of a folder of images."""
+
+from moco_tf.pack.command import pack as pack

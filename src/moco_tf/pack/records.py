@@ -1,0 +1,69 @@
+"""The images of a source as they are stored in a pack, decoded and reduced on all cores."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from moco_tf.data.decode import decode
+from moco_tf.data.pipeline import readable
+from moco_tf.data.sources import Images
+
+JPEG_QUALITY = 95
+AHEAD = 16  # records that lie ready
+
+Records = Iterator[tuple[bytes, np.ndarray, int]]  # an image, its size [2], its bytes in the source
+
+
+def records_of(
+    images: list[Images], start: int, short_side: int | None, quality: int = JPEG_QUALITY
+) -> Records:
+    """The images from number `start` on, as they are stored."""
+
+    def record(part: Images, index):
+        stored = part.read(index)
+        pixels = decode(stored) if part.encoded else stored
+        size = tf.shape(pixels)[:2]
+        held = tf.strings.length(stored) if part.encoded else tf.size(pixels)
+        encode = lambda: stored if part.encoded else tf.io.encode_png(pixels)  # noqa: E731
+        if short_side is None:
+            return encode(), size, held
+        larger = tf.reduce_min(size) > short_side
+        reduced = _reduced_size(size, short_side)
+        contents = tf.cond(larger, lambda: _reduce(pixels, reduced, quality), encode)
+        return contents, tf.where(larger, reduced, size), held
+
+    for part in images:
+        skipped, start = min(start, part.count), max(start - part.count, 0)
+        numbers = tf.data.Dataset.range(skipped, part.count)
+        records = numbers.map(
+            lambda index, part=part: record(part, index),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        ).prefetch(AHEAD)
+        for contents, size, held in readable(records):
+            yield contents.numpy(), size.numpy(), int(held)
+
+
+def _reduced_size(size, short_side: int):
+    """Height and width, int32 [2], of an image of `size` reduced to that short side."""
+    scale = tf.cast(short_side, tf.float64) / tf.cast(tf.reduce_min(size), tf.float64)
+    return tf.cast(tf.round(tf.cast(size, tf.float64) * scale), tf.int32)
+
+
+def _reduce(pixels, size, quality: int):
+    """JPEG of `pixels` at `size`. Lanczos keeps most of the detail that crops will enlarge."""
+
+    def with_pillow(pixels: np.ndarray, size: np.ndarray) -> bytes:
+        height, width = size.tolist()
+        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality, subsampling="4:2:0")
+        return file.getvalue()
+
+    encoded = tf.numpy_function(with_pillow, [pixels, size], tf.string, stateful=False)
+    return tf.ensure_shape(encoded, [])
