@@ -69,8 +69,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--augment-on",
         default="host",
-        choices=["host", "device"],
-        help="device: we decode, crop and resize only, as the host does beside a GPU",
+        choices=["host", "device", "device_resize"],
+        help="device: we decode, crop and resize, as the host does beside a GPU; device_resize: we "
+        "decode only",
     )
     parser.add_argument("--normalized", action="store_true", help="we normalise on the host too")
     parser.add_argument("--steps", type=int, default=8, help="batches in a round")

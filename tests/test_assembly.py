@@ -1,5 +1,7 @@
 """From a config to a run's objects: where the views are finished, and that it does not matter."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,6 +20,8 @@ from moco_tf.recipes import RECIPES
 
 SHAPES = RECIPES["shapes"].config
 FILES = Images("files", 8, lambda index: index, True)
+SMALL_FILES = replace(FILES, sizes=np.full((8, 2), 60))
+LARGE_FILES = replace(FILES, sizes=np.full((8, 2), 65))
 
 
 def held(side, count=8):
@@ -39,6 +43,10 @@ def held(side, count=8):
         (FILES, {}, 1, "crop"),
         (FILES, {"augment_on": "device"}, 0, "crop"),
         (FILES, {"augment_on": "host"}, 1, "view"),
+        (FILES, {"augment_on": "device_resize"}, 1, "crop"),  # of sizes that are not known
+        (LARGE_FILES, {"augment_on": "device_resize"}, 1, "crop"),
+        (SMALL_FILES, {"augment_on": "device_resize"}, 0, "canvas"),
+        (SMALL_FILES, {}, 1, "crop"),
     ],
 )
 def test_where_views_are_finished(monkeypatch, images, changes, gpus, how_far):

@@ -8,17 +8,19 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from moco_tf.data.crop import resized_crops_batch
 from moco_tf.data.decode import decode
 from moco_tf.data.order import epoch_order
 from moco_tf.data.pipeline import (
     eval_batches,
+    finish_canvases,
     finish_crops,
     finish_places,
     labelled_crops,
     steps_per_epoch,
     two_views,
 )
-from moco_tf.data.sources import check_sizes, from_arrays, open_images
+from moco_tf.data.sources import Images, check_sizes, from_arrays, open_images
 from moco_tf.errors import InputError
 
 SETTINGS = {
@@ -77,6 +79,33 @@ def test_views_are_the_same_wherever_they_are_finished(images, augmentation):
             # A crop may be a level off where its rounding is a tie, the colours of it a few.
             off = np.abs(held.numpy().astype(int) - expected.numpy())
             assert (off > 1).mean() <= 0.02 and off.max() <= 8
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_crops_are_the_same_from_canvases(large):
+    """Also of an image too large for its canvas: its crops come resized, and stay what they are."""
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in [(12, 9), (10, 16)] * 10]
+    if large:
+        pixels[7] = rng.integers(0, 256, (9, 40, 3), np.uint8)
+    table = tf.ragged.stack([tf.constant(p) for p in pixels])
+    sizes = np.array([p.shape[:2] for p in pixels], np.int32)
+    images = Images("sizes", 20, lambda i: table[i].to_tensor(), False, sizes=sizes)
+    settings = SETTINGS | {"augmentation": "demo", "batch_size": 10, "start_step": 0}
+    crops, canvases = (
+        two_views(images, **settings, finished=how).take(2) for how in ("crop", "canvas")
+    )
+    for expected, found in zip(crops, canvases, strict=True):
+        for (crop, its_draws), view in zip(expected, found, strict=True):
+            canvas, windows, draws = view
+            assert canvas.shape == (10, 12, 16, 3)
+            np.testing.assert_array_equal(draws, its_draws)
+            off = np.abs(
+                resized_crops_batch(canvas, windows, 8).numpy().astype(int) - crop.numpy()
+            )  # where the rounding is a tie, or Pillow begins along the columns
+            assert off.max() <= 1 and off.mean() <= 0.06
+            views = finish_canvases(*view, image_size=8, augmentation="demo")
+            assert views.shape == (10, 8, 8, 3) and views.dtype == tf.uint8
 
 
 def test_views_epochs_and_seeds_differ(images):

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from moco_tf.config import Config, check_accumulation, check_devices
+from moco_tf.data.canvas import canvas_shape
 from moco_tf.data.pipeline import (
+    finish_canvases,
     finish_crops,
     finish_places,
     normalize,
@@ -103,7 +105,7 @@ def build_step(config: Config, method: MoCo) -> Callable:
     return train_step
 
 
-def how_far_on_host(config: Config, train: Images) -> Literal["view", "crop", "place"]:
+def how_far_on_host(config: Config, train: Images) -> Literal["view", "crop", "canvas", "place"]:
     """How far the host gets with a view; see `two_views`. The device does the rest.
 
     A device other than the CPU takes what it can. On a CPU only small images of one size, a batch
@@ -116,6 +118,8 @@ def how_far_on_host(config: Config, train: Images) -> Literal["view", "crop", "p
     small = pixels is not None and max(config.image_size, *pixels.shape[1:3]) <= HELD_SIDE
     if pixels is not None and pixels.nbytes <= HELD_BYTES and (gpu or small):
         return "place"
+    if config.augment_on == "device_resize":
+        return "canvas" if canvas_shape(train.sizes, config.image_size) else "crop"
     return "crop" if gpu or config.augment_on == "device" else "view"
 
 
@@ -126,6 +130,10 @@ def build_finish(config: Config, train: Images | None) -> Callable:
         return lambda images: images
     if how_far == "crop":
         return lambda view: finish_crops(view[0], view[1], config.augmentation)
+    if how_far == "canvas":
+        return lambda view: finish_canvases(
+            *view, image_size=config.image_size, augmentation=config.augmentation
+        )
     pixels = tf.Variable(train.pixels, trainable=False)  # on every device
     return lambda view: finish_places(
         view[0],

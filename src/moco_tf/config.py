@@ -76,10 +76,10 @@ class Config(FolderConfig):
     color_strength: float = Field(
         1.0, ge=0, le=4, description="strength of the jitter (simclr augmentation only)"
     )
-    augment_on: Literal["auto", "host", "device"] = Field(
+    augment_on: Literal["auto", "host", "device", "device_resize"] = Field(
         "auto",
-        description="where colour, blur and flip run; auto: a GPU, and small images of one size "
-        "wherever they are",
+        description="where colour, blur and flip run, and with device_resize, for images of up to "
+        "two crops' sides, the resizing; auto: a GPU, and small images of one size on any device",
     )
     normalization: Literal["imagenet", "cifar10", "none"] = Field(
         "imagenet", description="mean and standard deviation taken off the pixels"
@@ -205,10 +205,10 @@ class Config(FolderConfig):
             check_devices(self.batch_size, self.group_size, self.devices)
         groups = self.batch_size // self.group_size // (self.devices or 1)
         check_accumulation(groups, self.accumulation_steps)
-        if self.augment_on == "device" and self.augmentation == "simclr":
+        if self.augment_on.startswith("device") and self.augmentation == "simclr":
             raise ValueError(
-                "augment_on must be host or auto with augmentation=simclr; received "
-                "augment_on=device."
+                f"augment_on must be host or auto with augmentation=simclr; received augment_on="
+                f"{self.augment_on}."
             )
         if self.stem == "imagenet" and self.image_size < 32:
             raise ValueError(

@@ -51,7 +51,7 @@ def resized_crops(image, windows, side):
         windows: int [V, 4]: top, left, height and width of each part.
     """
     crops = tf.numpy_function(
-        lambda whole, parts: _resize_with_pillow(whole, parts, side),
+        lambda whole, parts: resize_with_pillow(whole, parts, side),
         [image, windows],
         tf.uint8,
         stateful=False,
@@ -59,7 +59,8 @@ def resized_crops(image, windows, side):
     return tf.ensure_shape(crops, [windows.shape[0], side, side, 3])
 
 
-def _resize_with_pillow(image: np.ndarray, windows: np.ndarray, side: int) -> np.ndarray:
+def resize_with_pillow(image: np.ndarray, windows: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [V, side, side, 3] of arrays, as `resized_crops`."""
     crops = np.empty((len(windows), side, side, 3), np.uint8)
     for crop, (top, left, height, width) in zip(crops, windows.tolist(), strict=True):
         # The part is cut out first: pixels beside the window must not weigh in at its edges.

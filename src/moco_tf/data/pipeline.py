@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.augment import CROP_DRAWS, augment, augment_batch, flip, view_draws
+from moco_tf.data.canvas import canvas_shape, on_canvas
 from moco_tf.data.crop import (
     TRIES,
     random_crop_window,
@@ -66,10 +67,12 @@ def two_views(
         crop_min_area: smallest crop as a fraction of the image's area.
         color_strength: of SimCLR's jitter.
         finished: how far the host gets. "view": uint8 [B, S, S, 3], all done. "crop": uint8
-            [B, S, S, 3] and draws [B, 16] for `finish_crops`. "place": int64 [B], places in the
-            set, and draws [B, 56] for `finish_places`.
+            [B, S, S, 3] and draws [B, 16] for `finish_crops`. "canvas": canvases [B, H, W, 3] of
+            `canvas_shape`, windows [B, 4] and draws [B, 16] for `finish_canvases`. "place": int64
+            [B], places in the set, and draws [B, 56] for `finish_places`.
     """
     steps = steps_per_epoch(images.count, batch_size)
+    shape = canvas_shape(images.sizes, image_size)
 
     def views(index, position):
         draws = tf.stack([view_draws(seed, position, number) for number in (0, 1)])  # [2, DRAWS]
@@ -78,7 +81,11 @@ def two_views(
         image = decoded(images, index)
         if augmentation == "simclr":
             return tuple(simclr_view(image, draws[n], 2 * position + n) for n in (0, 1))
-        crops = _random_crops(image, draws[:, :CROP_DRAWS], crop_min_area, image_size)
+        windows = _random_windows(image, draws[:, :CROP_DRAWS], crop_min_area)
+        if finished == "canvas":
+            canvas, windows = on_canvas(image, windows, shape, image_size)
+            return tuple((canvas, windows[n], draws[n, CROP_DRAWS:]) for n in (0, 1))
+        crops = resized_crops(image, windows, image_size)
         pairs = list(zip(tf.unstack(crops), tf.unstack(draws[:, CROP_DRAWS:]), strict=True))
         return tuple(pairs if finished == "crop" else (augment(*p, augmentation) for p in pairs))
 
@@ -100,6 +107,11 @@ def two_views(
 def finish_crops(crops, draws, augmentation):
     """Views, uint8 [B, S, S, 3], of what `two_views` finished as a "crop"; on any device."""
     return augment_batch(crops, draws, augmentation)
+
+
+def finish_canvases(canvases, windows, draws, *, image_size, augmentation):
+    """Views, uint8 [B, S, S, 3], of what `two_views` finished as a "canvas"; on any device."""
+    return augment_batch(resized_crops_batch(canvases, windows, image_size), draws, augmentation)
 
 
 def finish_places(places, draws, pixels, *, image_size, augmentation, crop_min_area):
@@ -146,7 +158,8 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
         place = tf.maximum(index, 0)
         draws = view_draws(seed, position, 0)
         image = decoded(images, place)
-        cropped = _random_crops(image, draws[None, :CROP_DRAWS], min_area, image_size)[0]
+        windows = _random_windows(image, draws[None, :CROP_DRAWS], min_area)
+        cropped = resized_crops(image, windows, image_size)[0]
         label = tf.where(index < 0, tf.constant(-1, tf.int64), labels[place])
         return flip(cropped, draws[CROP_DRAWS]), label
 
@@ -183,12 +196,11 @@ def decoded(images, index):
     return decode(source) if images.encoded else source
 
 
-def _random_crops(image, draws, min_area, side):
-    """Crops of one image, uint8 [V, S, S, 3], by draws [V, 40]."""
+def _random_windows(image, draws, min_area):
+    """Windows of crops of one image, int32 [V, 4], by draws [V, 40]."""
     tries = tf.reshape(draws, [-1, TRIES, 4])
     tries = tf.ensure_shape(tries, [draws.shape[0], TRIES, 4])
-    windows = random_crop_window(tries, tf.shape(image)[0], tf.shape(image)[1], min_area)
-    return resized_crops(image, windows, side)
+    return random_crop_window(tries, tf.shape(image)[0], tf.shape(image)[1], min_area)
 
 
 def eval_batches(images, *, indices, image_size, batch_size):
