@@ -20,8 +20,8 @@ from moco_tf.recipes import RECIPES
 
 SHAPES = RECIPES["shapes"].config
 FILES = Images("files", 8, lambda index: index, True)
-SMALL_FILES = replace(FILES, sizes=np.full((8, 2), 60))
-LARGE_FILES = replace(FILES, sizes=np.full((8, 2), 65))
+SMALL_FILES = replace(FILES, sizes=np.full((8, 2), 80))
+LARGE_FILES = replace(FILES, sizes=np.full((8, 2), 81))
 
 
 def held(side, count=8):

@@ -79,7 +79,7 @@ class Config(FolderConfig):
     augment_on: Literal["auto", "host", "device", "device_resize"] = Field(
         "auto",
         description="where colour, blur and flip run, and with device_resize, for images of up to "
-        "two crops' sides, the resizing; auto: a GPU, and small images of one size on any device",
+        "2.5 crops a side, the resizing; auto: a GPU, and small images of one size on any device",
     )
     normalization: Literal["imagenet", "cifar10", "none"] = Field(
         "imagenet", description="mean and standard deviation taken off the pixels"

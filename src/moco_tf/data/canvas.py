@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from moco_tf.data.crop import resize_with_pillow
 
-LARGEST = 2  # sides of a crop: a larger image is cropped and resized on the host
-FITTING_SHARE = 0.9  # of the images, at least: or the host has the same work, and more to send
+LARGEST = 2.5  # sides of a crop: a larger image is cropped and resized on the host
+FITTING_SHARE = 0.5  # of the images, at least: or the host has most of its work, and more to send
 
 
 def canvas_shape(sizes, side):
