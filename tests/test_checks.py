@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from moco_tf.benchmark.checks import Facts, suggestions
-from moco_tf.config import Config, make_config
+from moco_tf.config import make_config
 from moco_tf.recipes import RECIPES
 
 FACTS = Facts(images=50_000, steps=100_000)
@@ -138,14 +138,23 @@ def test_decoding_more_than_the_crops_show():
 def test_a_peak_near_the_memory():
     facts = replace(FACTS, peak_memory_bytes=9 * 10**9, memory_bytes=10**10)
     one = only(facts=facts)
-    if "accumulation_steps" in Config.model_fields:
-        assert (one.field, one.suggest) == ("accumulation_steps", 2)
-    else:
-        assert (one.field, one.suggest) == ("batch_size", 256)
+    assert (one.field, one.suggest) == ("accumulation_steps", 2)
     assert "9.0 GB" in one.reason and "10.0 GB" in one.reason
     assert found(facts=replace(facts, memory_bytes=11 * 10**9)) == []
     card = replace(FACTS, gpu_peak_bytes=9 * 10**9, gpu_bytes=10**10, gpus=1)
     assert only(facts=card).field == one.field
+
+
+def test_a_peak_near_the_memory_though_every_chunk_is_one_group():
+    facts = replace(FACTS, peak_memory_bytes=9 * 10**9, memory_bytes=10**10)
+    changes = {"accumulation_steps": 8}  # 512 images in groups of 64
+    one = only(changes, facts)
+    assert (one.field, one.value, one.suggest) == ("recompute", False, "true")
+    assert one.flag == "--recompute true"
+    changes = follow(one, changes)
+    assert only(changes | {"accumulation_steps": 4}, facts).field == "accumulation_steps"
+    one = only(changes, facts)
+    assert (one.field, one.suggest) == ("batch_size", 256)
 
 
 def test_a_disk_too_small():

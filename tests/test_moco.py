@@ -18,7 +18,7 @@ def build(devices, *, layout="contiguous", rule="first_group", symmetric=False, 
     strategy = make_strategy(devices)
     policy = changes.pop("policy", "float32")
     settings = {
-        "block": "basic",
+        "block": changes.pop("block", "basic"),
         "blocks": (1, 1),
         "image_size": SIZE,
         "stem": "small",

@@ -34,7 +34,7 @@ def test_new_folder_then_resumed(tmp_path):
 
 def test_fields_of_the_machine_may_change(tmp_path):
     claim(tmp_path, CONFIG)
-    moved = with_fields(run_dir="elsewhere", devices=2, max_steps=9, log_every=3)
+    moved = with_fields(run_dir="elsewhere", devices=2, recompute=True, max_steps=9, log_every=3)
     assert claim(tmp_path, moved) is True
     assert read_config(tmp_path) == CONFIG
 

@@ -82,6 +82,7 @@ def build_method(
         xla=use_xla(config),
         loss_scaling=config.precision == "mixed_float16",
         accumulation_steps=config.accumulation_steps,
+        recompute=config.recompute,
     )
 
 

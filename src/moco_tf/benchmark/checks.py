@@ -214,11 +214,17 @@ def _memory(config: Config, facts: Facts) -> Iterator[Suggestion]:
     )  # fmt: skip
     reason = f"the peak of {peak / 1e9:.1f} GB is near the {(there or 0) / 1e9:.1f} GB there are"
     groups = config.batch_size // config.group_size // facts.devices  # on each device
-    chunks = getattr(config, "accumulation_steps", None)
-    finer = [n for n in range((chunks or groups) + 1, groups + 1) if groups % n == 0]
+    chunks = config.accumulation_steps
+    finer = [n for n in range(chunks + 1, groups + 1) if groups % n == 0]
     if finer:
         reason += "; the batch in chunks takes less, and the step stays the same"
         yield Suggestion("accumulation_steps", chunks, finer[0], reason)
+    elif not config.recompute:
+        reason += (
+            "; activations computed again in the backward pass need not be kept, and the step "
+            "stays the same, but takes longer"
+        )
+        yield Suggestion("recompute", False, "true", reason)
     elif groups > 1:
         batch = groups // 2 * config.group_size * facts.devices
         yield Suggestion("batch_size", config.batch_size, batch, reason)

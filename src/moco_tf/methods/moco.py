@@ -16,6 +16,7 @@ from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_no
 from moco_tf.methods.momentum import momentum_update
 from moco_tf.methods.queue import enqueue, initial_queue
 from moco_tf.methods.shuffle import pick, replica_rows, shuffle, unshuffle
+from moco_tf.models.recompute import recomputing
 from moco_tf.sgd import sgd_update
 
 SUM = tf.distribute.ReduceOp.SUM
@@ -41,6 +42,8 @@ class MoCo:
             change neither parameters nor buffers, and nothing else to values that are not finite.
         accumulation_steps: chunks of whole groups in which a replica encodes its images, one after
             another. The step is that of the whole batch, but for rounding.
+        recompute: keep only what goes into each residual block of the query encoder, and compute
+            the rest again in the backward pass.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class MoCo:
         xla=False,
         loss_scaling=False,
         accumulation_steps=1,
+        recompute=False,
     ):
         self.query, self.key, self.strategy = query, key, strategy
         self.key_momentum, self.temperature, self.symmetric = key_momentum, temperature, symmetric
@@ -89,6 +93,7 @@ class MoCo:
                 tf.cast(INITIAL_LOSS_SCALE if loss_scaling else 1, dtype), trainable=False
             )
             self.finite_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._encode_queries = recomputing(query) if recompute else query.model.stateless_call
         self._encode_keys = tf.function(self._encode_keys_on_device, jit_compile=xla)
         self._compare = tf.function(self._compare_on_device, jit_compile=xla)
 
@@ -186,7 +191,7 @@ class MoCo:
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             for views, positives in zip(images, keys, strict=True):
-                output, statistics = self.query.model.stateless_call(
+                output, statistics = self._encode_queries(
                     parameters, statistics, self.preprocess(views), training=True
                 )
                 queries.append(unit_norm(tf.cast(output, self.dtype)))  # [c, C]

@@ -19,6 +19,7 @@ class Encoder:
 
     model: keras.Model  # [B, H, W, 3] -> [B, dim]; None where there is no head
     backbone: keras.Model  # [B, H, W, 3] -> [B, features]
+    cuts: tuple[keras.KerasTensor, ...]  # what goes into each residual block
 
 
 def resnet(
@@ -73,9 +74,11 @@ def resnet(
     if stem == "imagenet":
         # Zero padding equals minus infinity here, because the ReLU leaves nothing below zero.
         x = layers.MaxPooling2D(3, 2, dtype=dtype)(layers.ZeroPadding2D(1, dtype=dtype)(x))
+    cuts = []
     add_block = partial(_BLOCKS[block], conv=conv, bn=bn, dtype=dtype, inner_factor=inner_factor)
     for stage, count in enumerate(blocks):
         for index in range(count):
+            cuts.append(x)
             x = add_block(
                 x,
                 planes=width * 2**stage,
@@ -84,14 +87,14 @@ def resnet(
             )
     pooled = layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")(x)  # [B, features]
     if head == "none":
-        return Encoder(None, keras.Model(inputs, pooled))
+        return Encoder(None, keras.Model(inputs, pooled), tuple(cuts))
     linear = partial(_linear, dtype=dtype, seed=seed)
     if head == "linear":
         projection = linear(pooled, dim, name="fc")
     else:
         hidden = linear(pooled, pooled.shape[-1], name="fc.0")
         projection = linear(layers.ReLU(dtype=dtype)(hidden), dim, name="fc.2")
-    return Encoder(keras.Model(inputs, projection), keras.Model(inputs, pooled))
+    return Encoder(keras.Model(inputs, projection), keras.Model(inputs, pooled), tuple(cuts))
 
 
 def _basic_block(x, *, planes, stride, name, conv, bn, dtype, inner_factor):

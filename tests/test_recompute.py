@@ -1,0 +1,158 @@
+"""Recomputation: the same step, with more convolutions and with less memory."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.eager import context
+from test_moco import BATCH, build, train, views
+
+from moco_tf import assembly
+from moco_tf.config import Config
+from moco_tf.models.recompute import recomputing
+from moco_tf.models.resnet import resnet
+
+# Convolutions of the encoder below: in the stem and the first block, and in all.
+CONVOLUTIONS = {"basic": (1 + 2, 1 + 2 + 3), "bottleneck": (1 + 4, 1 + 4 + 4)}
+
+
+def encoder(block):
+    return resnet(
+        block=block,
+        blocks=(1, 1),
+        image_size=8,
+        stem="small",
+        width=4,
+        head="linear",
+        dim=3,
+        group_size=2,
+        group_layout="contiguous",
+        running_statistics="first_group",
+    )
+
+
+def forward_and_backward(encode, *arguments):
+    """Results, and how many forward convolutions the graph has once TensorFlow optimized it."""
+
+    @tf.function
+    def run(parameters, statistics, images, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            outputs, updated = encode(parameters, statistics, images, training=True)
+            loss = tf.reduce_sum(outputs * weights)
+        return [outputs, *updated, *tape.gradient(loss, parameters)]
+
+    context.enable_run_metadata()
+    try:
+        results = run(*arguments)
+        graphs = context.export_run_metadata().function_graphs
+    finally:
+        context.disable_run_metadata()
+    nodes = [node.op for graph in graphs for node in graph.post_optimization_graph.node]
+    return results, sum(op.endswith("Conv2D") for op in nodes)
+
+
+@pytest.mark.parametrize("block", [pytest.param("basic", marks=pytest.mark.slow), "bottleneck"])
+def test_results_are_the_model_s_and_all_but_the_last_part_runs_twice(block):
+    network, rng = encoder(block), np.random.default_rng(0)
+    arguments = (
+        [tf.constant(v.value) for v in network.model.trainable_variables],
+        [
+            tf.constant(rng.uniform(1, 2, v.shape), tf.float32)
+            for v in network.model.non_trainable_variables
+        ],
+        tf.constant(rng.standard_normal((4, 8, 8, 3)), tf.float32),
+        tf.constant(rng.standard_normal((4, 3)), tf.float32),
+    )
+    plain, once = forward_and_backward(network.model.stateless_call, *arguments)
+    again, more = forward_and_backward(recomputing(network), *arguments)
+    assert len(again) == 1 + len(network.model.variables)
+    for ours, theirs in zip(again, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    twice, every = CONVOLUTIONS[block]
+    assert (once, more) == (every, every + twice)
+
+
+def test_the_model_stays_as_it_is():
+    network = encoder("bottleneck")
+    before, layers = network.model.get_config(), list(network.model.layers)
+    recomputing(network)
+    assert network.model.get_config() == before
+    assert network.model.layers == layers
+    assert network.model.get_layer("layer2.0.conv3") in layers
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_option_reaches_the_step(recompute, monkeypatch):
+    given = []
+    monkeypatch.setattr(assembly, "MoCo", lambda *_, **settings: given.append(settings))
+    monkeypatch.setattr(assembly, "build_encoder", lambda *_, **settings: None)
+    assembly.build_method(Config(recompute=recompute), tf.distribute.get_strategy())
+    assert given[0]["recompute"] is recompute
+
+
+def test_the_step_computes_its_queries_twice():
+    method = build(1, recompute=True)
+    compare = tf.function(method._compare_on_device).get_concrete_function(
+        [tf.constant(p) for p in method.parameters],
+        [tf.constant(v.value) for v in method.query.model.non_trainable_variables],
+        list(views(0))[:1],
+        [tf.zeros([BATCH, 16])],
+        tf.constant(method.queue),
+        tf.constant(1.0),
+    )
+    twice, every = CONVOLUTIONS["basic"]
+    assert [op.type for op in compare.graph.get_operations()].count("Conv2D") == every + twice
+
+
+def assert_same_steps(devices, tolerance=1e-6, **options):
+    scalars, details, state = train(build(devices, **options))
+    again, other_details, other_state = train(build(devices, recompute=True, **options))
+    near = partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance)
+    for name, value in scalars.items():
+        near(again[name], value, err_msg=name)
+    for name in ("queries", "keys", "logits", "losses"):
+        near(other_details[name], details[name], err_msg=name)
+    for ours, theirs in zip(other_details["gradients"], details["gradients"], strict=True):
+        near(ours, theirs)
+    assert list(other_state) == list(state)  # a run goes on with another value
+    for name, value in state.items():
+        near(other_state[name], value, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"symmetric": True, "accumulation_steps": 2}])
+def test_steps_are_the_same(block, devices, options):
+    assert_same_steps(devices, block=block, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"xla": True},
+        {"policy": "mixed_bfloat16"},
+        {"policy": "mixed_float16", "loss_scaling": True, "symmetric": True},
+        {"layout": "interleaved", "rule": "mean", "symmetric": True},
+    ],
+)
+def test_steps_are_the_same_with_other_options(options):
+    assert_same_steps(1, **options)
+
+
+@pytest.mark.slow
+def test_the_peak_of_a_process_is_lower():
+    def peak(recompute):
+        sizes = ["--batch-size", "256", "--group-size", "64", "--queue-size", "512"]
+        command = [sys.executable, "-m", "moco_tf", "benchmark", "step", "cifar10-demo", *sizes]
+        rest = ["--steps", "1", "--rounds", "1", "--json", "--recompute", recompute]
+        said = subprocess.run([*command, *rest], check=True, capture_output=True, text=True).stdout
+        return json.loads(said.splitlines()[-1])["peak_memory_bytes"]
+
+    assert peak("true") < 0.85 * peak("false")
