@@ -73,14 +73,21 @@ def jitter(planes, factors, order):
     """
     operations = (brightness, contrast, saturation, hue)
     shape = planes[0].shape
-    for position in range(4):
-        # The default arguments bind this round's planes: branches are traced later.
+
+    def apply_next(position, *planes):
+        # The default arguments bind these planes: branches are traced later.
         branches = [
             lambda op=op, k=k, planes=planes: op(planes, factors[k])
             for k, op in enumerate(operations)
         ]
-        planes = tuple(tf.ensure_shape(p, shape) for p in tf.switch_case(order[position], branches))
-    return planes
+        changed = tf.switch_case(order[position], branches)
+        return position + 1, *(tf.ensure_shape(plane, shape) for plane in changed)
+
+    # A loop, so that the graph holds each operation once, not at each of four places.
+    _, *planes = tf.while_loop(
+        lambda position, *_: position < 4, apply_next, (tf.constant(0), *planes)
+    )
+    return tuple(planes)
 
 
 def jitter_batch(planes, factors, orders, applied):

@@ -73,6 +73,7 @@ def two_views(
     """
     steps = steps_per_epoch(images.count, batch_size)
     shape = canvas_shape(images.sizes, image_size)
+    finish = tf.function(lambda crop, draws: augment(crop, draws, augmentation))  # traced once
 
     def views(index, position):
         draws = tf.stack([view_draws(seed, position, number) for number in (0, 1)])  # [2, DRAWS]
@@ -87,7 +88,7 @@ def two_views(
             return tuple((canvas, windows[n], draws[n, CROP_DRAWS:]) for n in (0, 1))
         crops = resized_crops(image, windows, image_size)
         pairs = list(zip(tf.unstack(crops), tf.unstack(draws[:, CROP_DRAWS:]), strict=True))
-        return tuple(pairs if finished == "crop" else (augment(*p, augmentation) for p in pairs))
+        return tuple(pairs if finished == "crop" else (finish(*pair) for pair in pairs))
 
     def simclr_view(image, draws, number):
         pair = tf.stack([tf.cast(seed, tf.int64), number])
