@@ -25,6 +25,7 @@ LEVELS = {
     "reporting": 3,
     "methods": 3,
     "pack": 3,
+    "diverged": 4,
     "encoder_file": 4,
     "evaluate": 5,
     "assembly": 6,

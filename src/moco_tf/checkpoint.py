@@ -94,6 +94,12 @@ def load_latest(
     return None
 
 
+def newest_step(folder: Path) -> int | None:
+    """Returns the step of the newest checkpoint in `folder`, or None if there is none."""
+    steps = _by_step(Path(folder))
+    return steps[0][0] if steps else None
+
+
 def load(path: Path) -> tuple[State, int, dict[str, Any]]:
     """Returns (state, step, extra) of one checkpoint file.
 

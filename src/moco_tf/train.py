@@ -26,6 +26,7 @@ from moco_tf.assembly import (
 from moco_tf.config import Config
 from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images
+from moco_tf.diverged import refuse_diverged
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.methods.moco import MoCo
@@ -144,10 +145,18 @@ def _train(
     train_step = build_step(config, method)
     interval = Interval()
     saved, compiling = progress.step > 0, True
+    losses: dict[int, tf.Tensor] = {}  # of the steps since the last look at them
+    guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
+
+    def stop_if_diverged(arrays=None):
+        if not guarded:
+            refuse_diverged(losses, arrays if arrays is not None else {}, folder)
+        losses.clear()
 
     def save(tag=None):
-        extra = asdict(progress)
-        checkpoint.save(folder, _arrays(method), step=progress.step, extra=extra, tag=tag)
+        arrays, extra = _arrays(method), asdict(progress)
+        stop_if_diverged(arrays)
+        checkpoint.save(folder, arrays, step=progress.step, extra=extra, tag=tag)
 
     with StopSignals() as stop:
         while progress.step < last_step:
@@ -166,6 +175,7 @@ def _train(
             scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
             progress.step += 1
             interval.steps += 1
+            losses[progress.step] = scalars["loss"]
             if compiling:
                 float(scalars["loss"])  # waits for the device
                 reporter.line(f"first step after {interval.end_of_first_step():.1f} s")
@@ -181,6 +191,7 @@ def _train(
                 progress.seconds += timing.pop("seconds")
                 row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr}
                 reporter.metrics(progress.step, row | values | timing)
+                stop_if_diverged()
             due = not into_epoch and config.knn_every and epoch % config.knn_every == 0
             if knn_top1 and (due or last):
                 with interval.apart() as spent:
