@@ -78,7 +78,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--worker", choices=["ours", "official"])
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.normalized and options.augment_on != "host":
+        parser.error("--normalized needs --augment-on host: the device finishes the views")
+    return options
 
 
 def _serve_batches(batches, options, versions):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from moco_tf.assembly import (
     build_batches,
+    build_finish,
     build_method,
     build_step,
     build_strategy,
@@ -68,22 +69,51 @@ def test_xla_only_when_asked_for():
     ]
 
 
+def files_of_two_sizes(count=16):
+    """Encoded images of noise, 40 x 40 and 30 x 44 in turns, and one too large for a canvas."""
+    rng = np.random.default_rng(0)
+    sizes = np.array([(40, 40), (30, 44)] * (count // 2), np.int32)
+    sizes[3] = (40, 90)
+    pixels = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    table = tf.constant([tf.io.encode_png(image).numpy() for image in pixels])
+    return Images("files", count, lambda index: table[index], True, sizes=sizes)
+
+
+@pytest.mark.parametrize("augment_on", ["device", "device_resize"])
+def test_the_device_finishes_the_same_views(augment_on):
+    images, views = files_of_two_sizes(), []
+    for where in ("host", augment_on):
+        changes = {"augment_on": where, "augmentation": "demo", "batch_size": 16, "group_size": 8}
+        config = make_config(SHAPES, changes)
+        finish = build_finish(config, images)
+        views.append([finish(view).numpy() for view in next(build_batches(config, images, 0))])
+    off = np.abs(np.subtract(*views, dtype=int))
+    assert views[0][0].shape == (16, 32, 32, 3)
+    if augment_on == "device":
+        assert not off.any()
+    else:  # a grey level of the crop, which contrast and hue turn into a few
+        assert (off > 1).mean() <= 0.03 and off.mean() < 0.2
+
+
 @pytest.mark.slow
-def test_the_first_step_is_the_same_wherever_views_are_finished():
-    """Ten grey levels of hue at most between host and device (`augment_batch`): a close loss."""
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 40, 3), np.uint8)
-    images = from_arrays("noise", pixels)
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("augment_on", ["device", "device_resize"])
+def test_the_first_step_is_the_same_wherever_views_are_finished(augment_on, devices):
+    """Some grey levels of hue between host and device (`augment_batch`): a close loss."""
     losses = []
-    for augment_on in ("host", "device"):
+    for where, number in (("host", 1), (augment_on, devices)):
         changes = {
-            "augment_on": augment_on,
+            "augment_on": where,
             "augmentation": "v2",
             "batch_size": 16,
-            "group_size": 8,
+            "group_size": 4,
             "width": 8,
             "queue_size": 64,
+            "symmetric": True,
+            "devices": number,
+            "accumulation_steps": number,
         }
-        config = make_config(SHAPES, changes)
+        config, images = make_config(SHAPES, changes), files_of_two_sizes()
         method = build_method(config, build_strategy(config), images)
         batch = next(build_batches(config, images, 0))
         scalars = build_step(config, method)(*batch, tf.constant(0, tf.int64), tf.constant(0.1))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import tensorflow as tf
 from PIL import Image
 
 from moco_tf.cli import main
+from moco_tf.data import files as files_of_images
 from moco_tf.data.pack_index import INDEX, read_index
 from moco_tf.data.pipeline import first_unreadable, readable, two_views
 from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
 from moco_tf.pack import pack, shards
+from moco_tf.pack.request import request_of
 
 SIZES = [(40, 60), (64, 48), (100, 30), (33, 33)]  # height, width
 CLASSES = ("cat", "dog")
@@ -325,6 +328,80 @@ def test_other_requests_are_refused(folder, packed, tmp_path):
         pack(str(folder), tmp_path / "other", **ask)
     with pytest.raises(InputError, match="Mend them, or raise --max-bad-images"):
         pack(str(folder), tmp_path / "third")
+
+
+def test_a_request_without_a_shard_may_be_corrected(folder, tmp_path):
+    with pytest.raises(InputError, match="there is no such file or folder"):
+        pack(str(tmp_path / "nothing"), tmp_path / "pack")
+    assert not (tmp_path / "pack").exists()
+    with pytest.raises(InputError, match="Mend them, or raise --max-bad-images"):
+        pack(str(folder), tmp_path / "pack")
+    assert pack(str(folder), tmp_path / "pack", max_bad_images=0.1, short_side=16)["images"] == 24
+
+
+def test_images_that_are_readable_again_are_not_mixed_in(tmp_path, monkeypatch):
+    """The same files, but one of them could not be read when the packing began."""
+    source = tmp_path / "pictures"
+    source.mkdir()
+    for name in range(8):
+        Image.new("RGB", (8, 8 + name)).save(source / f"{name}.png")
+    sizes = files_of_images._sizes
+
+    def without_the_second(*args):
+        found = sizes(*args)
+        found[1] = 0
+        return found
+
+    def stop(done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shards, "SHARD_BYTES", 200)
+    monkeypatch.setattr(files_of_images, "_sizes", without_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        pack(str(source), tmp_path / "pack", max_bad_images=0.5, progress=stop)
+    monkeypatch.setattr(files_of_images, "_sizes", sizes)
+    with pytest.raises(InputError, match="has changed since"):
+        pack(str(source), tmp_path / "pack", max_bad_images=0.5)
+
+
+def test_a_second_process_is_kept_out(folder, tmp_path):
+    def second(done, total):
+        if done == 2:
+            with pytest.raises(InputError, match="being packed by another process"):
+                pack(str(folder), tmp_path / "pack", max_bad_images=0.1, short_side=16)
+
+    pack(str(folder), tmp_path / "pack", max_bad_images=0.1, progress=second)
+    assert sorted(files(tmp_path / "pack")) == ["images-00000.tfrecord", "pack.npz"]
+
+
+def test_a_finished_pack_that_is_damaged_is_told(folder, packed, tmp_path):
+    target = copy(packed, tmp_path)
+    shard = target / "images-00000.tfrecord"
+    contents = bytearray(shard.read_bytes())
+    contents[-30] ^= 1
+    shard.write_bytes(contents)
+    with pytest.raises(InputError, match="Remove the pack, and pack again"):
+        pack(str(folder), target, max_bad_images=0.1)
+
+
+@pytest.mark.parametrize("name", [b"odd\xff", b"~nobody-here"])
+def test_folders_with_odd_names(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / os.fsdecode(name)
+    source.mkdir()
+    for number in range(2):
+        Image.new("RGB", (8, 8)).save(source / f"{number}.png")
+    assert pack(os.fsdecode(name), tmp_path / "pack")["images"] == 2
+    assert opened(tmp_path / "pack")[0].count == 2
+
+
+def test_a_folder_does_not_hide_a_source_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shapes").mkdir()
+    assert request_of("shapes", None, None)["stamp"] == ""
+    with pytest.raises(InputError, match="holds no image"):
+        request_of("./shapes", None, None)
 
 
 def test_a_source_that_has_changed_is_told(tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 from moco_tf.commands.flags import share
@@ -45,7 +46,7 @@ def _pack(options) -> int:
         with _progress_bar(console) as progress:
             result = pack(
                 options.source,
-                Path(options.target).expanduser(),
+                Path(os.path.expanduser(options.target)),
                 short_side=options.short_side,
                 quality=options.quality,
                 max_bad_images=options.max_bad_images,

@@ -144,13 +144,13 @@ def _part(
             odd = f"the class {_shown(unknown[0])!r}" if unknown[0] else "images in no class folder"
             absent = sorted(set(classes) - set(tops))
             lacks = f", and lacks its class {_shown(absent[0])!r}" if absent else ""
-            why_unlabelled = f"{folder} has {odd}, the training folder has not{lacks}"
+            why_unlabelled = f"{_shown(folder)} has {odd}, the training folder has not{lacks}"
         else:
             labels = np.array([numbers[top] for top in tops], np.int64)
     with tf.device("CPU:0"):
         table = tf.constant([os.fsencode(path) for path in kept])
     return {
-        "name": folder.name,
+        "name": _shown(folder.name),
         "count": len(kept),
         "read": lambda index: tf.io.read_file(table[index]),
         "encoded": True,

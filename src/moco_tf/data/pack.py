@@ -66,7 +66,7 @@ def check_shards(folder: Path, index: Index) -> None:
         if not stat.S_ISREG(status.st_mode) or status.st_size != ends[number]:
             raise InputError(
                 f"{path} is not whole: its index asks for {ends[number]} bytes, and it has "
-                f"{status.st_size}. Pack the images again."
+                f"{status.st_size}. Remove {folder}, and pack again."
             )
 
 
@@ -89,7 +89,8 @@ def record_reader(folder: Path, rows: dict[str, np.ndarray]) -> Callable[[tf.Ten
         row, number = int(index), int(shards[index])
         contents = os.pread(file_of(number), int(lengths[row]), int(offsets[row]))
         if zlib.crc32(contents) != crcs[row]:
-            what = f"image {row} in {shard_path(folder, number)} is damaged; pack the images again"
+            shard = shard_path(folder, number)
+            what = f"image {row} in {shard} is damaged; remove the pack, and pack again"
             raise tf.errors.DataLossError(None, None, what)
         return contents
 

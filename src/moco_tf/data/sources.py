@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
 
 SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
+NAMED = ("shapes", "cifar10", "cifar100")  # sources that a folder of this name does not hide
+TFDS = "tfds:"
 SMALLEST_CROP = 8  # pixels
 TEST_SEED = 2**31  # added to the seed: test images are never training images
 
@@ -96,9 +99,9 @@ def open_images(
         )
     if data in ("cifar10", "cifar100"):
         return _cifar(data)
-    if data.startswith("tfds:"):
-        return _tfds(data.removeprefix("tfds:"))
-    path = Path(data).expanduser()
+    if data.startswith(TFDS):
+        return _tfds(data.removeprefix(TFDS))
+    path = Path(os.path.expanduser(data))
     if data and path.is_dir():
         train, test = open_pack(path) if is_pack(path) else open_folder(path, max_bad_images, cache)
         return Images(**train), Images(**test) if test else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +63,7 @@ def _pictures(data: str, config: Config) -> Pictures:
 def _raw(data: str, config: Config) -> list[np.ndarray]:
     if data == SHAPES:  # the run's test images, but only as many as are wanted
         return list(draw_shapes(config.seed + TEST_SEED, np.arange(IMAGES), config.image_size)[0])
-    folder = Path(data).expanduser()
+    folder = Path(os.path.expanduser(data))
     if data and folder.is_dir() and not is_pack(folder):
         return _decoded(data)
     train, test = open_images(data, seed=config.seed, image_size=config.image_size)
@@ -75,7 +76,7 @@ def _raw(data: str, config: Config) -> list[np.ndarray]:
 def _decoded(data: str) -> list[np.ndarray]:
     """Of a folder only these few are decoded: it may hold millions."""
     images = []
-    for path in some_files(Path(data).expanduser(), IMAGES):
+    for path in some_files(Path(os.path.expanduser(data)), IMAGES):
         try:
             images.append(decode(tf.io.read_file(str(path))).numpy())
         except tf.errors.OpError:  # not an image, or damaged: the others will do

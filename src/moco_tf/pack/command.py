@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from moco_tf.data.pack import BEGUN, check_shards, shard_path
-from moco_tf.data.pack_index import INDEX, About, Index, PartOfPack, read_index
+from moco_tf.data.pack import check_shards, shard_path
+from moco_tf.data.pack_index import INDEX, About, PartOfPack, read_index
 from moco_tf.data.sources import Images, open_images
 from moco_tf.pack.records import JPEG_QUALITY, records_of
-from moco_tf.pack.request import alone, check_same, claim, request_of
-from moco_tf.pack.shards import KEPT, Rows, whole_shards, write_shard
+from moco_tf.pack.request import claimed, request_of, settle
+from moco_tf.pack.shards import KEPT, Rows, read_back, whole_shards, write_shard
 from moco_tf.run_folder import write_atomically
 
 
@@ -53,33 +53,39 @@ def pack(
     """
     started = time.perf_counter()
     request = request_of(source, short_side, quality)
-    if (target / INDEX).is_file():
-        found = read_index(target / INDEX)
-        check_same(target, found.about.request, request)
-        check_shards(target, found)
-        _remove_traces(target)
-        return _summary(target, found, started) | {"resumed": found.count, "already_packed": True}
-    claim(target, request)
-    with alone(target):
-        train, test = open_images(source, max_bad_images=max_bad_images, cache=target)
-        parts = [train, test] if test else [train]
-        for part in parts:
-            if part.skipped:
-                line(part.skipped_line())
-        total = sum(part.count for part in parts)
-        shards = whole_shards(target)
-        resumed = done = sum(len(rows["shard"]) for rows in shards)
-        if done:
-            line(f"{done} of {total} images are there already")
-        records = records_of(parts, done, request["short_side"], request["quality"] or JPEG_QUALITY)
-        while done < total:
-            written = lambda count, before=done: progress(before + count, total)  # noqa: E731
-            shards.append(write_shard(target, len(shards), records, written))
-            done += len(shards[-1]["shard"])
-        _write_index(target, parts, shards, request)
-        _remove_traces(target)
+    with claimed(target, request) as finished:
+        resumed = _check(target) if finished else 0
+        if not finished:
+            train, test = open_images(source, max_bad_images=max_bad_images, cache=target)
+            parts = [train, test] if test else [train]
+            settle(target, request, parts)
+            for part in parts:
+                if part.skipped:
+                    line(part.skipped_line())
+            shards = whole_shards(target)
+            resumed = done = sum(len(rows["shard"]) for rows in shards)
+            total = sum(part.count for part in parts)
+            if done:
+                line(f"{done} of {total} images are there already")
+            quality = request["quality"] or JPEG_QUALITY
+            records = records_of(parts, done, short_side, quality)
+            while done < total:
+                written = lambda count, before=done: progress(before + count, total)  # noqa: E731
+                shards.append(write_shard(target, len(shards), records, written))
+                done += len(shards[-1]["shard"])
+            _write_index(target, parts, shards, request)
+        return _summary(target, started) | {"resumed": resumed, "already_packed": finished}
+
+
+def _check(target: Path) -> int:
+    """Reads a finished pack and returns its images; raises `InputError` if one is damaged."""
     index = read_index(target / INDEX)
-    return _summary(target, index, started) | {"resumed": resumed, "already_packed": False}
+    check_shards(target, index)
+    for number in np.unique(index.rows["shard"]).tolist():
+        within = index.rows["shard"] == number
+        rows = {name: column[within] for name, column in index.rows.items()}
+        read_back(shard_path(target, number), rows)
+    return index.count
 
 
 def _write_index(
@@ -128,14 +134,8 @@ def _about_part(part: Images, request: dict[str, Any]) -> PartOfPack:
     )
 
 
-def _remove_traces(target: Path) -> None:
-    """Removes what is kept only until there is an index."""
-    for pattern in (".rows-*.npz*", ".images-*", "..rows-*.tmp", BEGUN, f".{BEGUN}.tmp"):
-        for path in target.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
-def _summary(target: Path, index: Index, started: float) -> dict[str, Any]:
+def _summary(target: Path, started: float) -> dict[str, Any]:
+    index = read_index(target / INDEX)
     about, shards = index.about, int(index.rows["shard"].max()) + 1
     return {
         "target": str(target),

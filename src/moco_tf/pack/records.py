@@ -14,6 +14,7 @@ from moco_tf.data.pipeline import readable
 from moco_tf.data.sources import Images
 
 JPEG_QUALITY = 95
+LONGEST_SIDE = 65500  # of a JPEG, pixels; a longer image keeps its bytes
 AHEAD = 16  # records that lie ready
 
 Records = Iterator[tuple[bytes, np.ndarray, int]]  # an image, its size [2], its bytes in the source
@@ -26,14 +27,16 @@ def records_of(
 
     def record(part: Images, index):
         stored = part.read(index)
+        if short_side is None and part.encoded and part.sizes is not None:  # decoded before
+            return stored, tf.constant(part.sizes, tf.int32)[index], tf.strings.length(stored)
         pixels = decode(stored) if part.encoded else stored
         size = tf.shape(pixels)[:2]
         held = tf.strings.length(stored) if part.encoded else tf.size(pixels)
         encode = lambda: stored if part.encoded else tf.io.encode_png(pixels)  # noqa: E731
         if short_side is None:
             return encode(), size, held
-        larger = tf.reduce_min(size) > short_side
         reduced = _reduced_size(size, short_side)
+        larger = (tf.reduce_min(size) > short_side) & (tf.reduce_max(reduced) <= LONGEST_SIDE)
         contents = tf.cond(larger, lambda: _reduce(pixels, reduced, quality), encode)
         return contents, tf.where(larger, reduced, size), held
 

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf.data.files import folder_stamp
-from moco_tf.data.pack import BEGUN, is_pack
+from moco_tf.data.pack import BEGUN, is_pack, shard_path
+from moco_tf.data.pack_index import INDEX, read_index
+from moco_tf.data.sources import NAMED, TFDS, Images
 from moco_tf.errors import InputError
-from moco_tf.pack.records import JPEG_QUALITY
+from moco_tf.pack.records import JPEG_QUALITY, LONGEST_SIDE
 from moco_tf.run_folder import make_folder, temporary_name, write_atomically
+
+LOCK = ".pack.lock"
 
 
 def request_of(source: str, short_side: int | None, quality: int | None) -> dict[str, Any]:
     for name, value, low, high in (
-        ("short_side", short_side, 8, 65500),  # as much as a JPEG can have
+        ("short_side", short_side, 8, LONGEST_SIDE),
         ("quality", quality, 1, 100),
     ):
         if value is not None and not low <= value <= high:
@@ -29,14 +33,14 @@ def request_of(source: str, short_side: int | None, quality: int | None) -> dict
             f"quality is of the images that --short-side reduces; received quality={quality} "
             f"without it. Give --short-side, or leave --quality out."
         )
-    path = Path(source).expanduser()
-    if source and is_pack(path):
-        raise InputError(f"source={source} is a pack already. Give the images it was made of.")
-    stamp = ""
-    if source and path.is_dir():
-        stamp = folder_stamp(path)
-    elif path.is_file():
-        stamp = f"{path.stat().st_size} {path.stat().st_mtime_ns}"
+    path, stamp = Path(os.path.expanduser(source)), ""
+    if source and source not in NAMED and not source.startswith(TFDS):
+        if is_pack(path):
+            raise InputError(f"source={source} is a pack already. Give the images it was made of.")
+        if path.is_dir():
+            stamp = folder_stamp(path)
+        elif path.is_file():
+            stamp = f"{path.stat().st_size} {path.stat().st_mtime_ns}"
     return {
         "source": os.fsencode(path.resolve()).decode("utf-8", "replace") if stamp else source,
         "stamp": stamp,
@@ -49,10 +53,7 @@ def check_same(target: Path, found: dict[str, Any], request: dict[str, Any]) -> 
     """Raises `InputError` unless what stands in `target` is of the same request."""
     other = [name for name in request if found.get(name) != request[name]]
     if other == ["stamp"]:
-        raise InputError(
-            f"target={target} was packed from {request['source']}, which has changed since. "
-            f"Remove {target}, or use another TARGET."
-        )
+        raise _changed(target, request)
     if other:
         raise InputError(
             f"target={target} is a pack with {other[0]}={found.get(other[0])}; received "
@@ -60,35 +61,82 @@ def check_same(target: Path, found: dict[str, Any], request: dict[str, Any]) -> 
         )
 
 
-def claim(target: Path, request: dict[str, Any]) -> None:
-    """Makes the folder and notes the request there, or finds the same one noted."""
-    make_folder(target)
-    note = target / BEGUN
-    if note.is_file():
-        try:
-            found = json.loads(note.read_bytes())
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise InputError(f"{note} is damaged. Remove {target}, or use another TARGET.")
-        check_same(target, found, request)
-        return
-    others = sorted({entry.name for entry in target.iterdir()} - {temporary_name(note).name})
-    if others:
-        raise InputError(
-            f"target={target} holds something else ({others[0]}). Use an empty or a new folder."
-        )
-    write_atomically(note, json.dumps(request).encode())
-
-
 @contextlib.contextmanager
-def alone(target: Path) -> Iterator[None]:
-    """Keeps a second process out of `target`."""
-    with open(target / BEGUN, "rb") as file:
+def claimed(target: Path, request: dict[str, Any]) -> Iterator[bool]:
+    """Holds the folder for this process; gives whether a finished pack of the request is there.
+
+    An unfinished one must be of the same request too, unless it has no shard yet. If the source
+    cannot be opened at all, a new folder is taken away again.
+
+    Raises:
+        InputError: it is another pack, or something else, or another process packs into it.
+    """
+    note = target / BEGUN
+    hidden = {LOCK, BEGUN, temporary_name(note).name}
+    entries = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
+    if not is_pack(target) and entries - hidden:
+        raise InputError(
+            f"target={target} holds something else ({min(entries - hidden)}). Use an empty or a "
+            f"new folder."
+        )
+    make_folder(target)
+    with open(target / LOCK, "ab") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
                 f"target={target} is being packed by another process. Wait for it, or stop it."
             ) from None
-        yield
+        try:
+            finished = (target / INDEX).is_file()
+            if finished:
+                check_same(target, read_index(target / INDEX).about.request, request)
+            elif has_shards(target):
+                check_same(target, _noted(target), request)
+            else:
+                write_atomically(note, json.dumps(request).encode())
+            yield finished
+        except InputError:
+            if not any(target.glob("images-*")) and not any(target.glob(".images-*")):
+                remove_traces(target)  # nothing has come of it
+                with contextlib.suppress(OSError):
+                    target.rmdir()
+            raise
+        remove_traces(target)
+
+
+def settle(target: Path, request: dict[str, Any], parts: list[Images]) -> None:
+    """Notes which images the pack is of; raises `InputError` if its shards are of others."""
+    known, now = _noted(target).get("parts"), [[part.identity, part.count] for part in parts]
+    if has_shards(target) and known != now:
+        raise _changed(target, request)
+    write_atomically(target / BEGUN, json.dumps(request | {"parts": now}).encode())
+
+
+def has_shards(target: Path) -> bool:
+    return shard_path(target, 0).exists()
+
+
+def remove_traces(target: Path) -> None:
+    """Removes what is kept only until there is an index."""
+    for pattern in (".rows-*.npz", "..rows-*.tmp", ".images-*", f"*{BEGUN}*", LOCK):
+        for path in target.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def _noted(target: Path) -> dict[str, Any]:
+    note = target / BEGUN
+    try:
+        found = json.loads(note.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{note} is damaged. Remove {target}, or use another TARGET.")
+    return found
+
+
+def _changed(target: Path, request: dict[str, Any]) -> InputError:
+    return InputError(
+        f"target={target} was packed from {request['source']}, which has changed since. Remove "
+        f"{target}, or use another TARGET."
+    )

@@ -10,7 +10,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ def _kept_rows(target: Path, number: int) -> Rows | None:
     return rows
 
 
-def _end(rows: Rows) -> int:
+def _end(rows: Mapping[str, np.ndarray]) -> int:
     return int(rows["offset"][-1] + rows["length"][-1]) + FOOTER
 
 
@@ -83,7 +83,7 @@ def write_shard(
                 written(len(found["shard"]))
         rows = {name: np.array(found[name], kind) for name, kind in KEPT.items()}
         _flush(temporary)
-        _read_back(temporary, rows)
+        read_back(temporary, rows)
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -105,7 +105,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _read_back(path: Path, rows: Rows) -> None:
+def read_back(path: Path, rows: Mapping[str, np.ndarray]) -> None:
     """Raises `InputError` unless the file holds what its rows say, and ends there."""
     with open(path, "rb") as file:
         same = os.fstat(file.fileno()).st_size == _end(rows)
@@ -114,4 +114,7 @@ def _read_back(path: Path, rows: Rows) -> None:
             (framed,) = struct.unpack_from("<Q", file.read(HEADER).ljust(HEADER))
             same = same and framed == length and zlib.crc32(file.read(length)) == crc
     if not same:
-        raise InputError(f"{path} does not read back as it was written. Is its disk in order?")
+        raise InputError(
+            f"{path} does not read back as it was written. Is its disk in order? Remove the pack, "
+            f"and pack again."
+        )
