@@ -148,9 +148,9 @@ def _train(
     losses: dict[int, tf.Tensor] = {}  # of the steps since the last look at them
     guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
 
-    def stop_if_diverged(arrays=None):
+    def stop_if_diverged(arrays):
         if not guarded:
-            refuse_diverged(losses, arrays if arrays is not None else {}, folder)
+            refuse_diverged(losses, arrays, folder)
         losses.clear()
 
     def save(tag=None):
@@ -191,7 +191,7 @@ def _train(
                 progress.seconds += timing.pop("seconds")
                 row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr}
                 reporter.metrics(progress.step, row | values | timing)
-                stop_if_diverged()
+                stop_if_diverged({})
             due = not into_epoch and config.knn_every and epoch % config.knn_every == 0
             if knn_top1 and (due or last):
                 with interval.apart() as spent:

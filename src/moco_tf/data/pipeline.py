@@ -72,7 +72,6 @@ def two_views(
             [B], places in the set, and draws [B, 56] for `finish_places`.
     """
     steps = steps_per_epoch(images.count, batch_size)
-    shape = canvas_shape(images.sizes, image_size)
     finish = tf.function(lambda crop, draws: augment(crop, draws, augmentation))  # traced once
 
     def views(index, position):
@@ -84,6 +83,7 @@ def two_views(
             return tuple(simclr_view(image, draws[n], 2 * position + n) for n in (0, 1))
         windows = _random_windows(image, draws[:, :CROP_DRAWS], crop_min_area)
         if finished == "canvas":
+            shape = canvas_shape(images.sizes, image_size)
             canvas, windows = on_canvas(image, windows, shape, image_size)
             return tuple((canvas, windows[n], draws[n, CROP_DRAWS:]) for n in (0, 1))
         crops = resized_crops(image, windows, image_size)

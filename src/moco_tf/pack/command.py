@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from moco_tf.data.pack import check_shards, shard_path
-from moco_tf.data.pack_index import INDEX, About, PartOfPack, read_index
+from moco_tf.data.pack_index import INDEX, About, Index, PartOfPack, read_index
 from moco_tf.data.sources import Images, open_images
-from moco_tf.pack.records import JPEG_QUALITY, records_of
+from moco_tf.pack.records import records_of
 from moco_tf.pack.request import claimed, request_of, settle
 from moco_tf.pack.shards import KEPT, Rows, read_back, whole_shards, write_shard
 from moco_tf.run_folder import write_atomically
@@ -54,8 +54,10 @@ def pack(
     started = time.perf_counter()
     request = request_of(source, short_side, quality)
     with claimed(target, request) as finished:
-        resumed = _check(target) if finished else 0
-        if not finished:
+        if finished:
+            _check(target, finished)
+            index, resumed = finished, finished.count
+        else:
             train, test = open_images(source, max_bad_images=max_bad_images, cache=target)
             parts = [train, test] if test else [train]
             settle(target, request, parts)
@@ -67,31 +69,29 @@ def pack(
             total = sum(part.count for part in parts)
             if done:
                 line(f"{done} of {total} images are there already")
-            quality = request["quality"] or JPEG_QUALITY
-            records = records_of(parts, done, short_side, quality)
+            records = records_of(parts, done, short_side, request["quality"])
             while done < total:
                 written = lambda count, before=done: progress(before + count, total)  # noqa: E731
                 shards.append(write_shard(target, len(shards), records, written))
                 done += len(shards[-1]["shard"])
-            _write_index(target, parts, shards, request)
-        return _summary(target, started) | {"resumed": resumed, "already_packed": finished}
+            index = _write_index(target, parts, shards, request)
+        packed = {"resumed": resumed, "already_packed": finished is not None}
+        return _summary(target, index, started) | packed
 
 
-def _check(target: Path) -> int:
-    """Reads a finished pack and returns its images; raises `InputError` if one is damaged."""
-    index = read_index(target / INDEX)
+def _check(target: Path, index: Index) -> None:
+    """Reads a finished pack; raises `InputError` if an image in it is damaged."""
     check_shards(target, index)
     for number in np.unique(index.rows["shard"]).tolist():
         within = index.rows["shard"] == number
         rows = {name: column[within] for name, column in index.rows.items()}
         read_back(shard_path(target, number), rows)
-    return index.count
 
 
 def _write_index(
     target: Path, parts: list[Images], shards: list[Rows], request: dict[str, Any]
-) -> None:
-    """Writes the index, the last file of a pack, and reads it back."""
+) -> Index:
+    """Writes the index, the last file of a pack, and returns it as it reads back."""
     columns = {name: np.concatenate([rows[name] for rows in shards]) for name in KEPT}
     about = About(
         request=request,
@@ -109,13 +109,14 @@ def _write_index(
     arrays: dict[str, Any] = columns | {
         name: np.frombuffer(data, np.uint8) for name, data in text.items()
     }
-    file = io.BytesIO()
+    file, written = io.BytesIO(), []
     np.savez(file, **arrays)
 
-    def read_back(written: Path) -> None:
-        read_index(written)
+    def keep(temporary: Path) -> None:
+        written.append(read_index(temporary))
 
-    write_atomically(target / INDEX, file.getvalue(), verify=read_back)
+    write_atomically(target / INDEX, file.getvalue(), verify=keep)
+    return written[0]
 
 
 def _about_part(part: Images, request: dict[str, Any]) -> PartOfPack:
@@ -134,8 +135,7 @@ def _about_part(part: Images, request: dict[str, Any]) -> PartOfPack:
     )
 
 
-def _summary(target: Path, started: float) -> dict[str, Any]:
-    index = read_index(target / INDEX)
+def _summary(target: Path, index: Index, started: float) -> dict[str, Any]:
     about, shards = index.about, int(index.rows["shard"].max()) + 1
     return {
         "target": str(target),

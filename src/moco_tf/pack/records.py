@@ -13,7 +13,6 @@ from moco_tf.data.decode import decode
 from moco_tf.data.pipeline import readable
 from moco_tf.data.sources import Images
 
-JPEG_QUALITY = 95
 LONGEST_SIDE = 65500  # of a JPEG, pixels; a longer image keeps its bytes
 AHEAD = 16  # records that lie ready
 
@@ -21,9 +20,9 @@ Records = Iterator[tuple[bytes, np.ndarray, int]]  # an image, its size [2], its
 
 
 def records_of(
-    images: list[Images], start: int, short_side: int | None, quality: int = JPEG_QUALITY
+    images: list[Images], start: int, short_side: int | None, quality: int | None
 ) -> Records:
-    """The images from number `start` on, as they are stored."""
+    """The images from number `start` on, as they are stored; `quality` goes with `short_side`."""
 
     def record(part: Images, index):
         stored = part.read(index)
@@ -58,7 +57,7 @@ def _reduced_size(size, short_side: int):
     return tf.cast(tf.round(tf.cast(size, tf.float64) * scale), tf.int32)
 
 
-def _reduce(pixels, size, quality: int):
+def _reduce(pixels, size, quality: int | None):
     """JPEG of `pixels` at `size`. Lanczos keeps most of the detail that crops will enlarge."""
 
     def with_pillow(pixels: np.ndarray, size: np.ndarray) -> bytes:

@@ -12,13 +12,14 @@ from typing import Any
 
 from moco_tf.data.files import folder_stamp
 from moco_tf.data.pack import BEGUN, is_pack, shard_path
-from moco_tf.data.pack_index import INDEX, read_index
+from moco_tf.data.pack_index import INDEX, Index, read_index
 from moco_tf.data.sources import NAMED, TFDS, Images
 from moco_tf.errors import InputError
-from moco_tf.pack.records import JPEG_QUALITY, LONGEST_SIDE
+from moco_tf.pack.records import LONGEST_SIDE
 from moco_tf.run_folder import make_folder, temporary_name, write_atomically
 
 LOCK = ".pack.lock"
+JPEG_QUALITY = 95
 
 
 def request_of(source: str, short_side: int | None, quality: int | None) -> dict[str, Any]:
@@ -62,16 +63,16 @@ def check_same(target: Path, found: dict[str, Any], request: dict[str, Any]) -> 
 
 
 @contextlib.contextmanager
-def claimed(target: Path, request: dict[str, Any]) -> Iterator[bool]:
-    """Holds the folder for this process; gives whether a finished pack of the request is there.
+def claimed(target: Path, request: dict[str, Any]) -> Iterator[Index | None]:
+    """Holds the folder for this process; gives the index of a finished pack, if one is there.
 
-    An unfinished one must be of the same request too, unless it has no shard yet. If the source
-    cannot be opened at all, a new folder is taken away again.
+    The request must be the same, of an unfinished pack too, unless it has no shard yet. If the
+    source cannot be opened at all, a new folder is taken away again.
 
     Raises:
         InputError: it is another pack, or something else, or another process packs into it.
     """
-    note = target / BEGUN
+    note, new = target / BEGUN, not target.exists()
     hidden = {LOCK, BEGUN, temporary_name(note).name}
     entries = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
     if not is_pack(target) and entries - hidden:
@@ -88,9 +89,9 @@ def claimed(target: Path, request: dict[str, Any]) -> Iterator[bool]:
                 f"target={target} is being packed by another process. Wait for it, or stop it."
             ) from None
         try:
-            finished = (target / INDEX).is_file()
+            finished = read_index(target / INDEX) if (target / INDEX).is_file() else None
             if finished:
-                check_same(target, read_index(target / INDEX).about.request, request)
+                check_same(target, finished.about.request, request)
             elif has_shards(target):
                 check_same(target, _noted(target), request)
             else:
@@ -99,7 +100,7 @@ def claimed(target: Path, request: dict[str, Any]) -> Iterator[bool]:
         except InputError:
             if not any(target.glob("images-*")) and not any(target.glob(".images-*")):
                 remove_traces(target)  # nothing has come of it
-                with contextlib.suppress(OSError):
+                if new:
                     target.rmdir()
             raise
         remove_traces(target)
