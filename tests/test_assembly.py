@@ -85,7 +85,7 @@ def test_the_device_finishes_the_same_views(augment_on):
     for where in ("host", augment_on):
         changes = {"augment_on": where, "augmentation": "demo", "batch_size": 16, "group_size": 8}
         config = make_config(SHAPES, changes)
-        finish = build_finish(config, images)
+        finish = build_finish(config, images, tf.distribute.get_strategy())
         views.append([finish(view).numpy() for view in next(build_batches(config, images, 0))])
     off = np.abs(np.subtract(*views, dtype=int))
     assert views[0][0].shape == (16, 32, 32, 3)

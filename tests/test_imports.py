@@ -11,6 +11,8 @@ PACKAGE = Path(moco_tf.__file__).parent
 LEVELS = {
     "errors": 0,
     "interruption": 0,
+    "cluster": 1,
+    "exchange": 1,
     "npz": 1,
     "config": 1,
     "schedules": 1,
@@ -21,6 +23,8 @@ LEVELS = {
     "run_folder": 2,
     "data": 2,
     "models": 2,
+    "meetings": 3,
+    "workers": 4,
     "checkpoint": 3,
     "reporting": 3,
     "methods": 3,
@@ -40,6 +44,7 @@ LEVELS = {
 }
 WITHOUT_CONFIG = ("data", "models", "methods", "schedules", "sgd", "torch_names")
 WITHOUT_TENSORFLOW = (
+    "cluster",
     "errors",
     "interruption",
     "npz",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
+from moco_tf.cluster import Cluster
 from moco_tf.config import Config, check_accumulation, check_devices
 from moco_tf.data.canvas import canvas_shape
 from moco_tf.data.pipeline import (
@@ -43,9 +44,7 @@ def build_method(
         raise InputError(
             "pre-training needs a projection head; received head=none. Use linear or mlp."
         )
-    compute_dtype = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}.get(
-        config.precision, "float32"
-    )
+    compute_dtype = config.precision.removeprefix("mixed_")
     settings = {
         "image_size": config.image_size,
         "stem": config.stem,
@@ -58,8 +57,8 @@ def build_method(
         "dtype": config.precision,
         "seed": config.seed,
     }
+    finish = build_finish(config, train, strategy)
     with strategy.scope():
-        finish = build_finish(config, train)
         query = build_encoder(config.encoder, **settings)
         key = build_encoder(config.encoder, **settings)
     return MoCo(
@@ -83,6 +82,7 @@ def build_method(
         loss_scaling=config.precision == "mixed_float16",
         accumulation_steps=config.accumulation_steps,
         recompute=config.recompute,
+        dtype="float64" if config.precision == "float64" else "float32",
     )
 
 
@@ -124,7 +124,9 @@ def how_far_on_host(config: Config, train: Images) -> Literal["view", "crop", "c
     return "crop" if gpu or config.augment_on == "device" else "view"
 
 
-def build_finish(config: Config, train: Images | None) -> Callable:
+def build_finish(
+    config: Config, train: Images | None, strategy: tf.distribute.Strategy
+) -> Callable:
     """Returns the device's part of the augmentation: a view as it comes -> uint8 [b, S, S, 3]."""
     how_far = "view" if train is None else how_far_on_host(config, train)
     if train is None or how_far == "view":
@@ -135,19 +137,44 @@ def build_finish(config: Config, train: Images | None) -> Callable:
         return lambda view: finish_canvases(
             *view, image_size=config.image_size, augmentation=config.augmentation
         )
-    pixels = tf.Variable(train.pixels, trainable=False)  # on every device
+    pixels = _on_every_device(train.pixels, strategy)
     return lambda view: finish_places(
         view[0],
         view[1],
-        pixels,
+        pixels(),
         image_size=config.image_size,
         augmentation=config.augmentation,
         crop_min_area=config.crop_min_area,
     )
 
 
-def build_batches(config: Config, train: Images, start_step: int):
-    """Returns an iterator over the two views of each batch, from `start_step` on."""
+def _on_every_device(array, strategy) -> Callable:
+    """Returns a function that gives, in a replica, the array that is kept on its device.
+
+    No variable of the strategy: that would come from the first worker over the network.
+    """
+    devices = strategy.extended.worker_devices if strategy.num_replicas_in_sync > 1 else ()
+    if len(devices) < 2:
+        held = tf.Variable(array, trainable=False)
+        return lambda: held
+    copies = []
+    for device in devices:
+        with tf.device(device):
+            copies.append(tf.Variable(array, trainable=False))
+
+    def own() -> tf.Variable:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return copies[int(tf.get_static_value(replica)) % len(copies)]
+
+    return own
+
+
+def build_batches(config: Config, train: Images, start_step: int, rows=None):
+    """Returns an iterator over the two views of each batch, from `start_step` on.
+
+    Args:
+        rows: of each batch, those that this worker reads; none: all.
+    """
     return iter(
         two_views(
             train,
@@ -159,21 +186,25 @@ def build_batches(config: Config, train: Images, start_step: int):
             seed=config.seed,
             start_step=start_step,
             finished=how_far_on_host(config, train),
+            rows=rows,
         )
     )
 
 
-def build_strategy(config: Config) -> tf.distribute.Strategy:
+def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distribute.Strategy:
     """Returns the strategy of the run: the config's devices, or all that its groups spread over.
+
+    Args:
+        cluster: the processes that train together, each with that many devices.
 
     Raises:
         InputError: if the groups do not spread over the devices, or there are not so many.
     """
-    groups = config.batch_size // config.group_size
-    strategy = make_strategy(config.devices or default_devices(groups))
-    check_devices(config.batch_size, config.group_size, strategy.num_replicas_in_sync)
-    check_accumulation(groups // strategy.num_replicas_in_sync, config.accumulation_steps)
-    return strategy
+    groups, workers = config.batch_size // config.group_size, len(cluster.workers) if cluster else 1
+    devices = config.devices or default_devices(groups, workers)
+    check_devices(config.batch_size, config.group_size, devices, workers)
+    check_accumulation(groups // (devices * workers), config.accumulation_steps)
+    return make_strategy(devices, cluster)
 
 
 def build_images(config: Config, cache: Path | None) -> tuple[Images, Images | None]:

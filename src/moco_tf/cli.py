@@ -21,7 +21,7 @@ from moco_tf.commands import (
     verify,
 )
 from moco_tf.commands.flags import Parser, fail
-from moco_tf.errors import InputError
+from moco_tf.errors import InputError, WorkerLostError
 from moco_tf.interruption import Interrupted, stop_at_once, stopped_exit_code
 
 COMMANDS = (
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for 
         return options.run(options)
     except InputError as error:
         return fail(str(error))
-    except Interrupted as stopped:
+    except (Interrupted, WorkerLostError) as stopped:
         print(f"moco-tf: {stopped}", file=sys.stderr)
         return stopped.exit_code
     except BrokenPipeError:  # nobody reads the output any more

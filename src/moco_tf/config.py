@@ -32,6 +32,7 @@ RUNTIME_FIELDS = frozenset(
     {
         "run_dir",
         "devices",
+        "worker_timeout",
         "accumulation_steps",
         "recompute",
         "xla",
@@ -160,8 +161,11 @@ class Config(FolderConfig):
     recompute: bool = Field(
         False, description="compute activations again in the backward pass: less memory, same step"
     )
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "float32", description="arithmetic of the encoders"
+    worker_timeout: float = Field(
+        1800, gt=0, description="seconds that one of several workers may keep the others waiting"
+    )
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "float64"] = Field(
+        "float32", description="arithmetic of the encoders (float64: slow, to compare runs)"
     )
     xla: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -234,14 +238,19 @@ def check_batch(batch_size: int, group_size: int) -> None:
         )
 
 
-def check_devices(batch_size: int, group_size: int, devices: int) -> None:
-    """Raises `InputError` unless whole BatchNorm groups fit on each of `devices` devices."""
+def check_devices(batch_size: int, group_size: int, devices: int, workers: int = 1) -> None:
+    """Raises `InputError` unless whole BatchNorm groups fit on each of `devices` devices.
+
+    Args:
+        workers: processes that have so many devices each.
+    """
     groups = batch_size // group_size
-    if groups % devices:
+    if groups % (devices * workers):
+        each = f" on each of {workers} workers" if workers > 1 else ""
         raise InputError(
             f"devices must divide the number of BatchNorm groups, batch_size / group_size = "
-            f"{groups}; received devices={devices}. Use one of {_divisors(groups)}, or a smaller "
-            f"group_size."
+            f"{groups}; received devices={devices}{each}. Use one of {_divisors(groups)} in all, "
+            f"or a smaller group_size."
         )
 
 

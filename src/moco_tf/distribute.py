@@ -1,28 +1,38 @@
-"""The tf.distribute strategy of a run: one device, or several GPUs or virtual CPU devices."""
+"""The tf.distribute strategy of a run: one device, several of a machine, or of several processes.
+
+A replica is a GPU, a virtual CPU device, or the CPU of one of several processes.
+"""
 
 import functools
 
 import tensorflow as tf
 
+from moco_tf.cluster import Cluster
 from moco_tf.errors import InputError
+from moco_tf.exchange import sum_in_order
 
 
-def default_devices(groups: int) -> int:
-    """Returns the largest number of GPUs that `groups` BatchNorm groups spread over; 1 on a CPU."""
+def default_devices(groups: int, workers: int = 1) -> int:
+    """Returns the largest number of GPUs that `groups` BatchNorm groups spread over; 1 on a CPU.
+
+    Args:
+        workers: processes that have that many GPUs each.
+    """
     gpus = len(tf.config.list_physical_devices("GPU"))
-    return max((n for n in range(1, gpus + 1) if groups % n == 0), default=1)
+    return max((n for n in range(1, gpus + 1) if groups % (n * workers) == 0), default=1)
 
 
 @functools.cache  # a second strategy of one size would fall out with the first over collectives
-def make_strategy(devices: int) -> tf.distribute.Strategy:
-    """Returns the strategy for `devices` devices on this machine.
+def make_strategy(devices: int, cluster: Cluster | None = None) -> tf.distribute.Strategy:
+    """Returns the strategy for `devices` devices on this machine, together with the other workers'.
 
     Args:
         devices: number of GPUs, or of virtual CPU devices where there is no GPU.
+        cluster: the processes, of which each has that many devices; waits for all of them.
 
     Raises:
-        InputError: more GPUs asked for than there are, or virtual CPU devices asked for after
-            TensorFlow has started.
+        InputError: more GPUs asked for than there are, virtual CPU devices asked for after
+            TensorFlow has started or beside other processes, or no connection to those.
     """
     gpus = tf.config.list_physical_devices("GPU")
     count = devices
@@ -30,6 +40,8 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
         raise InputError(
             f"devices must be at most the number of GPUs, {len(gpus)}; received devices={count}."
         )
+    if cluster:
+        return _multi_worker(count, bool(gpus), cluster)
     if count == 1:
         return tf.distribute.get_strategy()
     if gpus:
@@ -38,23 +50,52 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
     # Not the default collectives: one process could then use only one number of devices.
     return tf.distribute.MirroredStrategy(
         [f"CPU:{index}" for index in range(count)],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(accumulation_fn=_sum_in_order),
+        cross_device_ops=tf.distribute.ReductionToOneDevice(accumulation_fn=sum_in_order),
     )
+
+
+def _multi_worker(devices: int, gpu: bool, cluster: Cluster) -> tf.distribute.Strategy:
+    if devices > 1 and not gpu:
+        raise InputError(
+            f"devices must be 1 on a CPU with several workers; received devices={devices}. Start "
+            f"more workers instead."
+        )
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.workers)}),
+        task_type="worker",
+        task_id=cluster.index,
+        num_accelerators={"GPU": devices} if gpu else {},
+        rpc_layer="grpc",
+    )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except RuntimeError:
+        raise InputError(
+            "workers must be connected before TensorFlow starts, and it has started. Use a fresh "
+            "process."
+        ) from None
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"{cluster.name(cluster.index)} cannot join workers={','.join(cluster.workers)}: "
+            f"{str(error.message).splitlines()[0][:200]}."
+        ) from None
+
+
+def worker_place(strategy) -> tuple[int, int]:
+    """Returns (number of the worker that this process is, number of workers)."""
+    resolver = strategy.cluster_resolver
+    workers = len(resolver.cluster_spec().as_dict().get("worker", ())) if resolver else 0
+    return (resolver.task_id, workers) if workers else (0, 1)
 
 
 def replica_sum(strategy, value):
     """Sum of a per-replica value, always in the order of the replicas."""
-    return _sum_in_order(strategy.experimental_local_results(value))
+    return sum_in_order(strategy.experimental_local_results(value))
 
 
 def replica_mean(strategy, value):
     """Mean of a per-replica value, summed in the order of the replicas."""
     return replica_sum(strategy, value) / strategy.num_replicas_in_sync
-
-
-def _sum_in_order(tensors):
-    """What AddN does not promise: it begins with whichever tensor it can write to."""
-    return functools.reduce(tf.add, tensors)
 
 
 def own_share(*tensors):

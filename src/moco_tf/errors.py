@@ -7,3 +7,12 @@ class InputError(ValueError):
 
 class DivergedError(InputError):
     """Features are not finite any more: the run that made them has diverged."""
+
+
+LOST_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same again may well succeed
+
+
+class WorkerLostError(Exception):
+    """Another process of the run is gone; no step can be taken without it."""
+
+    exit_code = LOST_EXIT_CODE

@@ -114,6 +114,22 @@ class Reporter:
             raise InputError(f"cannot write {reason}.") from None
 
 
+class Silent(Reporter):
+    """Of a worker that is not the chief: it writes no file and says nothing."""
+
+    def start(self, run_dir, last_step, resumed_step, *, healthy=None) -> None:
+        """Opens nothing."""
+
+    def line(self, text: str) -> None:
+        """Not said."""
+
+    def metrics(self, step: int, values: dict) -> None:
+        """Not written."""
+
+    def evaluation(self, step: int, values: dict) -> None:
+        """Not written."""
+
+
 class Interval:
     """Wall time, and time spent waiting for data, since the last logging point.
 

@@ -3,6 +3,7 @@
 The config is unpacked here, once; everything below takes numbers, arrays and functions.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from moco_tf.assembly import (
     build_step,
     build_strategy,
 )
+from moco_tf.cluster import Cluster
 from moco_tf.config import Config
 from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images
@@ -30,7 +32,8 @@ from moco_tf.diverged import refuse_diverged
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.methods.moco import MoCo
-from moco_tf.reporting import Interval, Reporter, peak_memory_bytes
+from moco_tf.reporting import Interval, Reporter, Silent, peak_memory_bytes
+from moco_tf.workers import Workers
 
 
 @dataclass
@@ -49,8 +52,14 @@ class Progress:
     knn_top1_pixels: float | None = None
 
 
-def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
+def pretrain(
+    config: Config, *, reporter: Reporter | None = None, cluster: Cluster | None = None
+) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
+
+    Args:
+        cluster: the processes that train together, each calling this; the first one reports and
+            writes the run folder, which the others need not see.
 
     Returns:
         What `summary.json` holds.
@@ -58,29 +67,47 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
     Raises:
         InputError: anything wrong with the config, the data or the folder.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        WorkerLostError: another process of the cluster is gone.
     """
     run_dir = Path(config.run_dir or f"runs/{config.recipe}")
-    reporter = reporter or Reporter()
-    with run_folder.locked(run_dir):
-        run_folder.check(run_dir, config)
-        try:
-            return _pretrain(config, run_dir, reporter)
-        finally:
-            reporter.close()
+    workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
+    reporter = (reporter or Reporter()) if workers.chief else Silent()
+    with contextlib.ExitStack() as held:
+        held.callback(reporter.close)
+        with workers.setting_up():
+            if workers.chief:
+                held.enter_context(run_folder.locked(run_dir))
+                run_folder.check(run_dir, config)
+            images = build_images(config, cache=run_dir)
+        return _pretrain(config, run_dir, reporter, workers, *images)
 
 
-def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
-    strategy = build_strategy(config)
-    train, test = build_images(config, cache=run_dir)
+def _pretrain(
+    config: Config,
+    run_dir: Path,
+    reporter: Reporter,
+    workers: Workers,
+    train: Images,
+    test: Images | None,
+) -> dict:
+    strategy = workers.strategy
+    fixed = config.model_dump_json(exclude=set(config.runtime_fields))
+    workers.refuse_different({"config": fixed, "set of images": train.identity})
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
     total_steps = config.epochs * epoch_steps
     last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
     method = build_method(config, strategy, train)
     rate = build_schedule(config, epoch_steps)
-    split = build_split(config, train, test)
+    split = build_split(config, train, test) if workers.chief else None
     monitors = [partial(top1, split) for top1 in build_monitors(config, method)] if split else None
-    run_folder.claim(run_dir, config)  # only now: bad data must not leave a run behind
-    progress = _restore(run_dir, method, reporter)
+    progress = Progress()
+    with workers.setting_up():
+        if workers.chief:
+            run_folder.claim(run_dir, config)  # only now: bad data must not leave a run behind
+            progress = _restore(run_dir, method, reporter)
+    progress = Progress(**workers.from_chief(asdict(progress)))
+    if progress.step:
+        workers.assign_from_chief(method.state())
     calls = 2 if config.symmetric else 1
     healthy = {"dim": config.dim, "queue_size": config.queue_size, "calls": calls}
     healthy["keys_per_step"] = calls * config.batch_size
@@ -101,7 +128,8 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     _train(
         config,
         method,
-        build_batches(config, train, progress.step),
+        workers,
+        build_batches(config, train, progress.step, rows=method.own_rows()),
         progress,
         last_step=last_step,
         epoch_steps=epoch_steps,
@@ -123,13 +151,16 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
     }
-    run_folder.write_json(run_dir / "summary.json", summary)
+    if workers.chief:
+        run_folder.write_json(run_dir / "summary.json", summary)
+    workers.largest(0)  # none goes, and takes its server with it, before all are done
     return summary
 
 
 def _train(
     config: Config,
     method: MoCo,
+    workers: Workers,
     batches,
     progress: Progress,
     *,
@@ -154,25 +185,35 @@ def _train(
         losses.clear()
 
     def save(tag=None):
+        if not workers.chief:
+            return
         arrays, extra = _arrays(method), asdict(progress)
         stop_if_diverged(arrays)
         checkpoint.save(folder, arrays, step=progress.step, extra=extra, tag=tag)
 
     with StopSignals() as stop:
         while progress.step < last_step:
+            failure = None
             with interval.waiting():
                 try:
                     view1, view2 = next(batches)
                 except tf.errors.OpError as error:
-                    save()
-                    raise InputError(
-                        f"{unreadable(progress.step) or 'an image'} could not be read "
-                        f"({reason(error)}) after step {progress.step}, which is saved. The next "
-                        f"start leaves unreadable files of a folder out."
-                    ) from None
+                    failure = error
+                anywhere = workers.largest(failure is not None)
+            if anywhere:
+                save()
+                workers.largest(0)  # saved, before the first one goes
+                file = failure and unreadable(progress.step)
+                why = f" ({reason(failure)})" if failure else " by another worker"
+                raise InputError(
+                    f"{file or 'an image'} could not be read{why} after step {progress.step}, "
+                    f"which is saved. The next start leaves unreadable files of a folder out."
+                )
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)
-            scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
+            with workers.meeting():
+                scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
+            signal = workers.largest(stop.signal or 0)
             progress.step += 1
             interval.steps += 1
             losses[progress.step] = scalars["loss"]
@@ -183,7 +224,7 @@ def _train(
             epoch, into_epoch = divmod(progress.step, epoch_steps)
             progress.epoch = epoch
             last, saved = progress.step == last_step, False
-            if last or stop.signal or progress.step % config.log_every == 0:
+            if last or signal or progress.step % config.log_every == 0:
                 values = {name: float(value) for name, value in scalars.items()}
                 timing = interval.close(config.batch_size)
                 progress.loss = values["loss"] if math.isfinite(values["loss"]) else None
@@ -202,12 +243,13 @@ def _train(
                     if progress.knn_top1 > (progress.knn_top1_best or -1):
                         progress.knn_top1_best = progress.knn_top1
                         save(tag="best_knn")
-            if not into_epoch or stop.signal or progress.step % config.checkpoint_every == 0:
+            if not into_epoch or signal or progress.step % config.checkpoint_every == 0:
                 with interval.apart():
                     save()
                 saved = True
-            if stop.signal and not last:
-                raise Interrupted(stop.signal, progress.step)
+            if signal and not last:
+                workers.largest(0)  # saved, before the first one goes
+                raise Interrupted(signal, progress.step)
         if not saved:
             save()
 

@@ -1,9 +1,11 @@
 """`moco-tf pretrain`."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from moco_tf.cluster import find_cluster
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.starting import start_tensorflow
 from moco_tf.config import Config, make_config
@@ -21,6 +23,14 @@ def add(commands) -> None:
     for name, field in Config.model_fields.items():
         if name != "recipe":
             add_field(pretrain, name, field)
+    pretrain.add_argument(
+        "--workers",
+        metavar="HOST:PORT,...",
+        help="processes that train together, the same on each [those of TF_CONFIG or SLURM]",
+    )
+    pretrain.add_argument(
+        "--worker-index", metavar="X", help="which of the workers this is, from 0"
+    )
     pretrain.set_defaults(run=_pretrain)
 
 
@@ -70,12 +80,15 @@ def _pretrain(options) -> int:
     flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
     flags.pop("recipe")
     config = resolve_config(options.recipe, options.config, flags)
+    cluster = find_cluster(options.workers, options.worker_index, os.environ)
     start_tensorflow()
     from moco_tf.reporting import Reporter
     from moco_tf.train import pretrain
 
     reporter = Reporter(json_mode=options.json)
-    summary = pretrain(config, reporter=reporter)
+    if cluster:
+        reporter.line(f"this is {cluster.name(cluster.index)} of {len(cluster.workers)}")
+    summary = pretrain(config, reporter=reporter, cluster=cluster)
     if options.json:
         print(json.dumps(summary))
         return 0

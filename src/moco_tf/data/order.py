@@ -11,12 +11,16 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(bits, kind="stable")
 
 
-def places(count, epoch_length, seed, start, wrap=False):
+def places(count, epoch_length, seed, start, wrap=False, batch_size=1, rows=None):
     """Endless dataset of (index, position) from place `start` on, `epoch_length` an epoch.
 
     The order is `epoch_order`, cut to that length; a longer epoch is filled up with index -1 or,
     if `wrap`, with the first images of its order again. The position, epoch * count + place, is
     what an image's draws are a function of (epoch * epoch_length + place if `wrap`).
+
+    Args:
+        rows: of each batch, which places [b] are given and in which order; none: all. Then the
+            start and an epoch's length are multiples of `batch_size`.
     """
     first_epoch, first_place = divmod(start, epoch_length)
 
@@ -32,6 +36,10 @@ def places(count, epoch_length, seed, start, wrap=False):
         positions = epoch * (epoch_length if wrap else count)
         positions += tf.range(tf.cast(epoch_length, tf.int64))
         skipped = tf.cast(tf.where(epoch == first_epoch, first_place, 0), tf.int64)
-        return tf.data.Dataset.from_tensor_slices((order[skipped:], positions[skipped:]))
+        left = order[skipped:], positions[skipped:]
+        if rows is not None:
+            batches = [tf.reshape(values, [-1, batch_size]) for values in left]
+            left = tuple(tf.reshape(tf.gather(b, rows, axis=1), [-1]) for b in batches)
+        return tf.data.Dataset.from_tensor_slices(left)
 
     return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch)

@@ -56,6 +56,7 @@ def two_views(
     seed,
     start_step,
     finished="view",
+    rows=None,
 ):
     """Returns an endless dataset of (view 1, view 2); each is what the host does of a view.
 
@@ -70,6 +71,7 @@ def two_views(
             [B, S, S, 3] and draws [B, 16] for `finish_crops`. "canvas": canvases [B, H, W, 3] of
             `canvas_shape`, windows [B, 4] and draws [B, 16] for `finish_canvases`. "place": int64
             [B], places in the set, and draws [B, 56] for `finish_places`.
+        rows: of each batch, which rows [b] are read, in that order: a worker's own; none: all B.
     """
     steps = steps_per_epoch(images.count, batch_size)
     finish = tf.function(lambda crop, draws: augment(crop, draws, augmentation))  # traced once
@@ -97,10 +99,11 @@ def two_views(
         resized = resize(crop(image, window), side, "bicubic", antialias=False)
         return simclr(resized, draws[CROP_DRAWS:], color_strength)
 
+    start = start_step * batch_size
     return (
-        places(images.count, steps * batch_size, seed, start_step * batch_size)
+        places(images.count, steps * batch_size, seed, start, batch_size=batch_size, rows=rows)
         .map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
+        .batch(batch_size if rows is None else len(rows), drop_remainder=True)
         .prefetch(PREFETCHED_BATCHES)
     )
 

@@ -8,9 +8,11 @@ roles exchanged.
 import contextlib
 from functools import partial
 
+import numpy as np
 import tensorflow as tf
 
-from moco_tf.distribute import replica_mean
+from moco_tf.distribute import worker_place
+from moco_tf.exchange import mean_over_replicas, of_first_replica, rows_of_all
 from moco_tf.methods.chunks import in_chunks
 from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
 from moco_tf.methods.momentum import momentum_update
@@ -80,6 +82,9 @@ class MoCo:
         self.parts = self.replicas * accumulation_steps
         rows = replica_rows(batch_size, group_size, group_layout, self.parts)
         self.rows = rows.reshape(self.replicas, accumulation_steps, -1)  # [R, chunks, c]
+        self.places = np.argsort(self.rows, axis=None).astype(np.int32)  # [B], in that order
+        worker, self.workers = worker_place(strategy)
+        self.first_place = worker * batch_size // self.workers
         self.parameters = [v.value for v in query.model.trainable_variables]
         self.key_parameters = [v.value for v in key.model.trainable_variables]
         for ours, theirs in zip(self.key_parameters, self.parameters, strict=True):
@@ -102,6 +107,7 @@ class MoCo:
 
         Args:
             view1, view2: the two views of the global batch, [B, H, W, 3]; view 1 is the query.
+                With several workers each gives the rows of its own replicas only; see `own_rows`.
             permutations: [calls, B], one shuffle of the batch for each key batch.
             learning_rate: scalar.
             details: also return what a replay compares; gathers much from the replicas.
@@ -124,9 +130,7 @@ class MoCo:
         self._apply(gradients, tf.cast(learning_rate, self.dtype))
         self._keep_statistics(self.query.model, result["query_statistics"])
         self._keep_statistics(self.key.model, result["key_statistics"])
-        scalars = {
-            name: replica_mean(self.strategy, value) for name, value in result["scalars"].items()
-        }
+        scalars = {name: self._of_any(value) for name, value in result["scalars"].items()}
         # Rows are unit vectors, so the mean square of a feature over all of them is 1 / C.
         spread = 1 - tf.reduce_sum(scalars.pop("feature_mean") ** 2)
         scalars["feature_std"] = tf.sqrt(tf.maximum(spread, 0) / self.queue.shape[1])
@@ -142,7 +146,8 @@ class MoCo:
         statistics = [tf.identity(v.value) for v in self.key.model.non_trainable_variables]
         keys = []
         for (_, key_images), permutation in zip(pairs, tf.unstack(permutations), strict=True):
-            encode = partial(self._encode_chunk, parameters, statistics, key_images, permutation)
+            images, order = self._to_shuffle(key_images, permutation, rows)
+            encode = partial(self._encode_chunk, parameters, statistics, images, order)
             encoded = in_chunks(encode, rows, {"keys": "rows", "statistics": rule})
             local, statistics = encoded["keys"], encoded["statistics"]
             if self.replicas > 1:
@@ -160,7 +165,31 @@ class MoCo:
         )
         how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean"}
         result = in_chunks(compare, rows, how | dict.fromkeys(BY_IMAGE if details else (), "rows"))
-        return result | {"keys": tf.stack(keys), "key_statistics": statistics}
+        agree = {"first": of_first_replica, "mean": mean_over_replicas}[rule]
+        return result | {
+            "keys": tf.stack(keys),
+            "key_statistics": agree(statistics),
+            "query_statistics": agree(result["query_statistics"]),
+            "scalars": mean_over_replicas(result["scalars"]),
+        }
+
+    def own_rows(self):
+        """Rows of the global batch that this worker's images are, in order; None: all of it."""
+        if self.workers == 1:
+            return None
+        count = self.rows.size // self.workers
+        return self.rows.reshape(-1)[self.first_place : self.first_place + count]
+
+    def _own(self, rows):
+        """Where these rows of the global batch are among the images of this worker."""
+        return rows if self.workers == 1 else tf.gather(self.places, rows) - self.first_place
+
+    def _to_shuffle(self, images, permutation, rows):
+        """The images of all workers, and where they are in the shuffled order (section 3.3)."""
+        if self.workers == 1:
+            return images, permutation
+        own = pick(images, self._own(tf.reshape(rows, [-1])))
+        return rows_of_all(own), tf.gather(self.places, permutation)
 
     def _encode_chunk(self, parameters, statistics, images, permutation, rows):
         with self._beside_the_images():
@@ -170,13 +199,14 @@ class MoCo:
     def _compare_chunk(self, parameters, statistics, queue, loss_scale, images, keys, rows):
         if self.parts > 1:
             with self._beside_the_images():
-                images = [pick(views, rows) for views in images]
+                images = [pick(views, self._own(rows)) for views in images]
             keys = [pick(call, rows) for call in keys]
         return self._compare(parameters, statistics, images, keys, queue, loss_scale)
 
     def _beside_the_images(self):
         """Where rows are picked: several replicas get theirs from the host, not the whole batch."""
-        return tf.device("CPU:0") if self.replicas > 1 else contextlib.nullcontext()
+        one_host = self.replicas > 1 and self.workers == 1
+        return tf.device("CPU:0") if one_host else contextlib.nullcontext()
 
     def _encode_keys_on_device(self, parameters, statistics, images):
         keys, statistics = self.key.model.stateless_call(
@@ -229,7 +259,7 @@ class MoCo:
     def _apply(self, gradients, learning_rate):
         finite = tf.constant(True)
         if self.loss_scaling:
-            first = [self.strategy.experimental_local_results(g)[0] for g in gradients]
+            first = [self._of_any(gradient) for gradient in gradients]
             finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in first])
             steps = tf.where(finite, self.finite_steps + 1, 0)
             grow = steps >= LOSS_SCALE_GROWTH_STEPS
@@ -265,11 +295,12 @@ class MoCo:
             variable, lambda v, *args: v.assign(function(v, *args)), args=arguments
         )
 
+    def _of_any(self, value):
+        """What all replicas have alike."""
+        return self.strategy.experimental_local_results(value)[0]
+
     def _keep_statistics(self, model, statistics):
-        if self.running_statistics == "mean":
-            new = [replica_mean(self.strategy, value) for value in statistics]
-        else:  # replica 0 holds the first group
-            new = [self.strategy.experimental_local_results(value)[0] for value in statistics]
+        new = [self._of_any(value) for value in statistics]
         variables = [variable.value for variable in model.non_trainable_variables]
         if self.loss_scaling:
             finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in new])
@@ -278,11 +309,9 @@ class MoCo:
             variable.assign(value)
 
     def _details(self, result, gradients):
-        first = [self.strategy.experimental_local_results(g)[0] for g in gradients]
-        keys = self.strategy.experimental_local_results(result["keys"])[0]
         return {n: self._in_batch_order(result[n]) for n in BY_IMAGE} | {
-            "keys": keys,
-            "gradients": first,
+            "keys": self._of_any(result["keys"]),
+            "gradients": [self._of_any(gradient) for gradient in gradients],
         }
 
     def _in_batch_order(self, values):

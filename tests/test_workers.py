@@ -1,0 +1,221 @@
+"""Several real processes compute what one does, and end together when one of them fails."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SHALLOW
+from PIL import Image
+
+from moco_tf import checkpoint
+
+START = f"""
+import runpy
+from moco_tf.models import ENCODERS
+ENCODERS["resnet18"] = {SHALLOW}
+"""
+GO = '\nrunpy.run_module("moco_tf", run_name="__main__", alter_sys=True)\n'
+# Twelve BatchNorm groups, for 1, 2, 3 and 4 replicas; doubles, in which rounding stays small.
+TINY = """
+    --width 4 --image-size 16 --batch-size 48 --group-size 4 --queue-size 100 --dim 8 --epochs 7
+    --knn-every 0 --log-every 1 --learning-rate 0.06 --max-steps 20 --precision float64
+"""
+HANG = """
+import sys, time, moco_tf.train as train
+build_batches = train.build_batches
+def hanging(*arguments, **keywords):
+    for number, batch in enumerate(build_batches(*arguments, **keywords)):
+        while number == 2 and sys.argv[-1] == "1":
+            time.sleep(1)
+        yield batch
+train.build_batches = hanging
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """144 images of noise: three steps an epoch."""
+    path = tmp_path_factory.mktemp("data") / "images.npz"
+    images = np.random.default_rng(0).integers(0, 256, (144, 16, 16, 3)).astype(np.uint8)
+    np.savez(path, images=images, labels=np.arange(144) % 2)
+    return str(path)
+
+
+def free_ports(count):
+    held = [socket.socket() for _ in range(count)]
+    for one in held:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def begin(data, run_dir, *flags, code="", workers=1):
+    """Starts the processes of one run; each with its own working directory."""
+    command = [sys.executable, "-c", START + code + GO, "pretrain", "shapes", "--data", data]
+    command += [*TINY.split(), "--run-dir", str(run_dir), *flags]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
+    environment.pop("TF_CONFIG", None)
+    addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(workers))
+    each = [["--workers", addresses, "--worker-index", str(i)] for i in range(workers)]
+    return [
+        subprocess.Popen(
+            command + (more if workers > 1 else []),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for more in each
+    ]
+
+
+def end(processes, seconds=240):
+    """Exit codes and what was said, of each."""
+    try:
+        said = [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], said
+
+
+def train(data, run_dir, *flags, workers=1):
+    codes, said = end(begin(data, run_dir, *flags, workers=workers))
+    assert codes == [0] * workers, said
+    return said
+
+
+def rows(run_dir):
+    return [json.loads(line) for line in Path(run_dir, "metrics.jsonl").read_text().splitlines()]
+
+
+def state(run_dir):
+    folder = Path(run_dir, "checkpoints")
+    return checkpoint.load(folder / f"step-{checkpoint.newest_step(folder):08d}.safetensors")
+
+
+def assert_equal(run_dir, reference, tolerance=1e-9):
+    arrays, step, _ = state(run_dir)
+    expected, expected_step, _ = state(reference)
+    assert step == expected_step == 20
+    for name, array in expected.items():
+        np.testing.assert_allclose(arrays[name], array, rtol=0, atol=tolerance, err_msg=name)
+    losses = [row["loss"] for row in rows(run_dir)]
+    np.testing.assert_allclose(losses, [row["loss"] for row in rows(reference)], atol=tolerance)
+    assert len(losses) == 20
+
+
+def until(condition, processes, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "too late"
+        assert all(process.poll() is None for process in processes), end(processes)
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def whole_run(data, tmp_path_factory):
+    """A run in one process, undisturbed, for reading only."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    train(data, run_dir)
+    return run_dir
+
+
+def test_two_processes_are_one(data, tmp_path, whole_run):
+    said = train(data, tmp_path / "run", workers=2)
+    assert_equal(tmp_path / "run", whole_run)
+    assert "worker 0" in said[0] and "step 20/20" in said[0]
+    assert "step 20/20" not in said[1]
+
+
+@pytest.mark.slow
+def test_three_processes_are_one(data, tmp_path, whole_run):
+    train(data, tmp_path / "run", workers=3)
+    assert_equal(tmp_path / "run", whole_run)
+
+
+@pytest.mark.slow
+def test_a_run_moves_from_two_processes_to_one_and_to_four_devices(data, tmp_path, whole_run):
+    run_dir = tmp_path / "run"
+    train(data, run_dir, "--max-steps", "7", workers=2)
+    train(data, run_dir, "--max-steps", "13")
+    train(data, run_dir, "--devices", "4")
+    assert_equal(run_dir, whole_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("augment_on", ["host", "device", "device_resize"])
+def test_two_processes_are_two_devices_bit_for_bit(data, tmp_path, augment_on):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, image in enumerate(np.load(data)["images"]):
+        Image.fromarray(image).save(folder / f"{number:03d}.png")
+    flags = ("--augment-on", augment_on, "--precision", "float32", "--symmetric")
+    flags += ("--group-layout", "interleaved", "--max-steps", "4")
+    train(str(folder), tmp_path / "two", *flags, workers=2)
+    train(str(folder), tmp_path / "one", *flags, "--devices", "2")
+    (two, _, _), (one, _, _) = state(tmp_path / "two"), state(tmp_path / "one")
+    for name, array in one.items():
+        np.testing.assert_array_equal(two[name], array, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled):
+    run_dir = tmp_path / "run"
+    processes = begin(data, run_dir, workers=2)
+    metrics = run_dir / "metrics.jsonl"
+    until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 3, processes)
+    processes[signalled].send_signal(signal.SIGTERM)
+    codes, said = end(processes)
+    assert codes == [143, 143], said
+    train(data, run_dir, workers=2)
+    assert_equal(run_dir, whole_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed):
+    run_dir = tmp_path / "run"
+    processes = begin(data, run_dir, "--checkpoint-every", "2", workers=2)
+    metrics = run_dir / "metrics.jsonl"
+    until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 5, processes)
+    processes[killed].kill()
+    codes, said = end(processes)
+    assert codes[1 - killed] == 75, said
+    assert f"worker {killed} (127.0.0.1:" in said[1 - killed]
+    assert "Traceback" not in said[1 - killed]
+    train(data, run_dir, workers=2)
+    assert_equal(run_dir, whole_run)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_named(data, tmp_path):
+    processes = begin(data, tmp_path / "run", "--worker-timeout", "4", code=HANG, workers=2)
+    code, said = end(processes[:1])
+    assert code == [75] and "worker 1 (127.0.0.1:" in said[0] and "for 4 s" in said[0], said
+    end(processes)
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_config_is_refused(data, tmp_path):
+    first, second = begin(data, tmp_path / "run", workers=2)
+    command = [*second.args, "--temperature", "0.5"]
+    second.kill()
+    second.wait()
+    other = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    )
+    codes, said = end([first, other])
+    assert codes == [2, 2], said
+    assert all("worker 1" in text and "another config than worker 0" in text for text in said)
+    assert not (tmp_path / "run" / "config.json").exists()
