@@ -28,9 +28,10 @@ from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.diverged import refuse_diverged
 from moco_tf.errors import DivergedError, InputError
-from moco_tf.interruption import Interrupted, StopSignals
+from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
 from moco_tf.reporting import Interval, Reporter, peak_memory_bytes
+from moco_tf.saving import Saver
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Progress:
     knn_top1_best: float | None = None
     knn_top1_untrained: float | None = None
     knn_top1_pixels: float | None = None
+    knn_due: bool = False  # a signal came before or during the evaluation after this step
 
 
 def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
@@ -58,18 +60,21 @@ def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
     Raises:
         InputError: anything wrong with the config, the data or the folder.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
     """
     run_dir = Path(config.run_dir or f"runs/{config.recipe}")
     reporter = reporter or Reporter()
-    with run_folder.locked(run_dir):
+    with run_folder.locked(run_dir) as still_held:
         run_folder.check(run_dir, config)
         try:
-            return _pretrain(config, run_dir, reporter)
+            return _pretrain(config, run_dir, reporter, still_held)
         finally:
             reporter.close()
 
 
-def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
+def _pretrain(
+    config: Config, run_dir: Path, reporter: Reporter, still_held: Callable[[], None]
+) -> dict:
     strategy = build_strategy(config)
     train, test = build_images(config, cache=run_dir)
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
@@ -115,10 +120,11 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
             epoch_steps=epoch_steps,
         ),
         folder=run_folder.checkpoint_folder(run_dir),
+        still_held=still_held,
         reporter=reporter,
     )
     summary = asdict(progress)
-    del summary["images"], summary["epoch"]
+    del summary["images"], summary["epoch"], summary["knn_due"]
     summary |= {
         "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
@@ -139,12 +145,13 @@ def _train(
     knn_top1: Callable[[], float] | None,
     unreadable: Callable[[int], str | None],
     folder: Path,
+    still_held: Callable[[], None],
     reporter: Reporter,
 ) -> None:
     """The loop: one compiled step a batch, and now and then a log line, kNN or checkpoint."""
     train_step = build_step(config, method)
     interval = Interval()
-    saved, compiling = progress.step > 0, True
+    compiling = True
     losses: dict[int, tf.Tensor] = {}  # of the steps since the last look at them
     guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
 
@@ -153,23 +160,73 @@ def _train(
             refuse_diverged(losses, arrays, folder)
         losses.clear()
 
-    def save(tag=None):
-        arrays, extra = _arrays(method), asdict(progress)
-        stop_if_diverged(arrays)
-        checkpoint.save(folder, arrays, step=progress.step, extra=extra, tag=tag)
+    def save(*tags):
+        progress.seconds += interval.take()
+        with interval.apart():
+            saver.wait()
+            still_held()
+            arrays = _arrays(method)
+            stop_if_diverged(arrays)
+            saver.begin(arrays, step=progress.step, extra=asdict(progress), tags=tags)
 
-    with StopSignals() as stop:
+    def stop_if_signalled():
+        if stop.signal:
+            saver.wait()
+            raise Interrupted(stop.signal, progress.step)
+
+    def next_views():
+        with interval.waiting():
+            try:
+                return next(batches)
+            except tf.errors.OpError as error:
+                save(None)
+                saver.wait()
+                raise InputError(
+                    f"{unreadable(progress.step) or 'an image'} could not be read "
+                    f"({reason(error)}) after step {progress.step}, which is saved. The next "
+                    f"start leaves unreadable files of a folder out."
+                ) from None
+
+    def log(scalars, lr):
+        values = {name: float(value) for name, value in scalars.items()}
+        timing = interval.close(config.batch_size)
+        progress.loss = values["loss"] if math.isfinite(values["loss"]) else None
+        progress.images_per_second = timing["images_per_second"]
+        progress.seconds += timing.pop("seconds")
+        row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr}
+        reporter.metrics(progress.step, row | values | timing)
+        if progress.loss is None:
+            saver.wait()  # so that the checkpoint that is told is the last one
+        stop_if_diverged({})
+
+    def evaluate():
+        """kNN, to its end or not at all; returns the tags of the checkpoint it deserves."""
+        best, progress.knn_due = progress.knn_top1_best, True
+        with interval.apart() as spent:
+            stop.unless_stopped(knn_now)
+        if progress.knn_due:
+            return []
+        progress.seconds += spent.seconds
+        if progress.knn_top1 is None:
+            return []
+        reporter.evaluation(progress.step, {"knn_top1": progress.knn_top1})
+        progress.knn_top1_best = max(progress.knn_top1, best or 0.0)
+        return ["best_knn"] if best is None or progress.knn_top1 > best else []
+
+    def knn_now():
+        progress.knn_top1 = _finite(knn_top1, reporter)
+        progress.knn_due = False
+
+    with (
+        StopSignals(config.preemption_seconds, lambda: _last_words(config, folder)) as stop,
+        Saver(folder) as saver,
+    ):
+        if knn_top1 and progress.knn_due:
+            save(*evaluate(), None)
+            stop_if_signalled()
         while progress.step < last_step:
-            with interval.waiting():
-                try:
-                    view1, view2 = next(batches)
-                except tf.errors.OpError as error:
-                    save()
-                    raise InputError(
-                        f"{unreadable(progress.step) or 'an image'} could not be read "
-                        f"({reason(error)}) after step {progress.step}, which is saved. The next "
-                        f"start leaves unreadable files of a folder out."
-                    ) from None
+            saver.look()
+            view1, view2 = next_views()
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)
             scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
@@ -182,37 +239,38 @@ def _train(
                 compiling = False
             epoch, into_epoch = divmod(progress.step, epoch_steps)
             progress.epoch = epoch
-            last, saved = progress.step == last_step, False
+            last = progress.step == last_step
+            tags: list[str | None] = []
             if last or stop.signal or progress.step % config.log_every == 0:
-                values = {name: float(value) for name, value in scalars.items()}
-                timing = interval.close(config.batch_size)
-                progress.loss = values["loss"] if math.isfinite(values["loss"]) else None
-                progress.images_per_second = timing["images_per_second"]
-                progress.seconds += timing.pop("seconds")
-                row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr}
-                reporter.metrics(progress.step, row | values | timing)
-                stop_if_diverged({})
+                log(scalars, lr)
             due = not into_epoch and config.knn_every and epoch % config.knn_every == 0
             if knn_top1 and (due or last):
-                with interval.apart() as spent:
-                    progress.knn_top1 = _finite(knn_top1, reporter)
-                progress.seconds += spent.seconds
-                if progress.knn_top1 is not None:
-                    reporter.evaluation(progress.step, {"knn_top1": progress.knn_top1})
-                    if progress.knn_top1 > (progress.knn_top1_best or -1):
-                        progress.knn_top1_best = progress.knn_top1
-                        save(tag="best_knn")
-            if not into_epoch or stop.signal or progress.step % config.checkpoint_every == 0:
-                with interval.apart():
-                    save()
-                saved = True
-            if stop.signal and not last:
-                raise Interrupted(stop.signal, progress.step)
-        if not saved:
-            save()
+                tags += evaluate()
+            regular = not into_epoch or progress.step % config.checkpoint_every == 0
+            if regular or last or stop.signal:
+                tags.append(None)
+            if stop.signal:
+                saver.wait()
+                if (saver.seconds or 0) > stop.seconds_left():
+                    raise Unsaved(stop.signal, progress.step, _last_words(config, folder))
+            if tags:
+                save(*tags)
+            if progress.knn_due or not last:
+                stop_if_signalled()
+        if not last_step:
+            save(None)
 
 
-def _finite(knn_top1: Callable[[], float], reporter: Reporter) -> float | None:
+def _last_words(config: Config, folder: Path) -> str:
+    newest = checkpoint.newest_step(folder)
+    kept = "no checkpoint was written yet" if newest is None else f"checkpoint {newest} is kept"
+    return (
+        f"too little was left of preemption_seconds={config.preemption_seconds:g}; {kept}. "
+        f"The same command goes on from there."
+    )
+
+
+def _finite(knn_top1, reporter: Reporter) -> float | None:
     """The accuracy, or None, with a line that says so, of features that are no numbers any more."""
     try:
         return knn_top1()
