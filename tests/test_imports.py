@@ -30,6 +30,7 @@ LEVELS = {
     "methods": 3,
     "pack": 3,
     "diverged": 4,
+    "saving": 4,
     "encoder_file": 4,
     "evaluate": 5,
     "assembly": 6,

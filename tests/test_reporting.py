@@ -7,7 +7,7 @@ import math
 import pytest
 import tensorflow as tf
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from moco_tf.errors import InputError
 from moco_tf.reporting import Interval, Reporter, health_messages
@@ -75,15 +75,11 @@ def test_a_logging_point_goes_to_file_curves_and_console(reporter, tmp_path):
     reporter.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows == [{"step": 10} | HEALTHY, {"step": 20} | HEALTHY | {"loss": 4.0}]
-    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    points = {
-        tag: [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in curves.Tensors(tag)]
-        for tag in curves.Tags()["tensors"]
-    }
-    assert points["train/loss"] == [(10, 5.0), (20, 4.0)]
-    assert points["train/top1"] == [(10, 40.0), (20, 40.0)]
-    assert points["knn/top1"] == [(10, 61.25)]
-    assert {"train/top5", "train/learning_rate", "health/feature_std"} <= set(points)
+    assert points(tmp_path, "train/loss") == [(10, 5.0), (20, 4.0)]
+    assert points(tmp_path, "train/top1") == [(10, 40.0), (20, 40.0)]
+    assert points(tmp_path, "knn/top1") == [(10, 61.25)]
+    tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["tensors"]
+    assert {"train/top5", "train/learning_rate", "health/feature_std"} <= set(tags)
     lines = said(reporter).splitlines()
     assert "step 10/20  epoch 1  loss 5.000  top1 40.0%" in lines[0]
     assert "kNN 61.2%" in lines[2]
@@ -109,6 +105,27 @@ def test_resuming_drops_later_rows_and_a_row_cut_off_by_a_kill(reporter, tmp_pat
     assert "broken line" in capsys.readouterr().err
 
 
+def points(run_dir, tag):
+    curves = EventAccumulator(str(run_dir / "tensorboard")).Reload()
+    return [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in curves.Tensors(tag)]
+
+
+def test_curves_of_a_resumed_run_show_each_step_once(tmp_path):
+    """Parts from step 0 to 50, from the checkpoint of 20 to 30, and from that of 0 to 20."""
+    shown = []
+    for part, (resumed, last) in enumerate([(0, 50), (20, 30), (0, 20)]):
+        reporter = Reporter()
+        reporter.console = Console(file=io.StringIO(), soft_wrap=True)
+        reporter.start(tmp_path, 60, resumed, healthy=SIZES)
+        for step in range(resumed + 10, last + 1, 10):
+            reporter.metrics(step, HEALTHY | {"loss": 100.0 * part + step})
+        reporter.close()
+        shown.append(points(tmp_path, "train/loss"))
+    assert shown[0] == [(10, 10.0), (20, 20.0), (30, 30.0), (40, 40.0), (50, 50.0)]
+    assert shown[1] == [(10, 10.0), (20, 20.0), (30, 130.0)]
+    assert shown[2] == [(10, 210.0), (20, 220.0)]
+
+
 def test_a_full_disk_is_one_line(reporter, tmp_path):
     reporter.start(tmp_path, 20, 0, healthy=SIZES)
     reporter._rows = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
@@ -129,6 +146,19 @@ def test_an_interval_counts_waiting_and_leaves_out_what_is_apart(monkeypatch):
     assert result["seconds"] == pytest.approx(12 - 5)
     assert result["data_wait"] == pytest.approx(2 / 7)
     assert result["images_per_second"] == pytest.approx(5 * 16 / 7)
+
+
+def test_seconds_that_were_taken_are_not_counted_again(monkeypatch):
+    times = iter([0.0, 8.0, 8.0, 10.0, 11.0, 13.0, 20.0, 20.0, 21.0, 21.0])
+    monkeypatch.setattr("moco_tf.reporting.time.perf_counter", lambda: next(times))
+    interval = Interval()  # at 0
+    interval.end_of_first_step()  # at 8
+    assert interval.take() == 10.0
+    with interval.apart():  # 11 to 13
+        interval.steps += 6
+    result = interval.close(10)  # at 20
+    assert result == {"images_per_second": 6.0, "data_wait": 0.0, "seconds": 8.0}
+    assert interval.take() == 1.0  # at 21
 
 
 def test_the_first_step_counts_for_speed_only_where_it_stands_alone(monkeypatch):

@@ -39,6 +39,7 @@ RUNTIME_FIELDS = frozenset(
         "max_steps",
         "log_every",
         "checkpoint_every",
+        "preemption_seconds",
         "max_bad_images",
         "max_small_images",
     }
@@ -180,6 +181,9 @@ class Config(FolderConfig):
     log_every: int = Field(10, ge=1, description="steps between two logging points")
     checkpoint_every: int = Field(
         1000, ge=1, description="steps between two checkpoints (and at each end of an epoch)"
+    )
+    preemption_seconds: float = Field(
+        25, gt=0, description="seconds from SIGTERM until the process is gone, saved if that fits"
     )
     knn_every: int = Field(
         1, ge=0, description="epochs between two kNN evaluations; 0: only at the end"

@@ -39,7 +39,7 @@ class Reporter:
         *,
         healthy: dict[str, int] | None = None,
     ) -> None:
-        """Opens the files; rows of metrics.jsonl after `resumed_step` are taken away.
+        """Opens the files; what they show of steps after `resumed_step` is taken away.
 
         Args:
             healthy: settings of `health_messages`; none: health is not judged.
@@ -48,8 +48,10 @@ class Reporter:
         self._path = Path(run_dir) / "metrics.jsonl"
         write_atomically(self._path, "".join(_rows_until(self._path, resumed_step)).encode())
         self._rows = self._files.enter_context(self._path.open("a", encoding="utf-8"))
-        self._curves = tf.summary.create_file_writer(str(Path(run_dir) / "tensorboard"))
-        self._files.callback(self._curves.close)
+        with _told_in_one_line():
+            self._curves = tf.summary.create_file_writer(str(Path(run_dir) / "tensorboard"))
+            self._files.callback(self._curves.close)
+            _forget_after(self._curves, resumed_step)
         if self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -104,14 +106,10 @@ class Reporter:
             self._files.close()
 
     def _draw(self, step: int, curves: dict[str, float]) -> None:
-        try:
-            with self._curves.as_default():
-                for name, value in curves.items():
-                    tf.summary.scalar(name, value, step=step)
+        with _told_in_one_line(), self._curves.as_default():
+            for name, value in curves.items():
+                tf.summary.scalar(name, value, step=step)
             self._curves.flush()
-        except tf.errors.OpError as error:
-            reason = str(error.message).split("}} ")[-1].splitlines()[0]
-            raise InputError(f"cannot write {reason}.") from None
 
 
 class Silent(Reporter):
@@ -138,6 +136,7 @@ class Interval:
 
     def __init__(self):
         self._first: float | None = None  # seconds of the first step, until they are told
+        self._taken = 0.0
         self._restart()
 
     def _restart(self):
@@ -165,16 +164,22 @@ class Interval:
         spent.seconds = time.perf_counter() - started
         self._apart += spent.seconds
 
+    def take(self) -> float:
+        """Returns the seconds until now, which `close` then leaves out of its own; goes on."""
+        seconds = (self._first or 0.0) + self._seconds() - self._taken
+        self._taken += seconds
+        return seconds
+
     def close(self, batch_size: float) -> dict[str, float]:
-        """Returns images_per_second, data_wait (a share) and seconds, and starts anew."""
+        """Returns images_per_second, data_wait (a share) and seconds not taken; starts anew."""
         first, seconds = self._first or 0.0, self._seconds()
         steps, timed = (self.steps, seconds) if self.steps else (1, first)
         result = {
             "images_per_second": steps * batch_size / timed,
             "data_wait": min(self._waited / timed, 1.0),
-            "seconds": first + seconds,
+            "seconds": first + seconds - self._taken,
         }
-        self._first = None
+        self._first, self._taken = None, 0.0
         self._restart()
         return result
 
@@ -217,6 +222,23 @@ def health_messages(
             "images belong together, or the augmentations are too weak."
         )
     return messages
+
+
+@contextlib.contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    """Raises what TensorFlow could not write as `InputError`."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = str(error.message).split("}} ")[-1].splitlines()[0]
+        raise InputError(f"cannot write {reason}.") from None
+
+
+def _forget_after(curves, step: int) -> None:
+    """Makes TensorBoard leave out points after `step` in older files: they are drawn once more."""
+    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    event = tf.compat.v1.Event(wall_time=time.time(), step=step + 1, session_log=start)
+    tf.raw_ops.ImportEvent(writer=curves._resource, event=event.SerializeToString())
 
 
 def _curve(name: str) -> str:

@@ -61,10 +61,12 @@ def check(run_dir: Path, config: AnyConfig) -> bool:
 
 
 @contextlib.contextmanager
-def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[None]:
+def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[Callable[[], None]]:
     """Holds the run folder for this process; creates the folder. Freed also by a kill.
 
-    A new folder in which no run was begun is taken away again.
+    A new folder in which no run was begun is taken away again. Gives a function that raises
+    `InputError` if the folder has been removed, moved or replaced meanwhile.
+
     Args:
         flag: the option that names the folder, for what an error advises.
 
@@ -90,9 +92,9 @@ def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[None]:
         except OSError as error:
             raise write_error(run_dir / LOCK, 0, error) from None
         try:
-            yield
+            yield lambda: _refuse_replaced(run_dir, file.fileno())
         finally:
-            if new and not (run_dir / CONFIG).exists():
+            if new and _is_held(run_dir, file.fileno()) and not (run_dir / CONFIG).exists():
                 for hidden in run_dir.glob(".*"):
                     hidden.unlink()
                 run_dir.rmdir()
@@ -207,6 +209,23 @@ def _refuse_foreign(run_dir: Path, flag: str) -> None:
             f"run_dir={run_dir} is not empty and is not a run folder: it has no {CONFIG}, but "
             f"holds {visible[0]}. Use another {flag}."
         )
+
+
+def _refuse_replaced(run_dir: Path, descriptor: int) -> None:
+    """Else checkpoints would go where no run is, or into another process's run."""
+    if not _is_held(run_dir, descriptor):
+        raise InputError(
+            f"run_dir={run_dir} has been removed, moved, closed or replaced while this run used "
+            f"it. Put it back and run the same command again; what was saved is in it."
+        )
+
+
+def _is_held(run_dir: Path, descriptor: int) -> bool:
+    """Whether the lock at `run_dir` is the file that was opened."""
+    try:
+        return os.path.samestat(os.stat(run_dir / LOCK), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> None:

@@ -30,9 +30,10 @@ from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.diverged import refuse_diverged
 from moco_tf.errors import DivergedError, InputError
-from moco_tf.interruption import Interrupted, StopSignals
+from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
 from moco_tf.reporting import Interval, Reporter, Silent, peak_memory_bytes
+from moco_tf.saving import Saver
 from moco_tf.workers import Workers
 
 
@@ -50,6 +51,7 @@ class Progress:
     knn_top1_best: float | None = None
     knn_top1_untrained: float | None = None
     knn_top1_pixels: float | None = None
+    knn_due: bool = False  # a signal came before or during the evaluation after this step
 
 
 def pretrain(
@@ -67,6 +69,7 @@ def pretrain(
     Raises:
         InputError: anything wrong with the config, the data or the folder.
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
         WorkerLostError: another process of the cluster is gone.
     """
     run_dir = Path(config.run_dir or f"runs/{config.recipe}")
@@ -75,11 +78,16 @@ def pretrain(
     with contextlib.ExitStack() as held:
         held.callback(reporter.close)
         with workers.setting_up():
+            still_held = _nothing
             if workers.chief:
-                held.enter_context(run_folder.locked(run_dir))
+                still_held = held.enter_context(run_folder.locked(run_dir))
                 run_folder.check(run_dir, config)
             images = build_images(config, cache=run_dir)
-        return _pretrain(config, run_dir, reporter, workers, *images)
+        return _pretrain(config, run_dir, reporter, workers, still_held, *images)
+
+
+def _nothing() -> None:
+    """What a worker that writes nothing holds."""
 
 
 def _pretrain(
@@ -87,6 +95,7 @@ def _pretrain(
     run_dir: Path,
     reporter: Reporter,
     workers: Workers,
+    still_held: Callable[[], None],
     train: Images,
     test: Images | None,
 ) -> dict:
@@ -143,10 +152,11 @@ def _pretrain(
             epoch_steps=epoch_steps,
         ),
         folder=run_folder.checkpoint_folder(run_dir),
+        still_held=still_held,
         reporter=reporter,
     )
     summary = asdict(progress)
-    del summary["images"], summary["epoch"]
+    del summary["images"], summary["epoch"], summary["knn_due"]
     summary |= {
         "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
@@ -170,12 +180,13 @@ def _train(
     knn_top1: Callable[[], float] | None,
     unreadable: Callable[[int], str | None],
     folder: Path,
+    still_held: Callable[[], None],
     reporter: Reporter,
 ) -> None:
     """The loop: one compiled step a batch, and now and then a log line, kNN or checkpoint."""
     train_step = build_step(config, method)
     interval = Interval()
-    saved, compiling = progress.step > 0, True
+    compiling = True
     losses: dict[int, tf.Tensor] = {}  # of the steps since the last look at them
     guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
 
@@ -184,36 +195,88 @@ def _train(
             refuse_diverged(losses, arrays, folder)
         losses.clear()
 
-    def save(tag=None):
+    def save(*tags):
         if not workers.chief:
             return
-        arrays, extra = _arrays(method), asdict(progress)
-        stop_if_diverged(arrays)
-        checkpoint.save(folder, arrays, step=progress.step, extra=extra, tag=tag)
+        progress.seconds += interval.take()
+        with interval.apart():
+            saver.wait()
+            still_held()
+            arrays = _arrays(method)
+            stop_if_diverged(arrays)
+            saver.begin(arrays, step=progress.step, extra=asdict(progress), tags=tags)
 
-    with StopSignals() as stop:
+    def leave_if(signal):
+        if signal:
+            saver.wait()
+            workers.largest(0)  # the chief has saved
+            raise Interrupted(signal, progress.step)
+
+    def next_views():
+        views = failure = None
+        with interval.waiting():
+            try:
+                views = next(batches)
+            except tf.errors.OpError as error:
+                failure = error
+            anywhere = workers.largest(failure is not None)
+        if not anywhere:
+            return views
+        save(None)
+        saver.wait()
+        workers.largest(0)  # the chief has saved
+        file = failure and unreadable(progress.step)
+        why = f" ({reason(failure)})" if failure else " by another worker"
+        raise InputError(
+            f"{file or 'an image'} could not be read{why} after step {progress.step}, which is "
+            f"saved. The next start leaves unreadable files of a folder out."
+        )
+
+    def log(scalars, lr):
+        values = {name: float(value) for name, value in scalars.items()}
+        timing = interval.close(config.batch_size)
+        progress.loss = values["loss"] if math.isfinite(values["loss"]) else None
+        progress.images_per_second = timing["images_per_second"]
+        progress.seconds += timing.pop("seconds")
+        row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr}
+        reporter.metrics(progress.step, row | values | timing)
+        if progress.loss is None:
+            saver.wait()  # so that the checkpoint that is told is the last one
+        stop_if_diverged({})
+
+    def evaluate():
+        """kNN, to its end or not at all; returns the tags of the checkpoint it deserves."""
+        best, progress.knn_due = progress.knn_top1_best, True
+        with interval.apart() as spent:
+            stop.unless_stopped(knn_now)
+        if progress.knn_due:
+            return []
+        progress.seconds += spent.seconds
+        if progress.knn_top1 is None:
+            return []
+        reporter.evaluation(progress.step, {"knn_top1": progress.knn_top1})
+        progress.knn_top1_best = max(progress.knn_top1, best or 0.0)
+        return ["best_knn"] if best is None or progress.knn_top1 > best else []
+
+    def knn_now():
+        progress.knn_top1 = _finite(knn_top1, reporter)
+        progress.knn_due = False
+
+    with (
+        StopSignals(config.preemption_seconds, lambda: _last_words(config, folder)) as stop,
+        Saver(folder) as saver,
+    ):
+        if progress.knn_due:
+            if knn_top1:
+                save(*evaluate(), None)
+            leave_if(workers.largest(stop.signal or 0))
         while progress.step < last_step:
-            failure = None
-            with interval.waiting():
-                try:
-                    view1, view2 = next(batches)
-                except tf.errors.OpError as error:
-                    failure = error
-                anywhere = workers.largest(failure is not None)
-            if anywhere:
-                save()
-                workers.largest(0)  # saved, before the first one goes
-                file = failure and unreadable(progress.step)
-                why = f" ({reason(failure)})" if failure else " by another worker"
-                raise InputError(
-                    f"{file or 'an image'} could not be read{why} after step {progress.step}, "
-                    f"which is saved. The next start leaves unreadable files of a folder out."
-                )
+            saver.look()
+            view1, view2 = next_views()
             lr = rate(progress.step)
             step = tf.constant(progress.step, tf.int64)
             with workers.meeting():
                 scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
-            signal = workers.largest(stop.signal or 0)
             progress.step += 1
             interval.steps += 1
             losses[progress.step] = scalars["loss"]
@@ -223,38 +286,39 @@ def _train(
                 compiling = False
             epoch, into_epoch = divmod(progress.step, epoch_steps)
             progress.epoch = epoch
-            last, saved = progress.step == last_step, False
-            if last or signal or progress.step % config.log_every == 0:
-                values = {name: float(value) for name, value in scalars.items()}
-                timing = interval.close(config.batch_size)
-                progress.loss = values["loss"] if math.isfinite(values["loss"]) else None
-                progress.images_per_second = timing["images_per_second"]
-                progress.seconds += timing.pop("seconds")
-                row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr}
-                reporter.metrics(progress.step, row | values | timing)
-                stop_if_diverged({})
+            last = progress.step == last_step
+            tags: list[str | None] = []
+            if last or stop.signal or progress.step % config.log_every == 0:
+                log(scalars, lr)
             due = not into_epoch and config.knn_every and epoch % config.knn_every == 0
             if knn_top1 and (due or last):
-                with interval.apart() as spent:
-                    progress.knn_top1 = _finite(knn_top1, reporter)
-                progress.seconds += spent.seconds
-                if progress.knn_top1 is not None:
-                    reporter.evaluation(progress.step, {"knn_top1": progress.knn_top1})
-                    if progress.knn_top1 > (progress.knn_top1_best or -1):
-                        progress.knn_top1_best = progress.knn_top1
-                        save(tag="best_knn")
-            if not into_epoch or signal or progress.step % config.checkpoint_every == 0:
-                with interval.apart():
-                    save()
-                saved = True
-            if signal and not last:
-                workers.largest(0)  # saved, before the first one goes
-                raise Interrupted(signal, progress.step)
-        if not saved:
-            save()
+                tags += evaluate()
+            wanted = stop.signal if progress.knn_due or not last else None
+            signal = workers.largest(wanted or 0)  # of any of them: all leave after one step
+            regular = not into_epoch or progress.step % config.checkpoint_every == 0
+            if regular or last or signal:
+                tags.append(None)
+            if stop.signal:
+                saver.wait()
+                if (saver.seconds or 0) > stop.seconds_left():
+                    raise Unsaved(stop.signal, progress.step, _last_words(config, folder))
+            if tags:
+                save(*tags)
+            leave_if(signal)
+        if not last_step:
+            save(None)
 
 
-def _finite(knn_top1: Callable[[], float], reporter: Reporter) -> float | None:
+def _last_words(config: Config, folder: Path) -> str:
+    newest = checkpoint.newest_step(folder)
+    kept = "no checkpoint was written yet" if newest is None else f"checkpoint {newest} is kept"
+    return (
+        f"too little was left of preemption_seconds={config.preemption_seconds:g}; {kept}. "
+        f"The same command goes on from there."
+    )
+
+
+def _finite(knn_top1, reporter: Reporter) -> float | None:
     """The accuracy, or None, with a line that says so, of features that are no numbers any more."""
     try:
         return knn_top1()

@@ -91,7 +91,7 @@ class Workers:
     def assign_from_chief(self, variables: Mapping[str, tf.Variable]) -> None:
         """Gives each variable the bits that the chief's has: no folder need be shared."""
         for variable in variables.values() if self.cluster else ():
-            array = np.ascontiguousarray(variable.numpy())
+            array = np.asarray(variable.numpy(), order="C")
             bits = self._bits_of_chief(array.reshape(-1).view(np.int32))
             variable.assign(bits.view(array.dtype).reshape(array.shape))
 

@@ -1,0 +1,84 @@
+"""A pre-training run that takes seconds, in one process or several: what others here start."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+FLAGS = {
+    "encoder": "resnet18",
+    "stem": "small",
+    "width": 4,
+    "image_size": 16,
+    "batch_size": 16,
+    "group_size": 8,
+    "queue_size": 65536,  # a checkpoint of 10 MB, so that a good part of the time is spent saving
+    "dim": 32,
+    "knn_every": 20,
+    "log_every": 1,
+    "checkpoint_every": 4,
+}
+IMAGES = 96
+EPOCH_STEPS = IMAGES // FLAGS["batch_size"]
+
+
+def write_images(folder: Path) -> Path:
+    """Writes a folder of small PNG files: noise around one of two greys. Returns the folder."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(IMAGES):
+        base = np.where(n % 2, 60, 190) + rng.normal(0, 30, (20, 20, 3))
+        Image.fromarray(base.clip(0, 255).astype(np.uint8)).save(folder / f"{n}.png")
+    return folder
+
+
+def start(flags: dict, said: Path, workers: int = 1) -> list[subprocess.Popen]:
+    """Starts one process a worker, all with the same flags; what they say is added to `said`."""
+    addresses = ",".join(f"127.0.0.1:{port}" for port in _free_ports(workers))
+    processes = []
+    for index in range(workers):
+        own = {"workers": addresses, "worker_index": index} if workers > 1 else {}
+        command = [sys.executable, "-m", "moco_tf", "pretrain", "shapes"]
+        command += [f"--{k.replace('_', '-')}={v}" for k, v in (flags | own).items()]
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        with open(said, "ab") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+        processes.append(process)
+    return processes
+
+
+def wait_for_end(processes: list[subprocess.Popen], said: Path) -> None:
+    """Ends this script, with what they said, if one of them has not ended well."""
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        raise SystemExit(f"exit codes {codes}:\n{said.read_text()[-3000:]}")
+
+
+def newest_step(run_dir: Path) -> int:
+    """Returns the step of the newest checkpoint, 0 if there is none."""
+    found = run_dir.glob("checkpoints/step-*.safetensors")
+    return max((int(path.stem.removeprefix("step-")) for path in found), default=0)
+
+
+def digest(run_dir: Path) -> str:
+    """Returns the digest of the state that a run ended with."""
+    return json.loads((run_dir / "summary.json").read_text())["state_sha256"]
+
+
+def losses(run_dir: Path) -> list[tuple[int, float]]:
+    """Returns (step, loss) of every row of metrics.jsonl."""
+    rows = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return [(row["step"], row["loss"]) for row in rows]
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -1,0 +1,29 @@
+"""The scripts that run whole processes for long, with few kills and few steps."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def script(name, *flags):
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *flags, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_run_killed_thrice_ends_as_one_left_alone():
+    result = script("kills.py", "--kills", "3", "--steps", "60")
+    assert result["equal"] and result["kills"] == 3
+    assert all(kill["codes"] == [-9] for kill in result["each"])
+
+
+def test_a_long_run_keeps_its_memory_and_files():
+    result = script("long_run.py", "--steps", "1000")
+    assert abs(result["rss_growth"]) < 0.05
+    assert result["open_files_growth"] == 0 and result["threads_growth"] == 0

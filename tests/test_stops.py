@@ -1,0 +1,269 @@
+"""What may happen to a run from outside: it says so in one line, and goes on exactly."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_train import config, data, metrics, start, wait_for_step
+
+import moco_tf.train
+from moco_tf import checkpoint
+from moco_tf.errors import InputError
+from moco_tf.interruption import Interrupted, Unsaved
+from moco_tf.reporting import Reporter
+from moco_tf.saving import Saver
+from moco_tf.train import pretrain
+
+__all__ = ["data"]  # a fixture
+
+
+class Method:
+    """In place of MoCo: a number that depends on every view, its order and the rate."""
+
+    def __init__(self):
+        self.total = tf.Variable(1.0, dtype=tf.float64)
+
+    def state(self):
+        return {"total": self.total}
+
+    def step(self, view1, view2, step, rate):
+        parts = [np.asarray(part).astype(np.float64) for part in [*view1, *view2]]
+        change = sum((place + 1) * part.mean() for place, part in enumerate(parts))
+        self.total.assign((0.9 * self.total + change + float(rate)) % 1000)
+        names = ("loss", "top1", "top5", "feature_std", "positive_similarity")
+        return {name: tf.constant(float(self.total) / 10) for name in names}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The real loop, data and files, without an encoder to compile."""
+    patch = monkeypatch.setattr
+    patch(moco_tf.train, "build_method", lambda *_: Method())
+    patch(moco_tf.train, "build_step", lambda _, method: method.step)
+    patch(
+        moco_tf.train,
+        "build_monitors",
+        lambda _, method: (lambda split: float(method.total) % 100, lambda split: 5.0),
+    )
+
+
+@pytest.fixture
+def uninterrupted(quick, data, tmp_path):
+    return pretrain(config(data, tmp_path / "whole"))
+
+
+class Event(Reporter):
+    """Something that happens after the logging point of a step."""
+
+    def __init__(self, step, happens):
+        super().__init__()
+        self._step, self._happens = step, happens
+
+    def metrics(self, step, values):
+        super().metrics(step, values)
+        if step == self._step:
+            self._happens()
+
+
+def newest(run_dir):
+    return checkpoint.load_latest(run_dir / "checkpoints", warn=print)
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_failed_save_stops_the_run_and_nothing_is_lost(
+    data, tmp_path, uninterrupted, monkeypatch
+):
+    original = checkpoint.save
+
+    def full(folder, arrays, *, step, **others):
+        if step == 4:
+            raise InputError("no space left")
+        return original(folder, arrays, step=step, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(InputError, match="no space left"):
+            pretrain(config(data, tmp_path / "run"))
+    assert newest(tmp_path / "run")[1] == 3
+    summary = pretrain(config(data, tmp_path / "run"))
+    assert summary["state_sha256"] == uninterrupted["state_sha256"]
+
+
+def test_too_little_time_for_a_save_keeps_the_one_before(
+    data, tmp_path, uninterrupted, monkeypatch
+):
+    class Slow(Saver):
+        def wait(self):
+            super().wait()
+            self.seconds = 60
+
+    run = config(data, tmp_path / "run", checkpoint_every=2, preemption_seconds=30)
+    with monkeypatch.context() as patch:
+        patch.setattr(moco_tf.train, "Saver", Slow)
+        with pytest.raises(Unsaved, match=r"step 5, .*preemption_seconds=30; checkpoint 4 is kept"):
+            pretrain(run, reporter=Event(5, terminate))
+    assert newest(tmp_path / "run")[1] == 4
+    assert pretrain(run)["state_sha256"] == uninterrupted["state_sha256"]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_evaluation_is_given_up_and_done_by_the_next_start(
+    quick, data, tmp_path, monkeypatch, last
+):
+    """Evaluations after steps 3, 6 and 9; a signal comes in that of step 6 or 9."""
+    run = {"knn_every": 1, "preemption_seconds": 60}
+    undisturbed = pretrain(config(data, tmp_path / "whole", **run))
+    original = moco_tf.train.build_monitors
+
+    def monitors(*args):
+        top1, pixels = original(*args)
+        left = [0] * (4 if last else 3)  # one is of the untrained encoder
+
+        def signalled(split):
+            left.pop()
+            if not left:
+                terminate()
+                time.sleep(30)
+            return top1(split)
+
+        return signalled, pixels
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moco_tf.train, "build_monitors", monitors)
+        with pytest.raises(Interrupted, match=f"step {9 if last else 6}; saved"):
+            pretrain(config(data, tmp_path / "run", **run))
+    _, step, extra = newest(tmp_path / "run")
+    assert (step, extra["knn_due"]) == (9 if last else 6, True)
+    summary = pretrain(config(data, tmp_path / "run", **run))
+    same = ["state_sha256", "knn_top1", "knn_top1_best", "knn_top1_untrained", "loss", "step"]
+    assert [summary[name] for name in same] == [undisturbed[name] for name in same]
+    best = [
+        checkpoint.load(tmp_path / d / "checkpoints/best_knn.safetensors") for d in ("run", "whole")
+    ]
+    assert best[0][1] == best[1][1]
+
+
+def test_training_time_counts_each_step_once(quick, data, tmp_path):
+    """Nothing is logged before the end, so that only the checkpoints know the time."""
+    seconds, original = {}, checkpoint.save
+
+    def noted(folder, arrays, *, step, extra, **others):
+        seconds[step] = extra["seconds"]
+        return original(folder, arrays, step=step, extra=extra, **others)
+
+    run = {"log_every": 1000}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", noted)
+        began = time.monotonic()
+        pretrain(config(data, tmp_path / "run", max_steps=6, **run))
+        spent = time.monotonic() - began
+        assert list(seconds) == [1, 2, 3, 4, 5, 6]
+        assert 0 < seconds[1] < seconds[2] < seconds[3] < seconds[4] < seconds[5] <= seconds[6]
+        assert seconds[6] < spent
+        killed = seconds[5]
+        (tmp_path / "run/checkpoints/step-00000006.safetensors").unlink()  # as after a kill
+        began = time.monotonic()
+        summary = pretrain(config(data, tmp_path / "run", **run))
+        spent = time.monotonic() - began
+    assert killed < seconds[6] < seconds[9] <= summary["seconds"] < killed + spent
+
+
+@pytest.mark.parametrize("how", ["removed", "file", "other run"])
+def test_a_run_folder_that_is_gone_is_told_and_nothing_is_put_in_its_place(
+    data, tmp_path, uninterrupted, how
+):
+    run_dir, away = tmp_path / "run", tmp_path / "away"
+
+    def happens():
+        run_dir.rename(away)
+        if how == "file":
+            run_dir.write_text("x")
+        if how == "other run":
+            shutil.copytree(away, run_dir)
+
+    with pytest.raises(InputError, match="has been removed, moved") as caught:
+        pretrain(config(data, run_dir), reporter=Event(4, happens))
+    assert str(run_dir) in str(caught.value) and "\n" not in str(caught.value)
+    assert run_dir.exists() == (how in ("file", "other run"))
+    if how == "file":
+        run_dir.unlink()
+    if how == "other run":
+        assert newest(run_dir)[1] == 3
+        shutil.rmtree(run_dir)
+    if how != "removed":
+        away.rename(run_dir)  # put back
+    assert pretrain(config(data, run_dir))["state_sha256"] == uninterrupted["state_sha256"]
+
+
+def test_a_checkpoint_folder_that_is_a_file_is_told(data, tmp_path, uninterrupted):
+    folder, away = tmp_path / "run" / "checkpoints", tmp_path / "away"
+
+    def happens():
+        time.sleep(0.5)  # let a save end
+        folder.rename(away)
+        folder.write_text("x")
+
+    with pytest.raises(InputError, match="checkpoints: File exists"):
+        pretrain(config(data, tmp_path / "run"), reporter=Event(4, happens))
+    folder.unlink()
+    away.rename(folder)
+    summary = pretrain(config(data, tmp_path / "run"))
+    assert summary["state_sha256"] == uninterrupted["state_sha256"]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_folder_whose_rights_are_taken_away_is_told(data, tmp_path, uninterrupted, readable):
+    run_dir = tmp_path / "run"
+    folder = run_dir / "checkpoints" if readable else run_dir
+    user = os.geteuid()
+
+    def happens():
+        time.sleep(0.5)  # let a save end
+        folder.chmod(0o500 if readable else 0)
+        if user == 0:  # whom rights do not hold up
+            drop_rights()
+
+    def drop_rights():
+        for parent in [run_dir, *run_dir.parents[:3]]:
+            parent.chmod(parent.stat().st_mode | 0o055 * readable)
+        os.seteuid(65534)
+
+    words = "cannot write .*Permission denied" if readable else "has been removed, moved, closed"
+    try:
+        with pytest.raises(InputError, match=words) as caught:
+            pretrain(config(data, run_dir), reporter=Event(4, happens))
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o700)
+    assert "\n" not in str(caught.value)
+    assert pretrain(config(data, run_dir))["state_sha256"] == uninterrupted["state_sha256"]
+
+
+@pytest.mark.slow
+def test_sigterm_twice_in_a_save_and_a_deadline_that_nothing_fits_in(data, tmp_path, uninterrupted):
+    run_dir = tmp_path / "run"
+    for seconds, words in [(30, "; saved. The same"), (0.001, "preemption_seconds=0.001; ")]:
+        before = checkpoint.newest_step(run_dir / "checkpoints") or 0
+        process = start(data, run_dir, preemption_seconds=seconds)
+        wait_for_step(run_dir, process, before + 1)
+        while process.poll() is None and not list(run_dir.glob("checkpoints/.*.tmp")):
+            pass
+        process.terminate()
+        process.terminate()
+        said = process.communicate(timeout=120)[0].decode()
+        assert process.returncode == 143 and "Traceback" not in said, said
+        assert words in said.splitlines()[-1]
+        kept = newest(run_dir)[1]
+        assert kept < 9 and (f"step {kept};" in said or f"checkpoint {kept} is kept" in said)
+    summary = pretrain(config(data, run_dir))
+    assert summary["state_sha256"] == uninterrupted["state_sha256"]
+    assert [row["step"] for row in metrics(run_dir)] == list(range(1, 10))
+    assert json.loads((run_dir / "summary.json").read_text())["step"] == 9
