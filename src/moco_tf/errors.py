@@ -1,4 +1,4 @@
-"""The one exception that the command line turns into a single line and exit code 2."""
+"""The one exception that the command line turns into a single line and exit code 2, and others."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class DivergedError(InputError):
     """Features are not finite any more: the run that made them has diverged."""
+
+
+class DamagedError(ValueError):
+    """A file does not hold what was once written to it."""

@@ -31,6 +31,7 @@ from moco_tf.errors import DivergedError, InputError
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.methods.moco import MoCo
 from moco_tf.reporting import Interval, Reporter, peak_memory_bytes
+from moco_tf.written import Digests
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Progress:
     knn_top1_best: float | None = None
     knn_top1_untrained: float | None = None
     knn_top1_pixels: float | None = None
+    written: Digests | None = None  # of the logs
 
 
 def pretrain(config: Config, *, reporter: Reporter | None = None) -> dict:
@@ -84,7 +86,7 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
     calls = 2 if config.symmetric else 1
     healthy = {"dim": config.dim, "queue_size": config.queue_size, "calls": calls}
     healthy["keys_per_step"] = calls * config.batch_size
-    reporter.start(run_dir, last_step, progress.step, healthy=healthy)
+    reporter.start(run_dir, last_step, progress.step, healthy=healthy, before=progress.written)
     reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
     for line in _notes(train, test, config.image_size):
         reporter.line(line)
@@ -118,12 +120,12 @@ def _pretrain(config: Config, run_dir: Path, reporter: Reporter) -> dict:
         reporter=reporter,
     )
     summary = asdict(progress)
-    del summary["images"], summary["epoch"]
+    del summary["images"], summary["epoch"], summary["written"]
     summary |= {
         "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
     }
-    run_folder.write_json(run_dir / "summary.json", summary)
+    run_folder.write_json(run_dir / run_folder.SUMMARY, summary)
     return summary
 
 
@@ -154,6 +156,7 @@ def _train(
         losses.clear()
 
     def save(tag=None):
+        progress.written = reporter.written()
         arrays, extra = _arrays(method), asdict(progress)
         stop_if_diverged(arrays)
         checkpoint.save(folder, arrays, step=progress.step, extra=extra, tag=tag)

@@ -85,7 +85,8 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
         line(f"one kNN evaluation: {knn.seconds:.1f} s")
     state = {name: variable.numpy() for name, variable in method.state().items()}
     steps = last_step(config, train.count)
-    end = asdict(Progress(steps, config.epochs, train.identity, *[100 / 3] * 7))
+    counts = {"step": steps, "epoch": config.epochs, "images": train.identity, "written": None}
+    end = dict.fromkeys(asdict(Progress()), 100 / 3) | counts
     shapes = {name: (array.shape, array.dtype.name) for name, array in state.items()}
     gpu_peak, gpu = memory.gpu_bytes() or (0, None)
     return Parts(
