@@ -147,13 +147,13 @@ def _train(
     train_step = build_step(config, method)
     interval = Interval()
     saved, compiling = progress.step > 0, True
-    losses: dict[int, tf.Tensor] = {}  # of the steps since the last look at them
+    looks: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # at the steps since the last look at them
     guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
 
     def stop_if_diverged(arrays):
         if not guarded:
-            refuse_diverged(losses, arrays, folder)
-        losses.clear()
+            refuse_diverged(looks, method.places, arrays, folder)
+        looks.clear()
 
     def save(tag=None):
         progress.written = reporter.written()
@@ -178,7 +178,7 @@ def _train(
             scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
             progress.step += 1
             interval.steps += 1
-            losses[progress.step] = scalars["loss"]
+            looks[progress.step] = scalars["loss"], scalars.pop("first_broken")
             if compiling:
                 float(scalars["loss"])  # waits for the device
                 reporter.line(f"first step after {interval.end_of_first_step():.1f} s")

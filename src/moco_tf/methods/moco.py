@@ -10,8 +10,9 @@ from functools import partial
 
 import tensorflow as tf
 
-from moco_tf.distribute import replica_mean
+from moco_tf.distribute import replica_mean, replica_sum
 from moco_tf.methods.chunks import in_chunks
+from moco_tf.methods.finite import broken, first_broken, names_of_places
 from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
 from moco_tf.methods.momentum import momentum_update
 from moco_tf.methods.queue import enqueue, initial_queue
@@ -107,9 +108,9 @@ class MoCo:
             details: also return what a replay compares; gathers much from the replicas.
 
         Returns:
-            (scalars, details): numbers to log, and, if asked for, in batch order: "queries" and
-            "keys" [calls, B, C], "logits" [calls, B, 1 + K], "losses" [calls, B], "gradients" of
-            the parameters, before weight decay.
+            (scalars, details): numbers to log and "first_broken", which counts `places`; and, if
+            asked for, in batch order: "queries" and "keys" [calls, B, C], "logits" [calls, B,
+            1 + K], "losses" [calls, B], "gradients" of the parameters, before weight decay.
         """
         for key, query in zip(self.key_parameters, self.parameters, strict=True):
             self._update(key, momentum_update, query, self.key_momentum)  # equation 2
@@ -118,6 +119,7 @@ class MoCo:
         gradients = self.strategy.extended.batch_reduce_to(
             SUM, list(zip(result["gradients"], self.parameters, strict=True))
         )
+        first_broken = self._first_broken(result, gradients)
         self._update(self.queue, self._enqueued, result["keys"])  # section 3.1
         count = permutations.shape[0] * permutations.shape[1]
         self.pointer.assign((self.pointer + count) % self.queue.shape[0])
@@ -130,6 +132,7 @@ class MoCo:
         # Rows are unit vectors, so the mean square of a feature over all of them is 1 / C.
         spread = 1 - tf.reduce_sum(scalars.pop("feature_mean") ** 2)
         scalars["feature_std"] = tf.sqrt(tf.maximum(spread, 0) / self.queue.shape[1])
+        scalars["first_broken"] = first_broken
         return scalars, self._details(result, gradients) if details else {}
 
     def _replica_step(self, view1, view2, permutations, details):
@@ -140,11 +143,13 @@ class MoCo:
         rule = {"first_group": "first", "mean": "mean"}[self.running_statistics]
         parameters = [tf.identity(p) for p in self.key_parameters]
         statistics = [tf.identity(v.value) for v in self.key.model.non_trainable_variables]
-        keys = []
+        keys, places = [], broken()
+        how = {"keys": "rows", "statistics": rule, "broken": "sum"}
         for (_, key_images), permutation in zip(pairs, tf.unstack(permutations), strict=True):
             encode = partial(self._encode_chunk, parameters, statistics, key_images, permutation)
-            encoded = in_chunks(encode, rows, {"keys": "rows", "statistics": rule})
+            encoded = in_chunks(encode, rows, how)
             local, statistics = encoded["keys"], encoded["statistics"]
+            places += encoded["broken"]
             if self.replicas > 1:
                 gathered = context.all_gather(local, axis=0)
                 local = tf.ensure_shape(gathered, [self.rows.size, local.shape[1]])
@@ -158,8 +163,9 @@ class MoCo:
             [query_images for query_images, _ in pairs],
             keys,
         )
-        how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean"}
+        how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean", "broken": "sum"}
         result = in_chunks(compare, rows, how | dict.fromkeys(BY_IMAGE if details else (), "rows"))
+        result["broken"] += places
         return result | {"keys": tf.stack(keys), "key_statistics": statistics}
 
     def _encode_chunk(self, parameters, statistics, images, permutation, rows):
@@ -179,20 +185,22 @@ class MoCo:
         return tf.device("CPU:0") if self.replicas > 1 else contextlib.nullcontext()
 
     def _encode_keys_on_device(self, parameters, statistics, images):
+        images = self.preprocess(images)
         keys, statistics = self.key.model.stateless_call(
-            parameters, statistics, self.preprocess(images), training=True
+            parameters, statistics, images, training=True
         )
         keys = tf.stop_gradient(unit_norm(tf.cast(keys, self.dtype)))  # [c, C]
-        return {"keys": keys, "statistics": statistics}
+        return {"keys": keys, "statistics": statistics, "broken": broken(images=images, keys=keys)}
 
     def _compare_on_device(self, parameters, statistics, images, keys, queue, loss_scale):
         """Queries against keys and queue: InfoNCE and its gradient, on the c images of a chunk."""
-        queries, logits = [], []
+        prepared, queries, logits = [], [], []
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             for views, positives in zip(images, keys, strict=True):
+                prepared.append(self.preprocess(views))
                 output, statistics = self._encode_queries(
-                    parameters, statistics, self.preprocess(views), training=True
+                    parameters, statistics, prepared[-1], training=True
                 )
                 queries.append(unit_norm(tf.cast(output, self.dtype)))  # [c, C]
                 logits.append(queue_logits(queries[-1], positives, queue, self.temperature))
@@ -207,6 +215,7 @@ class MoCo:
             "queries": tf.stack(queries, axis=1),  # [c, calls, C]
             "logits": tf.stack(logits, axis=1),
             "losses": tf.transpose(losses),
+            "broken": broken(images=prepared, queries=features, logits=every, loss=loss),
             "scalars": {
                 "loss": loss,
                 "top1": top_k_accuracy(every, 1),
@@ -225,6 +234,16 @@ class MoCo:
             whole = tf.reduce_all(tf.math.is_finite(new), axis=1, keepdims=True)  # [K, 1]
             new = tf.where(whole, new, queue)
         return new
+
+    @property
+    def places(self):
+        """Names of where numbers may first not be finite: of "first_broken", from 1 on."""
+        return names_of_places([v.path for v in self.query.model.trainable_variables])
+
+    def _first_broken(self, result, gradients):
+        places = replica_sum(self.strategy, result["broken"])
+        first = [self.strategy.experimental_local_results(g)[0] for g in gradients]
+        return first_broken(places, self.parameters, first)
 
     def _apply(self, gradients, learning_rate):
         finite = tf.constant(True)
