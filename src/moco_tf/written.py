@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from moco_tf.run_folder import METRICS, TENSORBOARD
 
+EVENTS = "events.out.tfevents."
 Digests = dict[str, dict[str, Any]]  # name in the run folder -> {"bytes": ..., "sha256": ...}
 
 
@@ -22,14 +24,14 @@ class Written:
     """Digests of metrics.jsonl and of the TensorBoard files of the run in `folder`.
 
     Args:
-        before: digests of an earlier process, whose TensorBoard files do not grow any more.
+        before: `digests` of an earlier process, whose TensorBoard files do not grow any more.
     """
 
     def __init__(self, folder: Path, before: Mapping[str, dict[str, Any]] | None = None):
         self._folder = folder
         self._settled = {
             name: digest
-            for name, digest in (before or {}).items()
+            for name, digest in of_logs(before).items()
             if name != METRICS and (folder / name).exists()
         }
         self._growing: dict[str, tuple[Any, int]] = {}  # name -> digest so far, bytes so far
@@ -55,7 +57,20 @@ class Written:
 
 def event_files(folder: Path) -> list[Path]:
     """TensorBoard's own files in a run folder, in a stable order."""
-    return sorted((folder / TENSORBOARD).glob("events.out.tfevents.*"))
+    return sorted((folder / TENSORBOARD).glob(f"{EVENTS}*"))
+
+
+def of_logs(value: Any) -> Digests:
+    """Returns what of `value`, as found in a file, `Written.digests` may have returned."""
+    entries = value.items() if isinstance(value, dict) else ()
+    return {
+        name: digest
+        for name, digest in entries
+        if (name == METRICS or re.fullmatch(f"{TENSORBOARD}/{EVENTS}[^/]*", name))
+        and isinstance(digest, dict)
+        and isinstance(digest.get("bytes"), int)
+        and isinstance(digest.get("sha256"), str)
+    }
 
 
 def begins_with(data: bytes, digest: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from moco_tf import run_folder
 from moco_tf.check.verdicts import (
+    MISSING,
     Verdict,
     judge_archive,
     judge_checkpoint,
@@ -36,8 +37,10 @@ JUDGES: dict[str, Callable[[Path, str], Verdict]] = {
 
 
 def is_results(folder: Path) -> bool:
-    """Whether it holds what a run, a probe or a fine-tuning begins or ends with."""
-    return any((folder / name).exists() for name in (CONFIG, VERSIONS, SUMMARY, FEATURES))
+    """Whether it holds what a run, a probe or a fine-tuning begins or ends with; no link does."""
+    return not folder.is_symlink() and any(
+        (folder / name).exists() for name in (CONFIG, VERSIONS, SUMMARY, FEATURES)
+    )
 
 
 def judge_folder(root: Path, folder: Path) -> list[Verdict]:
@@ -47,14 +50,15 @@ def judge_folder(root: Path, folder: Path) -> list[Verdict]:
         name = path.relative_to(root).as_posix()
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
             return Verdict(name, damage="it is a link that leaves the run folder")
+        if os.path.lexists(path) and not path.is_file():
+            return Verdict(name, damage="it is no file")
         return judge(path, name, *arguments)
 
     found = sorted((folder / CHECKPOINTS).glob("[!.]*.safetensors"), reverse=True)
     checkpoints = [judged(path, judge_checkpoint) for path in found]
-    # Training may have deleted one in the meantime.
-    checkpoints = [v for v in checkpoints if not v.damage or os.path.lexists(root / v.file)]
+    checkpoints = [v for v in checkpoints if v.damage != MISSING]  # deleted in the meantime
     last = newest(checkpoints)
-    logs = dict((last.written if last else None) or {})
+    logs = dict(last.written if last else {})
     wanted = {CONFIG} if checkpoints else set()
     small = [
         judged(folder / name, judge)

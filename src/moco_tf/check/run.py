@@ -32,7 +32,7 @@ def check_run(run: Path | str) -> dict[str, Any]:
     if path.is_file() and path.suffix == ".safetensors":
         verdicts = [judge_checkpoint(path, path.name)]
         last = None if verdicts[0].damage else verdicts[0]
-    elif path.is_dir() and (is_results(path) or (path / CHECKPOINTS).is_dir()):
+    elif path.is_dir() and (is_results(path.resolve()) or (path / CHECKPOINTS).is_dir()):
         verdicts, names = judge_folder(path, path), list(others(path, path))
         last = newest([v for v in verdicts if v.file.startswith(f"{CHECKPOINTS}/")])
     else:
@@ -73,6 +73,6 @@ def report(result: Mapping[str, Any]) -> list[str]:
     about = f"{len(files)} file{'s' if len(files) != 1 else ''}"
     if result["state_sha256"]:
         about += f", at step {result['step']} the state {result['state_sha256']}"
-    if result["whole"]:
-        return [*lines, f"{result['run']} is whole: {about}"]
-    return [*lines, f"{result['run']} is not whole, first {result['damaged']['file']}: {about}"]
+    not_so = "" if result["whole"] else f"not whole, first {result['damaged']['file']}"
+    lines.append(f"{result['run']} is {not_so or 'whole'}: {about}")
+    return ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines]

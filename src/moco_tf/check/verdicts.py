@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from moco_tf import checkpoint
 from moco_tf.check.records import whole_records
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.sealed import open_json, open_lines, open_zip
-from moco_tf.written import begins_with
+from moco_tf.written import begins_with, of_logs
 
 Digest = Mapping[str, Any]
+MISSING = "it is missing"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Verdict:
     note: str | None = None
     step: int | None = None  # of a checkpoint
     state_sha256: str | None = None  # of its arrays
-    written: Mapping[str, Digest] | None = None  # what a checkpoint says of the logs
+    written: Mapping[str, Digest] = field(default_factory=dict)  # what a checkpoint says of logs
 
 
 def judge_json(path: Path, file: str) -> Verdict:
@@ -56,7 +57,7 @@ def judge_rows(path: Path, file: str, digest: Digest | None) -> Verdict:
         for number, row in enumerate(rows, start=1):
             try:
                 json.loads(row)["step"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise DamagedError(f"its row {number} is no row") from None
         return digest is not None, _cut_off(rest)
 
@@ -79,12 +80,14 @@ def judge_checkpoint(path: Path, file: str) -> Verdict:
         step, extra, state = checkpoint.inspect(path)
         with open(path, "rb") as opened:
             sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    except FileNotFoundError:
+        return Verdict(file, damage=MISSING)
     except DamagedError as error:
         return Verdict(file, damage=str(error))
     if path.stem.startswith("step-") and path.stem != f"step-{step:08d}":
         return Verdict(file, sha256, True, damage=f"it is the checkpoint of step {step}")
-    written = extra.get("written")
-    return Verdict(file, sha256, True, step=step, state_sha256=state, written=written)
+    logs = of_logs(extra.get("written"))
+    return Verdict(file, sha256, True, step=step, state_sha256=state, written=logs)
 
 
 def _judge(path: Path, file: str, inspect: Callable[[bytes], tuple[bool, str | None]]) -> Verdict:
@@ -92,7 +95,7 @@ def _judge(path: Path, file: str, inspect: Callable[[bytes], tuple[bool, str | N
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return Verdict(file, damage="it is missing")
+        return Verdict(file, damage=MISSING)
     except PermissionError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
     except OSError as error:
