@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from moco_tf import assembly, checkpoint, train
+from moco_tf.check import check_run
 from moco_tf.config import make_config
 from moco_tf.diverged import refuse_diverged
 from moco_tf.errors import DivergedError
@@ -13,44 +14,81 @@ from moco_tf.recipes import RECIPES
 GOOD = {"a": np.ones(3, np.float32), "pointer": np.int64(3)}
 
 
-def scalars(*values, start=1):
-    return {start + place: tf.constant(value) for place, value in enumerate(values)}
+PLACES = ["the loss", "the gradient of a"]
+
+
+def looks(*values, start=1, began=0):
+    """Losses of steps from `start` on; `began` is the place of the last one."""
+    found = {start + n: (tf.constant(value), tf.constant(0)) for n, value in enumerate(values)}
+    last = start + len(values) - 1
+    return found | {last: (found[last][0], tf.constant(began))}
 
 
 def test_finite_numbers_pass(tmp_path):
-    refuse_diverged(scalars(6.5, 6.25), GOOD, tmp_path)
-    refuse_diverged({}, {}, tmp_path)
+    refuse_diverged(looks(6.5, 6.25), PLACES, GOOD, tmp_path)
+    refuse_diverged({}, PLACES, {}, tmp_path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_the_first_step_is_told_and_the_checkpoint_before(tmp_path, bad):
     checkpoint.save(tmp_path, GOOD, step=4, extra={})
-    with pytest.raises(DivergedError, match=r"loss of step 7 is .*before 6\.25.*step 4 is kept"):
-        refuse_diverged(scalars(6.5, 6.25, bad, np.nan, start=5), {}, tmp_path)
+    with pytest.raises(DivergedError, match=r"at step 7, .*before 6\.25.*step 4 is kept"):
+        refuse_diverged(looks(6.5, 6.25, bad, np.nan, start=5), PLACES, {}, tmp_path)
+    with pytest.raises(DivergedError, match=r"at step 6, .*with the gradient of a .*6 is 6\.25, "):
+        refuse_diverged(looks(6.5, 6.25, start=5, began=2), PLACES, {}, tmp_path)
 
 
 def test_a_state_is_told_by_name(tmp_path):
     state = GOOD | {"b": np.array([1, np.inf], np.float32), "c": np.array(np.nan)}
     with pytest.raises(DivergedError, match=r"2 of 4 arrays .* first is b\. .*nothing was saved"):
-        refuse_diverged(scalars(6.5), state, tmp_path)
+        refuse_diverged(looks(6.5), PLACES, state, tmp_path)
 
 
 @pytest.mark.usefixtures("shallow")
-def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch):
-    """Parameters become NaN after step 5, between the checkpoint of step 4 and that of step 8."""
+@pytest.mark.parametrize(
+    ("devices", "what", "said"),
+    [
+        (1, "parameter", r"at step 6, where it began with the parameter conv1/kernel "),
+        pytest.param(
+            1,
+            "images",
+            r"at step 5, where it began with the normalised images .* the images\.$",
+            marks=pytest.mark.slow,
+        ),
+        (2, "gradient", r"at step 5, where it began with the gradient of layer1\.0\.conv1/kernel "),
+    ],
+)
+def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, what, said):
+    """What becomes NaN in step 5, between the checkpoint of step 4 and that of step 8."""
     build_step = assembly.build_step
 
     def build(config, method):
+        names = [variable.path for variable in method.query.model.trainable_variables]
+        poison, compare, prepare = tf.Variable(0.0), method._compare, method.preprocess
+        if what == "images":
+            method.preprocess = lambda images: prepare(images) + poison
+
+        def spoiled(*arguments):
+            result = compare(*arguments)
+            if what == "gradient":
+                result["gradients"][names.index("layer1.0.conv1/kernel")] += poison
+            return result
+
+        method._compare = spoiled
         step_of = build_step(config, method)
 
         def step(view1, view2, number, rate):
+            poison.assign(np.nan if number == 4 else 0.0)
             result = step_of(view1, view2, number, rate)
-            if number == 4:
+            if what == "parameter" and number == 4:
                 method.parameters[0].assign(method.parameters[0] * np.nan)
+            if number == 3:
+                states.append(checkpoint.digest(train._arrays(method)))
             return result
 
         return step
 
+    states: list[str] = []
     monkeypatch.setattr(train, "build_step", build)
     pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
     np.savez(tmp_path / "images.npz", images=pixels)
@@ -64,11 +102,16 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch):
         "queue_size": 16,
         "epochs": 9,
         "checkpoint_every": 4,
-        "log_every": 100,
+        "log_every": 2,
+        "devices": devices,
     }
     config = make_config(RECIPES["shapes"].config, changes)
-    with pytest.raises(DivergedError, match=r"loss of step 6 is nan.*step 4 is kept"):
+    with pytest.raises(DivergedError, match=said) as caught:
         train.pretrain(config)
-    folder = tmp_path / "run" / "checkpoints"
-    state, step, _ = checkpoint.load_latest(folder, warn=pytest.fail)
-    assert step == 4 and all(np.isfinite(array).all() for array in state.values())
+    assert "step 4 is kept" in str(caught.value) and "\n" not in str(caught.value)
+    found = check_run(tmp_path / "run")
+    assert found["whole"] and found["step"] == 4 and found["state_sha256"] == states[0]
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "first_broken" not in rows and rows.count("\n") == 3
+    state, *_ = checkpoint.load_latest(tmp_path / "run" / "checkpoints", warn=pytest.fail)
+    assert all(np.isfinite(array).all() for array in state.values())

@@ -10,6 +10,7 @@ import tensorflow as tf
 from test_probe import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
 
 import moco_tf.evaluate.finetune
+from moco_tf.check import check_run
 from moco_tf.cli import main
 from moco_tf.config import make_config
 from moco_tf.distribute import make_strategy
@@ -21,6 +22,7 @@ from moco_tf.evaluate.finetune import build_network, finetune
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.interruption import Interrupted
 from moco_tf.models import build_encoder
+from moco_tf.run_folder import read_json
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -162,7 +164,10 @@ def test_the_rates_are_scaled_with_the_batch_and_the_start():
 
 def test_summary_metrics_and_files(run, whole):
     summary = whole.summary
-    assert json.loads((whole.out / "summary.json").read_text()) == summary
+    assert read_json(whole.out / "summary.json") == summary
+    found = check_run(whole.out)
+    assert found["whole"] and all(file["carried"] for file in found["files"])
+    assert found["state_sha256"] == summary["state_sha256"] and found["unknown"] == []
     assert summary.keys() >= KEYS | {"label_fraction", "from_scratch", "state_sha256"}
     assert (summary["classes"], summary["train_images"], summary["test_images"]) == (3, TRAIN, TEST)
     assert (summary["step"], summary["encoder_step"], summary["top5"]) == (9, 7, 100.0)
@@ -172,7 +177,7 @@ def test_summary_metrics_and_files(run, whole):
     assert [row["lr"] for row in rows] == pytest.approx(wanted)
     assert [row["step"] for row in rows if "val_top1" in row] == [3, 6, 9]
     assert rows[-1]["val_top1"] == summary["top1"] <= summary["top1_best"]
-    chosen = (whole.out / "labelled_images.txt").read_text().split()
+    _, *chosen = (whole.out / "labelled_images.txt").read_text().splitlines()
     assert chosen == [str(index) for index in range(TRAIN)]
 
 
@@ -328,7 +333,7 @@ def test_a_fraction_takes_as_many_of_each_class_and_names_its_files(run, tmp_pat
     assert summary.keys() >= KEYS and summary["train_images"] == 6
     assert "0.7 of the labels" in summary["protocol"]
     out = moco_tf.evaluate.finetune.Path(run.folder) / "finetune-0.7"
-    names = (out / "labelled_images.txt").read_text().splitlines()
+    _, *names = (out / "labelled_images.txt").read_text().splitlines()
     assert sorted(name.split("/")[-2] for name in names) == ["ant"] * 2 + ["bee"] * 2 + ["cat"] * 2
     assert main(["finetune", run.folder, *flags, "--label-fraction", "0.7", "--seed", "1"]) == 2
     assert "seed (0 there, 1 now)" in capsys.readouterr().err

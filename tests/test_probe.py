@@ -20,6 +20,7 @@ from test_train import wait_for_step
 import moco_tf.data.sources
 import moco_tf.evaluate.probe
 from moco_tf import checkpoint, run_folder
+from moco_tf.check import check_run
 from moco_tf.cli import main
 from moco_tf.config import Config, make_config
 from moco_tf.distribute import make_strategy
@@ -33,6 +34,7 @@ from moco_tf.evaluate.probe_report import BackboneChangedError
 from moco_tf.interruption import Interrupted
 from moco_tf.models import build_encoder
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.run_folder import read_json
 
 TRAIN, TEST, CLASSES, SIDE = 20, 9, 3, 8
 SETTINGS = {"epochs": 3, "batch_size": 8, "lr": (3.0, 0.3), "log_every": 1, "checkpoint_every": 1}
@@ -206,7 +208,10 @@ def test_evaluation_counts_each_image_once(build):
 
 def test_summary_metrics_and_curves(whole):
     summary = whole.summary
-    assert json.loads((whole.out / "summary.json").read_text()) == summary
+    assert read_json(whole.out / "summary.json") == summary
+    found = check_run(whole.out)
+    assert found["whole"] and all(file["carried"] for file in found["files"])
+    assert found["state_sha256"] == summary["state_sha256"] and found["unknown"] == []
     assert summary.keys() >= KEYS | {"lr", "heads", "state_sha256", "encoder_step"}
     assert (summary["classes"], summary["train_images"], summary["test_images"]) == (3, 20, 9)
     assert (summary["step"], summary["encoder_step"], summary["top5"]) == (9, 7, 100.0)
@@ -315,6 +320,7 @@ def test_killed_and_resumed_it_ends_in_the_same_arrays(run, whole, tmp_path):
     wait_for_step(out, process, 1)
     process.kill()
     process.communicate(timeout=120)
+    assert check_run(out)["whole"]
     summary = probe(config_of(run, out))
     assert summary["state_sha256"] == whole.summary["state_sha256"]
 

@@ -1,6 +1,5 @@
 """The run folder: claimed once, locked, continued only with the same configuration."""
 
-import json
 import multiprocessing
 import os
 import platform
@@ -12,7 +11,7 @@ import pytest
 from moco_tf import run_folder
 from moco_tf.config import Config
 from moco_tf.errors import InputError
-from moco_tf.run_folder import claim, locked, read_config, write_json
+from moco_tf.run_folder import claim, locked, read_config, read_json, write_json
 
 CONFIG = Config(batch_size=64, milestones=(3, 5), knn_k=7)
 
@@ -26,7 +25,7 @@ def test_new_folder_then_resumed(tmp_path):
     assert claim(folder, CONFIG) is False
     assert read_config(folder) == CONFIG
     assert claim(folder, CONFIG) is True
-    found = json.loads((folder / "versions.json").read_text())
+    found = read_json(folder / "versions.json")
     assert found["python"] == platform.python_version() and found["numpy"] == np.__version__
     assert set(found) == {"python", "tensorflow", "keras", "numpy", "moco-tf"}
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "versions.json"]
@@ -92,6 +91,32 @@ def test_read_config_says_what_is_wrong(tmp_path, text, message):
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_config_that_does_not_fit_its_digest_is_refused(tmp_path):
+    claim(tmp_path, CONFIG)
+    path = tmp_path / "config.json"
+    text = path.read_text()
+    path.write_text(text.replace('"batch_size": 64', '"batch_size": 96'))
+    for start in (lambda: claim(tmp_path, CONFIG), lambda: read_config(tmp_path)):
+        with pytest.raises(
+            InputError, match=r"config\.json .*digest.*Restore.*sha256, out"
+        ) as caught:
+            start()
+        assert "\n" not in str(caught.value)
+    # What the message advises those who meant it, and what a run of an older version holds.
+    path.write_text(re.sub(r',\s*"sha256": ".*"', "", path.read_text()))
+    assert read_config(tmp_path) == with_fields(batch_size=96)
+
+
+def test_the_process_that_trains_is_told_without_a_lock(tmp_path):
+    assert run_folder.holder(tmp_path) is None
+    with locked(tmp_path):
+        assert run_folder.holder(tmp_path) == os.getpid()
+    assert run_folder.holder(tmp_path) is None or not os.path.exists("/proc/locks")
+    for text in ("", "x", "0\n", "99999999999\n"):
+        (tmp_path / ".lock").write_text(text)
+        assert run_folder.holder(tmp_path) is None
+
+
 def test_write_json_is_whole_or_nothing(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"a": 1})
@@ -103,21 +128,21 @@ def test_write_json_is_whole_or_nothing(tmp_path):
 
     with pytest.raises(RuntimeError):
         run_folder.write_atomically(path, b"{}", verify=refuse)
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert read_json(path) == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
     with pytest.raises(InputError, match="cannot write"):
-        write_json(tmp_path / "absent" / "a.json", 1)
+        write_json(tmp_path / "absent" / "a.json", {"a": 1})
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
 def test_full_disk(tmp_path):
     path = tmp_path / "a.json"
-    write_json(path, 1)
+    write_json(path, {"a": 1})
     temporary = run_folder.temporary_name(path)
     temporary.symlink_to("/dev/full")  # what is written to it gets the kernel's own ENOSPC
     with pytest.raises(InputError, match=re.escape(f"no space left to write {path}")):
-        write_json(path, 2)
-    assert json.loads(path.read_text()) == 1 and not temporary.is_symlink()
+        write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 1} and not temporary.is_symlink()
 
 
 def test_a_refused_start_leaves_no_folder(tmp_path):

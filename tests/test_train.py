@@ -16,11 +16,13 @@ from rich.console import Console
 
 import moco_tf.train
 from moco_tf import checkpoint
+from moco_tf.check import check_run
 from moco_tf.config import make_config
 from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.reporting import Reporter
+from moco_tf.run_folder import read_json
 from moco_tf.train import pretrain
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -68,13 +70,13 @@ def whole_run(shallow, data, tmp_path_factory):
     """The folder of a run that nothing interrupted, for reading only."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
     summary = pretrain(config(data, run_dir))
-    assert json.loads((run_dir / "summary.json").read_text()) == summary
+    assert read_json(run_dir / "summary.json") == summary
     return run_dir
 
 
 @pytest.fixture
 def uninterrupted(whole_run):
-    return json.loads((whole_run / "summary.json").read_text())
+    return read_json(whole_run / "summary.json")
 
 
 def metrics(run_dir):
@@ -84,6 +86,9 @@ def metrics(run_dir):
 def test_summary_and_metrics_hold_what_scripts_read(whole_run, uninterrupted):
     summary = uninterrupted
     assert summary["step"] == 9
+    found = check_run(whole_run)
+    assert found["whole"] and all(file["carried"] for file in found["files"])
+    assert found["state_sha256"] == summary["state_sha256"] and found["unknown"] == []
     assert {"loss", "knn_top1", "knn_top1_untrained", "knn_top1_pixels", "state_sha256"} <= set(
         summary
     )
@@ -149,6 +154,8 @@ def test_kill_nine_at_three_random_moments_and_resume(data, tmp_path):
         process.kill()
         process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, step
+        found = check_run(run_dir)
+        assert found["whole"], found["damaged"]
     summary = pretrain(config(data, run_dir, **changes))
     assert summary["state_sha256"] == uninterrupted["state_sha256"]
 

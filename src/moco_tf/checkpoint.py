@@ -14,16 +14,12 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
-from moco_tf.errors import InputError
+from moco_tf.errors import DamagedError, InputError
 from moco_tf.run_folder import write_atomically
 
 State = dict[str, np.ndarray]
 KEEP = 2  # whole checkpoints of a run, beside the tagged ones
 _STEP_NAME = re.compile(r"step-(\d{8,})\.safetensors")
-
-
-class DamagedError(ValueError):
-    """A checkpoint file does not hold what was once written to it."""
 
 
 def save(
@@ -175,6 +171,18 @@ def read(path: Path) -> tuple[State, int, dict[str, Any]]:
         FileNotFoundError: if it is absent.
         InputError: if it may not be read.
     """
+    state, metadata = _whole(path)
+    return state, int(metadata["step"]), json.loads(metadata["extra"])
+
+
+def inspect(path: Path) -> tuple[int, dict[str, Any], str]:
+    """Returns (step, extra, `digest` of the state) of one checkpoint file; raises as `read`."""
+    _, metadata = _whole(path)
+    return int(metadata["step"]), json.loads(metadata["extra"]), metadata["sha256"]
+
+
+def _whole(path: Path) -> tuple[State, dict[str, str]]:
+    """Arrays and metadata of a file that match their digests."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
@@ -192,7 +200,7 @@ def read(path: Path) -> tuple[State, int, dict[str, Any]]:
         raise DamagedError("its metadata do not match their digest")
     if digest(state) != metadata["sha256"]:
         raise DamagedError("its arrays do not match their digest")
-    return state, int(metadata["step"]), json.loads(metadata["extra"])
+    return state, metadata
 
 
 def _check_read_back(path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from moco_tf import __version__
 from moco_tf.commands import (
     benchmark,
+    check,
     convert,
     embed,
     estimate,
@@ -28,6 +29,7 @@ COMMANDS = (
     pretrain,
     estimate,
     pack,
+    check,
     knn,
     probe,
     finetune,

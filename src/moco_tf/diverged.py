@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +10,45 @@ import tensorflow as tf
 
 from moco_tf import checkpoint
 from moco_tf.errors import DivergedError
+from moco_tf.methods.finite import IMAGES
 
 
 def refuse_diverged(
-    losses: Mapping[int, tf.Tensor], state: Mapping[str, np.ndarray], folder: Path
+    looks: Mapping[int, tuple[tf.Tensor, tf.Tensor]],
+    places: Sequence[str],
+    state: Mapping[str, np.ndarray],
+    folder: Path,
 ) -> None:
-    """Raises `DivergedError` if a loss, or anything in the state, is NaN or infinite.
+    """Raises `DivergedError` if a number of a step, or anything in the state, is NaN or infinite.
 
     Args:
-        losses: step to scalar, in order: the first that is not finite is told.
+        looks: step to (loss, number of the place where it began or 0), in order: the first step
+            that is not finite is told.
+        places: names of the numbers, from 1 on.
         state: name to array, about to be saved.
         folder: of the checkpoints, of which the newest is told.
     """
-    values = {step: float(loss) for step, loss in losses.items()}
-    step = next((step for step, value in values.items() if not np.isfinite(value)), None)
+    losses = {step: float(loss) for step, (loss, _) in looks.items()}
+    began = {step: int(number) for step, (_, number) in looks.items()}
+    step = next((n for n in looks if began[n] or not np.isfinite(losses[n])), None)
     wrong = [name for name, array in state.items() if not np.isfinite(array).all()]
     if step is None and not wrong:
         return
-    found = []
+    found, place = [], ""
     if step is not None:
-        before = f", at the step before {values[step - 1]:.4g}" if step - 1 in values else ""
-        found.append(f"the loss of step {step} is {values[step]}{before}")
+        place = places[began[step] - 1] if began[step] else "the loss"
+        before = f", at the step before {losses[step - 1]:.4g}" if step - 1 in losses else ""
+        found.append(
+            f"at step {step}, where it began with {place} (the loss of step {step} is "
+            f"{losses[step]:.4g}{before})"
+        )
     if wrong:
         found.append(f"{len(wrong)} of {len(state)} arrays are not finite, the first is {wrong[0]}")
     newest = checkpoint.newest_step(folder)
     kept = "nothing was saved" if newest is None else f"the checkpoint of step {newest} is kept"
+    advice = "Use a smaller --learning-rate, or --precision float32, with another --run-dir."
+    if place == IMAGES:
+        advice = "Look for what is wrong with the images."
     raise DivergedError(
-        f"the run has diverged: {'; '.join(found)}. Nothing of it is saved, {kept}. Use a smaller "
-        f"--learning-rate, or --precision float32, with another --run-dir."
+        f"the run has diverged: {'; '.join(found)}. Nothing of it is saved, {kept}. {advice}"
     )

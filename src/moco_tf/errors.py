@@ -1,4 +1,4 @@
-"""The one exception that the command line turns into a single line and exit code 2."""
+"""The one exception that the command line turns into a single line and exit code 2, and others."""
 
 
 class InputError(ValueError):
@@ -16,3 +16,7 @@ class WorkerLostError(Exception):
     """Another process of the run is gone; no step can be taken without it."""
 
     exit_code = LOST_EXIT_CODE
+
+
+class DamagedError(ValueError):
+    """A file does not hold what was once written to it."""

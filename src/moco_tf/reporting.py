@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from moco_tf.errors import InputError
-from moco_tf.run_folder import write_atomically, write_error
+from moco_tf.run_folder import METRICS, TENSORBOARD, write_atomically, write_error
+from moco_tf.written import Digests, Written, begins_with, of_logs
 
 TAGS = {"lr": "learning_rate"}
 HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
@@ -38,18 +39,24 @@ class Reporter:
         resumed_step: int,
         *,
         healthy: dict[str, int] | None = None,
+        before: Digests | None = None,
     ) -> None:
         """Opens the files; what they show of steps after `resumed_step` is taken away.
 
         Args:
             healthy: settings of `health_messages`; none: health is not judged.
+            before: what `written` returned before the checkpoint of `resumed_step`.
         """
         self.last_step, self._healthy = last_step, healthy
-        self._path = Path(run_dir) / "metrics.jsonl"
+        self._path = Path(run_dir) / METRICS
+        rows = of_logs(before).get(METRICS)
+        if rows and not (self._path.exists() and begins_with(self._path.read_bytes(), rows)):
+            self.line(f"{METRICS} is damaged: its rows are not those that were written; going on.")
+        self._written = Written(Path(run_dir), before)
         write_atomically(self._path, "".join(_rows_until(self._path, resumed_step)).encode())
         self._rows = self._files.enter_context(self._path.open("a", encoding="utf-8"))
         with _told_in_one_line():
-            self._curves = tf.summary.create_file_writer(str(Path(run_dir) / "tensorboard"))
+            self._curves = tf.summary.create_file_writer(str(Path(run_dir) / TENSORBOARD))
             self._files.callback(self._curves.close)
             _forget_after(self._curves, resumed_step)
         if self.console.is_terminal:
@@ -100,6 +107,10 @@ class Reporter:
         self._knn = f"  kNN {values['knn_top1']:.1f}%"
         self.line(f"step {step}: kNN top-1 {values['knn_top1']:.2f}%")
 
+    def written(self) -> Digests:
+        """Digests of all that was written since the run began, for a checkpoint to carry."""
+        return self._written.digests()
+
     def close(self) -> None:
         """Closes the files; may be called again, and before `start`."""
         with contextlib.suppress(OSError, tf.errors.OpError):  # of what was refused before
@@ -115,7 +126,7 @@ class Reporter:
 class Silent(Reporter):
     """Of a worker that is not the chief: it writes no file and says nothing."""
 
-    def start(self, run_dir, last_step, resumed_step, *, healthy=None) -> None:
+    def start(self, run_dir, last_step, resumed_step, *, healthy=None, before=None) -> None:
         """Opens nothing."""
 
     def line(self, text: str) -> None:

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from moco_tf.config import AnyConfig, Config
-from moco_tf.errors import InputError
+from moco_tf.errors import DamagedError, InputError
+from moco_tf.sealed import open_json, seal_json
 
 CONFIG = "config.json"
 VERSIONS = "versions.json"
+SUMMARY = "summary.json"
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 LOCK = ".lock"
 
 
@@ -100,6 +104,22 @@ def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[Callable[[], N
                 run_dir.rmdir()
 
 
+def holder(run_dir: Path) -> int | None:
+    """Returns the process of this machine that trains in `run_dir`, if any; takes no lock."""
+    try:
+        process = int((run_dir / LOCK).read_text(encoding="utf-8"))
+        with contextlib.suppress(PermissionError):  # another user's
+            os.kill(process, 0)  # sends nothing
+    except (OSError, ValueError, OverflowError):
+        return None
+    try:
+        locks = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return process
+    held = {fields[4] for fields in map(str.split, locks) if fields[1] == "FLOCK"}
+    return process if str(process) in held else None
+
+
 def read_config(run_dir: Path | str) -> Config:
     """Returns the config of the pre-training run in `run_dir`; see `read_config_of`."""
     return read_config_of(Config, run_dir)
@@ -113,14 +133,19 @@ def read_config_of(kind: type[AnyConfig], run_dir: Path | str) -> AnyConfig:
     """
     path = Path(run_dir) / CONFIG
     try:
-        text = path.read_text(encoding="utf-8")
+        text, _ = open_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{run_dir} is not a run folder: it has no {CONFIG}. "
             f"Give the --run-dir of a pre-training run."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"cannot read {path}: {error}.") from None
+    except DamagedError as error:
+        raise InputError(
+            f"{path} is not the config of a run: {error}. Restore it, or start again in another "
+            f"{kind.folder_flag}; if it was edited by hand, take its last field, sha256, out."
+        ) from None
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
@@ -144,13 +169,23 @@ def _of_other_kind(run_dir: Path | str, kind: type[AnyConfig]) -> str:
     return f"{run_dir} holds a pre-training run. Use another {kind.folder_flag}."
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON to `path`, whole or not at all.
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes `value` as JSON that carries its digest to `path`, whole or not at all.
 
     Raises:
         InputError: if the disk is full or the folder cannot be written to.
     """
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_atomically(path, seal_json(value))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns what `write_json` wrote, or any other JSON object, without its digest.
+
+    Raises:
+        DamagedError: if it is not what was written, or no JSON object.
+        OSError: if it cannot be read.
+    """
+    return json.loads(open_json(path.read_bytes())[0])
 
 
 def write_atomically(

@@ -35,6 +35,7 @@ from moco_tf.methods.moco import MoCo
 from moco_tf.reporting import Interval, Reporter, Silent, peak_memory_bytes
 from moco_tf.saving import Saver
 from moco_tf.workers import Workers
+from moco_tf.written import Digests
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Progress:
     knn_top1_untrained: float | None = None
     knn_top1_pixels: float | None = None
     knn_due: bool = False  # a signal came before or during the evaluation after this step
+    written: Digests | None = None  # of the logs
 
 
 def pretrain(
@@ -120,7 +122,7 @@ def _pretrain(
     calls = 2 if config.symmetric else 1
     healthy = {"dim": config.dim, "queue_size": config.queue_size, "calls": calls}
     healthy["keys_per_step"] = calls * config.batch_size
-    reporter.start(run_dir, last_step, progress.step, healthy=healthy)
+    reporter.start(run_dir, last_step, progress.step, healthy=healthy, before=progress.written)
     reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
     for line in _notes(train, test, config.image_size):
         reporter.line(line)
@@ -156,13 +158,13 @@ def _pretrain(
         reporter=reporter,
     )
     summary = asdict(progress)
-    del summary["images"], summary["epoch"], summary["knn_due"]
+    del summary["images"], summary["epoch"], summary["knn_due"], summary["written"]
     summary |= {
         "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
     }
     if workers.chief:
-        run_folder.write_json(run_dir / "summary.json", summary)
+        run_folder.write_json(run_dir / run_folder.SUMMARY, summary)
     workers.largest(0)  # none goes, and takes its server with it, before all are done
     return summary
 
@@ -187,13 +189,13 @@ def _train(
     train_step = build_step(config, method)
     interval = Interval()
     compiling = True
-    losses: dict[int, tf.Tensor] = {}  # of the steps since the last look at them
+    looks: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # at the steps since the last look at them
     guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
 
     def stop_if_diverged(arrays):
         if not guarded:
-            refuse_diverged(losses, arrays, folder)
-        losses.clear()
+            refuse_diverged(looks, method.places, arrays, folder)
+        looks.clear()
 
     def save(*tags):
         if not workers.chief:
@@ -202,6 +204,7 @@ def _train(
         with interval.apart():
             saver.wait()
             still_held()
+            progress.written = reporter.written()
             arrays = _arrays(method)
             stop_if_diverged(arrays)
             saver.begin(arrays, step=progress.step, extra=asdict(progress), tags=tags)
@@ -279,7 +282,7 @@ def _train(
                 scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
             progress.step += 1
             interval.steps += 1
-            losses[progress.step] = scalars["loss"]
+            looks[progress.step] = scalars["loss"], scalars.pop("first_broken")
             if compiling:
                 float(scalars["loss"])  # waits for the device
                 reporter.line(f"first step after {interval.end_of_first_step():.1f} s")

@@ -85,8 +85,14 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
         line(f"one kNN evaluation: {knn.seconds:.1f} s")
     state = {name: variable.numpy() for name, variable in method.state().items()}
     steps = last_step(config, train.count)
-    numbers: Any = [100 / 3] * 7
-    end = asdict(Progress(steps, config.epochs, train.identity, *numbers))
+    counts = {
+        "step": steps,
+        "epoch": config.epochs,
+        "images": train.identity,
+        "written": None,
+        "knn_due": False,
+    }
+    end = dict.fromkeys(asdict(Progress()), 100 / 3) | counts
     shapes = {name: (array.shape, array.dtype.name) for name, array in state.items()}
     gpu_peak, gpu = memory.gpu_bytes() or (0, None)
     return Parts(

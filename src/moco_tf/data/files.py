@@ -1,6 +1,7 @@
 """A folder of images: which files it holds, their labels, and which of them cannot be read."""
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import tensorflow as tf
 from moco_tf.data.decode import decode
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
+from moco_tf.sealed import seal_zip
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp"})
 
@@ -192,11 +194,13 @@ def _stamp(name: bytes) -> tuple[int, int]:
 
 
 def _keep_sizes(cache: Path, names: list[bytes], stamps: np.ndarray, sizes: np.ndarray) -> None:
+    archive = io.BytesIO()
     text = np.frombuffer(b"\0".join(names), np.uint8)
+    np.savez(archive, names=text, stamps=stamps, sizes=sizes)
     temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, names=text, stamps=stamps, sizes=sizes)
+            file.write(seal_zip(archive.getvalue()))
         os.replace(temporary, cache)
     except OSError:  # then the next call decodes them again
         temporary.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ from moco_tf.evaluate.training import Progress, arrays_of, restore, train
 from moco_tf.models import build_encoder
 from moco_tf.reporting import Reporter
 from moco_tf.schedules import learning_rate
+from moco_tf.sealed import seal_lines
 
 CHOSEN = "labelled_images.txt"
 ENCODER = "encoder.safetensors"
@@ -93,7 +94,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
         summary = summarize(config, asdict(progress))
         summary["state_sha256"] = checkpoint.digest(arrays_of(network))
         save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
-        run_folder.write_json(out / "summary.json", summary)
+        run_folder.write_json(out / run_folder.SUMMARY, summary)
     return summary
 
 
@@ -145,7 +146,7 @@ def _train(
     shape = {"batch_size": config.batch_size, "image_size": progress.probed["image_size"]}
     epoch_steps = -(-data.train.count // config.batch_size)
     replicas = network.strategy.num_replicas_in_sync
-    reporter.start(out, config.epochs * epoch_steps, progress.step)
+    reporter.start(out, config.epochs * epoch_steps, progress.step, before=progress.written)
     reporter.line(describe(config, progress.probed, replicas, epoch_steps))
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
@@ -208,5 +209,4 @@ def _digest(snapshot: Snapshot) -> str:
 def _list_chosen(out: Path, train: Images, chosen) -> None:
     """Which training images are used: their files, or their places where there are no files."""
     names = train.files or [str(index) for index in chosen]
-    text = "".join(f"{name}\n" for name in names)
-    run_folder.write_atomically(out / CHOSEN, text.encode())
+    run_folder.write_atomically(out / CHOSEN, seal_lines(names))

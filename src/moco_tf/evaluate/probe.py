@@ -90,7 +90,7 @@ def _probe(
     shape = {"batch_size": batch_size, "image_size": probed["image_size"]}
     epoch_steps = -(-data.train.count // batch_size)
     progress = restore(out, linear, probed, warn=reporter.line)
-    reporter.start(out, config.epochs * epoch_steps, progress.step)
+    reporter.start(out, config.epochs * epoch_steps, progress.step, before=progress.written)
     reporter.line(describe(config, probed, replicas, epoch_steps))
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
@@ -123,7 +123,7 @@ def _probe(
     summary = summarize(config, asdict(progress))
     summary["state_sha256"] = checkpoint.digest(arrays_of(linear))
     save_head(out, linear, summary, data.class_names)
-    run_folder.write_json(out / "summary.json", summary)
+    run_folder.write_json(out / run_folder.SUMMARY, summary)
     return summary
 
 

@@ -101,7 +101,7 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
         "features_cached": cached,
         "seconds": time.perf_counter() - started,
     }
-    run_folder.write_json(out / "summary.json", summary)
+    run_folder.write_json(out / run_folder.SUMMARY, summary)
     return summary
 
 

@@ -17,6 +17,7 @@ from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.reporting import Interval, Reporter
+from moco_tf.written import Digests
 
 
 class Trainable(Protocol):
@@ -36,6 +37,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     probed: dict[str, Any] = field(default_factory=dict)  # which encoder, on which images
+    written: Digests | None = None  # of the logs
     sums: dict[str, Any] | None = None  # `batch_sums` since the last logging point
     loss: list[float] | None = None
     top1: list[float] | None = None  # of the last whole epoch, on the test images
@@ -135,6 +137,7 @@ def train(
     interval, finite = Interval(), True
 
     def save(tag=None):
+        progress.written = reporter.written()
         extra = {name: value for name, value in vars(progress).items() if name != "sums"}
         if progress.sums is not None:
             extra["sums"] = {n: np.asarray(v).tolist() for n, v in progress.sums.items()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from moco_tf import run_folder
 from moco_tf.config import Config
+from moco_tf.errors import DamagedError
 
 
 def known_results(run: Path, config: Config, step: int) -> list[str]:
@@ -74,9 +75,8 @@ def _accuracy(name: str, summary: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, or an empty one: a card can do without."""
+    """The object in a whole JSON file, or an empty one: a card can do without."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return run_folder.read_json(path)
+    except (OSError, DamagedError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -14,6 +14,7 @@ import tensorflow as tf
 from moco_tf.distribute import worker_place
 from moco_tf.exchange import mean_over_replicas, of_first_replica, rows_of_all
 from moco_tf.methods.chunks import in_chunks
+from moco_tf.methods.finite import broken, first_broken, names_of_places
 from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
 from moco_tf.methods.momentum import momentum_update
 from moco_tf.methods.queue import enqueue, initial_queue
@@ -82,9 +83,9 @@ class MoCo:
         self.parts = self.replicas * accumulation_steps
         rows = replica_rows(batch_size, group_size, group_layout, self.parts)
         self.rows = rows.reshape(self.replicas, accumulation_steps, -1)  # [R, chunks, c]
-        self.places = np.argsort(self.rows, axis=None).astype(np.int32)  # [B], in that order
+        self.position = np.argsort(self.rows, axis=None).astype(np.int32)  # [B], in that order
         worker, self.workers = worker_place(strategy)
-        self.first_place = worker * batch_size // self.workers
+        self.first_position = worker * batch_size // self.workers
         self.parameters = [v.value for v in query.model.trainable_variables]
         self.key_parameters = [v.value for v in key.model.trainable_variables]
         for ours, theirs in zip(self.key_parameters, self.parameters, strict=True):
@@ -113,9 +114,9 @@ class MoCo:
             details: also return what a replay compares; gathers much from the replicas.
 
         Returns:
-            (scalars, details): numbers to log, and, if asked for, in batch order: "queries" and
-            "keys" [calls, B, C], "logits" [calls, B, 1 + K], "losses" [calls, B], "gradients" of
-            the parameters, before weight decay.
+            (scalars, details): numbers to log and "first_broken", which counts `places`; and, if
+            asked for, in batch order: "queries" and "keys" [calls, B, C], "logits" [calls, B,
+            1 + K], "losses" [calls, B], "gradients" of the parameters, before weight decay.
         """
         for key, query in zip(self.key_parameters, self.parameters, strict=True):
             self._update(key, momentum_update, query, self.key_momentum)  # equation 2
@@ -124,13 +125,16 @@ class MoCo:
         gradients = self.strategy.extended.batch_reduce_to(
             SUM, list(zip(result["gradients"], self.parameters, strict=True))
         )
+        scalars = {name: self._of_any(value) for name, value in result["scalars"].items()}
+        scalars["first_broken"] = first_broken(
+            scalars.pop("broken"), self.parameters, [self._of_any(g) for g in gradients]
+        )
         self._update(self.queue, self._enqueued, result["keys"])  # section 3.1
         count = permutations.shape[0] * permutations.shape[1]
         self.pointer.assign((self.pointer + count) % self.queue.shape[0])
         self._apply(gradients, tf.cast(learning_rate, self.dtype))
         self._keep_statistics(self.query.model, result["query_statistics"])
         self._keep_statistics(self.key.model, result["key_statistics"])
-        scalars = {name: self._of_any(value) for name, value in result["scalars"].items()}
         # Rows are unit vectors, so the mean square of a feature over all of them is 1 / C.
         spread = 1 - tf.reduce_sum(scalars.pop("feature_mean") ** 2)
         scalars["feature_std"] = tf.sqrt(tf.maximum(spread, 0) / self.queue.shape[1])
@@ -144,12 +148,14 @@ class MoCo:
         rule = {"first_group": "first", "mean": "mean"}[self.running_statistics]
         parameters = [tf.identity(p) for p in self.key_parameters]
         statistics = [tf.identity(v.value) for v in self.key.model.non_trainable_variables]
-        keys = []
+        keys, places = [], broken()
+        how = {"keys": "rows", "statistics": rule, "broken": "sum"}
         for (_, key_images), permutation in zip(pairs, tf.unstack(permutations), strict=True):
             images, order = self._to_shuffle(key_images, permutation, rows)
             encode = partial(self._encode_chunk, parameters, statistics, images, order)
-            encoded = in_chunks(encode, rows, {"keys": "rows", "statistics": rule})
+            encoded = in_chunks(encode, rows, how)
             local, statistics = encoded["keys"], encoded["statistics"]
+            places += encoded["broken"]
             if self.replicas > 1:
                 gathered = context.all_gather(local, axis=0)
                 local = tf.ensure_shape(gathered, [self.rows.size, local.shape[1]])
@@ -163,14 +169,16 @@ class MoCo:
             [query_images for query_images, _ in pairs],
             keys,
         )
-        how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean"}
+        how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean", "broken": "sum"}
         result = in_chunks(compare, rows, how | dict.fromkeys(BY_IMAGE if details else (), "rows"))
         agree = {"first": of_first_replica, "mean": mean_over_replicas}[rule]
         return result | {
             "keys": tf.stack(keys),
             "key_statistics": agree(statistics),
             "query_statistics": agree(result["query_statistics"]),
-            "scalars": mean_over_replicas(result["scalars"]),
+            "scalars": mean_over_replicas(
+                result["scalars"] | {"broken": result["broken"] + places}
+            ),
         }
 
     def own_rows(self):
@@ -178,18 +186,18 @@ class MoCo:
         if self.workers == 1:
             return None
         count = self.rows.size // self.workers
-        return self.rows.reshape(-1)[self.first_place : self.first_place + count]
+        return self.rows.reshape(-1)[self.first_position : self.first_position + count]
 
     def _own(self, rows):
         """Where these rows of the global batch are among the images of this worker."""
-        return rows if self.workers == 1 else tf.gather(self.places, rows) - self.first_place
+        return rows if self.workers == 1 else tf.gather(self.position, rows) - self.first_position
 
     def _to_shuffle(self, images, permutation, rows):
         """The images of all workers, and where they are in the shuffled order (section 3.3)."""
         if self.workers == 1:
             return images, permutation
         own = pick(images, self._own(tf.reshape(rows, [-1])))
-        return rows_of_all(own), tf.gather(self.places, permutation)
+        return rows_of_all(own), tf.gather(self.position, permutation)
 
     def _encode_chunk(self, parameters, statistics, images, permutation, rows):
         with self._beside_the_images():
@@ -209,20 +217,22 @@ class MoCo:
         return tf.device("CPU:0") if one_host else contextlib.nullcontext()
 
     def _encode_keys_on_device(self, parameters, statistics, images):
+        images = self.preprocess(images)
         keys, statistics = self.key.model.stateless_call(
-            parameters, statistics, self.preprocess(images), training=True
+            parameters, statistics, images, training=True
         )
         keys = tf.stop_gradient(unit_norm(tf.cast(keys, self.dtype)))  # [c, C]
-        return {"keys": keys, "statistics": statistics}
+        return {"keys": keys, "statistics": statistics, "broken": broken(images=images, keys=keys)}
 
     def _compare_on_device(self, parameters, statistics, images, keys, queue, loss_scale):
         """Queries against keys and queue: InfoNCE and its gradient, on the c images of a chunk."""
-        queries, logits = [], []
+        prepared, queries, logits = [], [], []
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             for views, positives in zip(images, keys, strict=True):
+                prepared.append(self.preprocess(views))
                 output, statistics = self._encode_queries(
-                    parameters, statistics, self.preprocess(views), training=True
+                    parameters, statistics, prepared[-1], training=True
                 )
                 queries.append(unit_norm(tf.cast(output, self.dtype)))  # [c, C]
                 logits.append(queue_logits(queries[-1], positives, queue, self.temperature))
@@ -237,6 +247,7 @@ class MoCo:
             "queries": tf.stack(queries, axis=1),  # [c, calls, C]
             "logits": tf.stack(logits, axis=1),
             "losses": tf.transpose(losses),
+            "broken": broken(images=prepared, queries=features, logits=every, loss=loss),
             "scalars": {
                 "loss": loss,
                 "top1": top_k_accuracy(every, 1),
@@ -255,6 +266,11 @@ class MoCo:
             whole = tf.reduce_all(tf.math.is_finite(new), axis=1, keepdims=True)  # [K, 1]
             new = tf.where(whole, new, queue)
         return new
+
+    @property
+    def places(self):
+        """Names of where numbers may first not be finite: of "first_broken", from 1 on."""
+        return names_of_places([v.path for v in self.query.model.trainable_variables])
 
     def _apply(self, gradients, learning_rate):
         finite = tf.constant(True)
