@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
-from moco_tf.errors import InputError
+from moco_tf.errors import InputError, one_line
 from moco_tf.run_folder import write_atomically
 
 State = dict[str, np.ndarray]
@@ -24,6 +24,9 @@ _STEP_NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 class DamagedError(ValueError):
     """A checkpoint file does not hold what was once written to it."""
+
+    def __init__(self, reason: str):
+        super().__init__(one_line(reason))
 
 
 def save(
@@ -192,7 +195,13 @@ def read(path: Path) -> tuple[State, int, dict[str, Any]]:
         raise DamagedError("its metadata do not match their digest")
     if digest(state) != metadata["sha256"]:
         raise DamagedError("its arrays do not match their digest")
-    return state, int(metadata["step"]), json.loads(metadata["extra"])
+    try:
+        step, extra = int(metadata["step"]), json.loads(metadata["extra"])
+    except (ValueError, RecursionError):  # right digests do not make it a checkpoint of ours
+        raise DamagedError("its step is no number, or what goes with it no JSON") from None
+    if not 0 <= step < 2**63 or not isinstance(extra, dict):
+        raise DamagedError("its step is out of range, or what goes with it no JSON object")
+    return state, step, extra
 
 
 def _check_read_back(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from moco_tf.config import Config
+
+LARGEST = 1e6  # of the percentages that a summary holds
 
 
 def known_results(run: Path, config: Config, step: int) -> list[str]:
@@ -63,7 +64,7 @@ def _whole(summary: dict[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < LARGEST  # so neither NaN nor infinite
 
 
 def _accuracy(name: str, summary: dict[str, Any]) -> str:
@@ -77,6 +78,6 @@ def _read(path: Path) -> dict[str, Any]:
     """The object in a JSON file, or an empty one: a card can do without."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
