@@ -18,6 +18,7 @@ NAMES += (
 )
 NAMES += ("a'b\".gif", "$(touch ran).jpg", "-rf.png", "%s%n.jpg", "{}.png", "CON.jpg")
 PLACES = ("", "", "train/a/", "train/b/", "val/a/", "test/b/", ".git/", "deep/" * 30, "a.jpg.d/")
+CACHE = "cache.npz"  # the reader gives it the name that the package looks for
 ODD = (None, Hole(2**40), Hole(2**20), Link("."), Link(".."), Link("nothing"), Link("/dev/zero"))
 ODD += (Link("whole.png"), Link("a.jpg"), Link("/dev/stdin"))
 WHOLE = ("jpeg", "png", "gif", "webp", "bmp", "animated.webp", "deep.png")
@@ -41,6 +42,3 @@ def hostile_folder(rng: random.Random) -> Case:
         }
         case[CACHE] = hostile_npz(rng, arrays)
     return case
-
-
-CACHE = "cache.npz"  # the worker gives it the name that the package looks for

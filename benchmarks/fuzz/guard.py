@@ -20,13 +20,14 @@ class Guard:
     at the folder `outside`, in which the process stands and to which hostile paths lead.
     """
 
-    def __init__(self, case: Path, outside: Path, given: Path):
+    def __init__(self, case: Path, outside: Path, *given: Path):
         outside.mkdir(exist_ok=True)
         (outside / SECRET).write_text("not to be read")
-        self._outside, self._case = outside, os.path.realpath(case)
+        self._outside = outside
+        self._own = tuple(os.path.realpath(folder) + os.sep for folder in (case, *given))
         libraries = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, *sys.path[1:]}
         package = str(Path(__file__).parents[2])
-        self._readable = tuple(filter(None, (*libraries, package, str(given), "/proc", "/sys")))
+        self._readable = tuple(filter(None, (*libraries, package, "/proc", "/sys")))
         self._on, self.finding, self.mib = False, "", 0.0
         sys.addaudithook(self._see)
 
@@ -64,8 +65,7 @@ class Guard:
         if not isinstance(path, str | bytes | os.PathLike):
             return  # a descriptor, opened before
         name = os.path.abspath(os.fsdecode(path))
-        within = name == self._case or name.startswith(self._case + os.sep)
-        if within or name == os.devnull:
+        if f"{name}{os.sep}".startswith(self._own) or name == os.devnull:
             return
         if writes or not name.startswith(self._readable):
             self._find(f"{event}{' to write' if writes else ''} {name}")

@@ -5,7 +5,9 @@ an input, `read` gives it to the package and says "read" or "refused". A reason 
 not installed. What the package's readers import comes with them.
 """
 
+import hashlib
 import importlib.util
+import os
 from pathlib import Path
 
 from cases import broken
@@ -32,11 +34,14 @@ def image(given: Path):
 
 def folder(given: Path):
     """A folder of images with odd names, links and pipes, its cache, and each image of it read."""
-    from folders import hostile_folder
+    from folders import CACHE, hostile_folder
 
     from moco_tf.data.sources import open_images
 
     def read(case: Path) -> str:
+        if (case / CACHE).exists():
+            key = hashlib.sha256(os.fsencode(case.resolve())).hexdigest()[:16]
+            (case / CACHE).rename(case / f".images-{key}.npz")
         for images in open_images(str(case), max_bad_images=0.9, cache=case):
             read_all(images)
         return "read"

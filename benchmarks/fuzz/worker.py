@@ -10,6 +10,7 @@ import random
 import resource
 import shutil
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -34,9 +35,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     case, outside = folder / "case", folder / "outside"
     shutil.rmtree(folder / "given", ignore_errors=True)
+    (folder / "scratch").mkdir(exist_ok=True)
+    tempfile.tempdir = str(folder / "scratch")  # where TensorFlow compiles what it is given
     make, read, why_not = READERS[reader](folder / "given")
     print(why_not or "ready", file=said, flush=True)
-    guard = Guard(case, outside, folder / "given")
+    guard = Guard(case, outside, folder / "given", folder / "scratch")
     most = ADDRESS_GIB * 2**30 + 4096 * int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     os.chdir(outside)
