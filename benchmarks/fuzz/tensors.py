@@ -117,5 +117,5 @@ def _changed(rng: random.Random, arrays: dict[str, np.ndarray]) -> dict[str, np.
             large = rng.choice((10**5, 10**6))
             arrays[name] = np.zeros((large, *(1 for _ in array.shape[1:])), array.dtype)
         elif kind == 6:
-            arrays[name] = np.zeros((0, *array.shape[1:], 10**9), array.dtype)
+            arrays[name] = np.zeros((0, 10**9), array.dtype)
     return arrays

@@ -27,7 +27,7 @@ def read_npz(path: Path | str, what: str) -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
                 raise InputError(f"{path} is not {what}: it is no .npz file, or a damaged one.")
-            _check_claims(file, path, what)
+            check_claims(file, path, what)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 return {name: np.asarray(archive[name]) for name in archive.files}
@@ -41,13 +41,21 @@ def read_npz(path: Path | str, what: str) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is not {what}: its arrays cannot be read ({reason}).") from None
 
 
-def _check_claims(file: BinaryIO, path: Path | str, what: str) -> None:
-    """Refuses a bomb before anything is unpacked: no more is unpacked than the archive claims."""
+def check_claims(file: BinaryIO, path: Path | str, what: str) -> None:
+    """Raises `InputError` for a bomb, before anything in the zip archive is unpacked.
+
+    No reader unpacks more of a member than the archive's list claims.
+    """
     with zipfile.ZipFile(file) as archive:
         claimed = sum(member.file_size for member in archive.infolist())
     held = os.fstat(file.fileno()).st_size
-    if claimed > max(SMALL, LARGEST_RATIO * held):
+    if claimed > most_unpacked(held):
         raise InputError(
             f"{path} is not {what}: it claims to hold {claimed} bytes and has {held}; more than "
-            f"{LARGEST_RATIO} times its size is not unpacked. Save it with numpy.savez."
+            f"{LARGEST_RATIO} times its size is not unpacked. Save it without compression."
         )
+
+
+def most_unpacked(held: int) -> int:
+    """Bytes that a file of `held` bytes may hold unpacked."""
+    return max(SMALL, LARGEST_RATIO * held)
