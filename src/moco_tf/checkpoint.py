@@ -171,18 +171,18 @@ def read(path: Path) -> tuple[State, int, dict[str, Any]]:
         FileNotFoundError: if it is absent.
         InputError: if it may not be read.
     """
-    state, metadata = _whole(path)
-    return state, int(metadata["step"]), json.loads(metadata["extra"])
+    state, step, extra, _ = _whole(path)
+    return state, step, extra
 
 
 def inspect(path: Path) -> tuple[int, dict[str, Any], str]:
     """Returns (step, extra, `digest` of the state) of one checkpoint file; raises as `read`."""
-    _, metadata = _whole(path)
-    return int(metadata["step"]), json.loads(metadata["extra"]), metadata["sha256"]
+    _, step, extra, of_state = _whole(path)
+    return step, extra, of_state
 
 
-def _whole(path: Path) -> tuple[State, dict[str, str]]:
-    """Arrays and metadata of a file that match their digests."""
+def _whole(path: Path) -> tuple[State, int, dict[str, Any], str]:
+    """State, step, extra and the state's digest of a file that is whole."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
@@ -200,7 +200,13 @@ def _whole(path: Path) -> tuple[State, dict[str, str]]:
         raise DamagedError("its metadata do not match their digest")
     if digest(state) != metadata["sha256"]:
         raise DamagedError("its arrays do not match their digest")
-    return state, metadata
+    try:
+        step, extra = int(metadata["step"]), json.loads(metadata["extra"])
+    except (ValueError, RecursionError):  # right digests do not make it a checkpoint of ours
+        raise DamagedError("its step is no number, or what goes with it no JSON") from None
+    if not 0 <= step < 2**63 or not isinstance(extra, dict):
+        raise DamagedError("its step is out of range, or what goes with it no JSON object")
+    return state, step, extra, metadata["sha256"]
 
 
 def _check_read_back(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -15,6 +17,10 @@ from pydantic import (
 )
 
 from moco_tf.errors import InputError
+
+MOST = 2**31 - 1  # of any whole number in a config
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 
 ENCODER_NAMES = (
     "resnet18",
@@ -53,6 +59,16 @@ class FolderConfig(BaseModel):
     runtime_fields: ClassVar[frozenset[str]] = RUNTIME_FIELDS
     folder_flag: ClassVar[str] = "--run-dir"  # the option that names the folder
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_numbers(cls, values: Any) -> Any:
+        """No field is counted in more than 32 bits."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            several = value if isinstance(value, (list, tuple)) else (value,)
+            if any(isinstance(one, int) and abs(one) > MOST for one in several):
+                raise ValueError(f"{name} must be at most {MOST}; received {name}={shown(value)}.")
+        return values
+
 
 AnyConfig = TypeVar("AnyConfig", bound=FolderConfig)
 
@@ -68,7 +84,7 @@ class Config(FolderConfig):
         min_length=1,
         description="folder of images, an .npz file, cifar10, cifar100, tfds:NAME or shapes",
     )
-    image_size: int = Field(224, ge=8, description="side of a training crop, pixels")
+    image_size: int = Field(224, ge=8, le=8192, description="side of a training crop, pixels")
     augmentation: Literal["v1", "v2", "demo", "simclr"] = Field(
         "v1", description="list of augmentations of both views"
     )
@@ -269,7 +285,8 @@ def check_accumulation(device_groups: int, accumulation_steps: int) -> None:
 
 
 def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
 
 
 def _nearest_multiples(value: int, base: int) -> str:
@@ -316,4 +333,12 @@ def _one_line(error: ValidationError) -> str:
     if not first["loc"]:
         return str(first["msg"]).removeprefix("Value error, ")
     name = first["loc"][0]
-    return f"{name}: {first['msg']}; received {name}={first['input']!r}."
+    return f"{name}: {first['msg']}; received {name}={shown(first['input'])}."
+
+
+def shown(value: Any) -> str:
+    """The `repr` of a value, shortened: what a file holds may be endless, or too long a number."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} too long to be shown"

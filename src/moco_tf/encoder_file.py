@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from moco_tf import checkpoint, run_folder
-from moco_tf.config import Config
+from moco_tf.config import Config, shown
 from moco_tf.errors import InputError
 
 QUERY_ENCODER = "query_encoder/"
@@ -79,7 +79,10 @@ def read_file(path: Path) -> Snapshot:
         raise InputError(
             f"the config in {path} is not one of this version: {problem['loc']}: {problem['msg']}."
         ) from None
-    return Snapshot(state, config, step, extra.get("origin", {}))
+    origin = extra.get("origin", {})
+    if not isinstance(origin, dict) or not isinstance(origin.get("epoch", 0), int | None):
+        raise InputError(f"the origin in {path} is not one that moco-tf writes: {shown(origin)}.")
+    return Snapshot(state, config, step, origin)
 
 
 def to_bytes(snapshot: Snapshot) -> bytes:

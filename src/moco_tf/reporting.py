@@ -264,14 +264,21 @@ def _rows_until(path: Path, step: int) -> list[str]:
     if not path.exists():
         return kept
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        try:
-            row_step = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):  # cut off by a kill
+        row_step = _step_of(line)
+        if row_step is None:
             print(f"metrics.jsonl: a broken line was dropped: {line[:60]!r}", file=sys.stderr)
-            continue
-        if row_step <= step:
+        elif row_step <= step:
             kept.append(line if line.endswith("\n") else line + "\n")
     return kept
+
+
+def _step_of(line: str) -> int | None:
+    """The step of a row; none where it was cut off by a kill, or is no row."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 def peak_memory_bytes() -> int:

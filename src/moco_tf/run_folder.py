@@ -81,7 +81,7 @@ def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[Callable[[], N
     _refuse_foreign(run_dir, flag)
     new = not run_dir.exists()
     make_folder(run_dir)
-    with open(run_dir / LOCK, "a+", encoding="utf-8") as file:
+    with open(run_dir / LOCK, "a+", encoding="utf-8", opener=not_through_a_link) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -200,7 +200,8 @@ def write_atomically(
     """
     temporary = temporary_name(path)
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)  # of a process that was killed; a link is not followed
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -230,6 +231,20 @@ def versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             found[package] = None
     return found
+
+
+def not_through_a_link(path: str, flags: int) -> int:
+    """An opener for files that are written to: in a folder of another's they may lead elsewhere.
+
+    Raises:
+        InputError: if the file is a link.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(f"{path} is a link, and is not written to. Remove it.") from None
 
 
 def _refuse_foreign(run_dir: Path, flag: str) -> None:

@@ -2,15 +2,17 @@
 
 import json
 import os
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
 from moco_tf.cluster import find_cluster
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.starting import start_tensorflow
-from moco_tf.config import Config, make_config
+from moco_tf.config import Config, make_config, shown
 from moco_tf.errors import InputError
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
+
+MOST_YAML_BYTES = 2**16  # read in half a second
 
 
 def add(commands) -> None:
@@ -43,12 +45,12 @@ def resolve_config(recipe: str | None, yaml_file: str | None, flags: dict[str, A
     named = fields.pop("recipe", None)
     if recipe and named and recipe != named:
         raise InputError(
-            f"config={yaml_file} is for the recipe {named!r}; received recipe={recipe!r}. "
+            f"config={yaml_file} is for the recipe {shown(named)}; received recipe={recipe!r}. "
             f"Leave one of them out."
         )
     recipe = recipe or named or DEFAULT_RECIPE
-    if recipe not in RECIPES:
-        raise InputError(f"unknown recipe {recipe!r}. Known recipes: {', '.join(RECIPES)}.")
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        raise InputError(f"unknown recipe {shown(recipe)}. Known recipes: {', '.join(RECIPES)}.")
     return make_config(RECIPES[recipe].config, fields | flags)
 
 
@@ -57,23 +59,33 @@ def _read_yaml(file: str) -> dict[str, Any]:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node, deep=False):
-            keys = [key.value for key, _ in node.value]
-            double = sorted({str(key) for key in keys if keys.count(key) > 1})
+            keys = Counter(k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode))
+            double = sorted(key for key, count in keys.items() if count > 1)
             if double:
                 raise InputError(f"config={file} gives the field {double[0]!r} twice.")
             return super().construct_mapping(node, deep)
 
     try:
-        values = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)  # a safe one
+        with open(file, "rb") as opened:
+            text = opened.read(MOST_YAML_BYTES + 1)
+        if len(text) > MOST_YAML_BYTES:
+            raise InputError(
+                f"config={file} has more than {MOST_YAML_BYTES} bytes. A config is some lines of "
+                f"'field: value'."
+            )
+        values = yaml.load(text.decode("utf-8"), Loader)  # a safe one
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"config={file} could not be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"config={file} is not YAML: {' '.join(str(error).split())}") from None
+    except Exception as error:  # what the parser raises depends on what is wrong
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"config={file} is not YAML: {reason}") from None
     if values is None:
         return {}
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise InputError(f"config={file} must hold 'field: value' lines.")
-    return {str(name): value for name, value in values.items()}
+    return values
 
 
 def _pretrain(options) -> int:

@@ -14,7 +14,9 @@ from moco_tf.convert import architecture, official
 from moco_tf.convert.source import kind_of, read_state_dict
 from moco_tf.convert.state_dict import Arrays, Parts, counted_steps, take_apart, without_head
 from moco_tf.encoder_file import CONVERTED, Snapshot, read_file, read_run
+from moco_tf.errors import InputError
 from moco_tf.evaluate.features import untrained_encoder
+from moco_tf.models import telling_shapes
 from moco_tf.recipes import RECIPES
 from moco_tf.torch_names import to_torch, torch_name
 
@@ -85,6 +87,7 @@ def from_parts(
     """
     found = architecture.infer(parts.query, name)
     config = _config(found, parts, image_size, normalization)
+    _check_size(config, parts, name)
     encoder = untrained_encoder(config)
     shapes = torch_shapes(encoder.backbone if encoder.model is None else encoder.model)
     state = official.whole_state(
@@ -100,6 +103,17 @@ def from_parts(
         origin["epoch"] = rest["epoch"]
     snapshot = Snapshot(state, config, counted_steps(parts.query), origin)
     return Source(snapshot, kind, parts.query, notes)
+
+
+def _check_size(config: Config, parts: Parts, name: str) -> None:
+    """Raises `InputError` if the encoder that a few shapes told is larger than the file."""
+    fields = config.model_dump(include={"stem", "width", "head", "dim"})
+    for layer, ours in telling_shapes(config.encoder, **fields).items():
+        shape = to_torch(np.broadcast_to(np.False_, ours)).shape
+        key, array = f"{layer}.weight", parts.query.get(f"{layer}.weight")
+        if array is None or array.shape != shape:
+            found = "is missing" if array is None else f"has shape {array.shape}"
+            raise InputError(f"{name}, query encoder: {key} {found}, expected {shape}.")
 
 
 def torch_shapes(model: Any) -> dict[str, tuple[int, ...]]:

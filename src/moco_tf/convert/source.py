@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from moco_tf.config import shown
 from moco_tf.convert import torch_file
 from moco_tf.errors import InputError
 
@@ -66,7 +67,7 @@ def read_state_dict(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
 def _only_arrays(state_dict: dict[str, Any], path: Path) -> Arrays:
     for name, value in state_dict.items():
         if not isinstance(name, str):
-            raise InputError(f"{path} holds no state dict: its key {name!r} is not text.")
+            raise InputError(f"{path} holds no state dict: its key {shown(name)} is not text.")
         if not isinstance(value, np.ndarray):
             raise InputError(
                 f"{path} holds no state dict: {name!r} is a {type(value).__name__}, not a tensor."

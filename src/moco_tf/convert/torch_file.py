@@ -6,12 +6,15 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from moco_tf.convert.pickled import check_pickle
 from moco_tf.errors import InputError
+from moco_tf.npz import check_claims, most_unpacked
 
 _OLDEST = (2, 6)
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
@@ -28,10 +31,14 @@ def read(path: Path) -> Any:
     """
     torch = _torch(path)
     try:
+        _check(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-            return _map_tensors(content, torch.Tensor, lambda tensor: _to_numpy(tensor, torch))
+        to_numpy = _ToNumpy(torch, most_unpacked(path.stat().st_size))
+        return _map_tensors(content, torch.Tensor, to_numpy, {})
+    except InputError:
+        raise
     except PermissionError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
     except pickle.UnpicklingError as error:
@@ -62,8 +69,23 @@ def to_bytes(content: Any) -> bytes:
     """
     torch = _torch()
     buffer = io.BytesIO()
-    torch.save(_map_tensors(content, np.ndarray, torch.tensor), buffer)
+    torch.save(_map_tensors(content, np.ndarray, torch.tensor, {}), buffer)
     return buffer.getvalue()
+
+
+def _check(path: Path) -> None:
+    """Raises `InputError` or `ValueError` for what is small in the file and endless when loaded."""
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):  # the older kind: four pickles, the last of the content
+            file.seek(0)
+            for _ in range(4):
+                check_pickle(file)
+            return
+        check_claims(file, path, "a PyTorch file that is read")
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith(".pkl"):
+                    check_pickle(io.BytesIO(archive.read(name)))
 
 
 def installed() -> bool:
@@ -91,16 +113,36 @@ def _torch(path: Path | None = None) -> Any:
     return torch
 
 
-def _map_tensors(content: Any, kind: type, function: Any) -> Any:
+def _map_tensors(content: Any, kind: type, function: Any, done: dict[int, Any]) -> Any:
+    """`content` with `function` of what is of that kind.
+
+    Args:
+        done: results by `id`: a list that stands in many places is gone through once.
+    """
+    if id(content) in done:
+        return done[id(content)]
     if isinstance(content, kind):
-        return function(content)
+        return done.setdefault(id(content), function(content))
     if isinstance(content, dict):
-        return {name: _map_tensors(value, kind, function) for name, value in content.items()}
+        names = done.setdefault(id(content), {})
+        names |= {n: _map_tensors(value, kind, function, done) for n, value in content.items()}
+        return names
     if isinstance(content, list | tuple):
-        return [_map_tensors(value, kind, function) for value in content]
+        values = done.setdefault(id(content), [])
+        values += [_map_tensors(value, kind, function, done) for value in content]
+        return values
     return content
 
 
-def _to_numpy(tensor: Any, torch: Any) -> np.ndarray:
-    tensor = tensor.detach()
-    return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
+class _ToNumpy:
+    """Tensors as arrays. Some bytes can be seen as a tensor of any size: `most` bytes in all."""
+
+    def __init__(self, torch: Any, most: int):
+        self._torch, self._left = torch, most
+
+    def __call__(self, tensor: Any) -> np.ndarray:
+        self._left -= 4 * tensor.numel()
+        if self._left < 0:
+            raise ValueError("its tensors are far larger than it is")
+        tensor = tensor.detach()
+        return (tensor.to(self._torch.float32) if tensor.is_floating_point() else tensor).numpy()

@@ -1,4 +1,7 @@
-"""Encoded images of any format to uint8 RGB, in the graph."""
+"""Encoded images of any format to uint8 RGB, in the graph.
+
+What an image claims to be is looked at before anything is allocated for it: see `MOST_PIXELS`.
+"""
 
 import io
 
@@ -6,13 +9,21 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+MOST_PIXELS = 89_478_485  # of an image, 256 MiB as RGB; from there on Pillow warns of a bomb
+MOST_SCANNED_PIXELS = 2**31  # of a JPEG, times its scans: each of them goes over all pixels
+MOST_BYTES = 2**29  # of a file
+_START = 30  # bytes in which PNG and WebP say how large they are
+_SCAN, _PNG = b"\xff\xda", b"\x89PNG\r\n\x1a\n"
+FORMATS = "JPEG, PNG, BMP, GIF or WebP"
+
 
 def decode(contents):
-    """uint8 [h, w, 3]. The format is told by the first bytes, not by a file's name."""
+    """uint8 [h, w, 3]. The format is told by the first bytes, not by a file's name.
+
+    It fails where the image is damaged, or larger than the numbers above.
+    """
     return tf.cond(
-        tf.io.is_jpeg(contents),
-        lambda: tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: _decode_other(contents),
+        tf.io.is_jpeg(contents), lambda: _decode_jpeg(contents), lambda: _decode_other(contents)
     )
 
 
@@ -21,37 +32,94 @@ def crop(image, window):
     return tf.slice(image, [window[0], window[1], 0], [window[2], window[3], 3])
 
 
+def _decode_jpeg(contents):
+    shape = tf.image.extract_jpeg_shape(contents, tf.int64)
+    pixels = shape[0] * shape[1]
+    parts = tf.strings.split([contents], _SCAN).values  # one more than there are scans
+    with _at_most(MOST_PIXELS, pixels):
+        scanned = pixels * tf.size(parts, tf.int64)
+    with _at_most(MOST_SCANNED_PIXELS, scanned):
+        return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+
+
 def _decode_other(contents):
-    """What is no JPEG. Pillow reads what TensorFlow cannot, or reads wrongly (palettes of BMP)."""
+    """What is no JPEG. Pillow reads what TensorFlow cannot, or reads wrongly (palettes of BMP).
+
+    Of a GIF, TensorFlow decodes all frames to give the first one.
+    """
+    start = tf.strings.join([tf.strings.substr(contents, 0, _START), b"\0" * _START])
     image = tf.cond(
-        _is_bmp_or_animated_webp(contents),
+        _is_for_pillow(start),
         lambda: tf.numpy_function(_decode_with_pillow, [contents], tf.uint8, stateful=False),
-        lambda: _decode_with_tensorflow(contents),
+        lambda: _decode_with_tensorflow(contents, start),
     )
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def _decode_with_tensorflow(contents):
-    return tf.cond(
-        _is_webp(contents),
-        lambda: tf.io.decode_webp(contents, channels=3)[0],
-        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
-    )
+def _decode_with_tensorflow(contents, start):
+    digits = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int64)
+
+    def webp():
+        with _at_most(MOST_PIXELS, _webp_pixels(start, digits)):
+            return tf.io.decode_webp(contents, channels=3)[0]
+
+    def png():
+        is_png = tf.strings.substr(start, 0, len(_PNG)) == _PNG
+        width, height = (_number(digits[at : at + 4][::-1]) for at in (16, 20))
+        larger = tf.maximum(width, height)  # so the product fits in 64 bits
+        with _only_if(is_png, f"it is no {FORMATS}"), _at_most(MOST_PIXELS, larger):
+            pixels = width * height
+        with _at_most(MOST_PIXELS, pixels):
+            return tf.io.decode_png(contents, channels=3)
+
+    return tf.cond(_is_webp(start), webp, png)
+
+
+def _webp_pixels(start, digits):
+    """Of the extended format, of the lossless one, and of the lossy one."""
+
+    def extended():
+        return (1 + _number(digits[24:27])) * (1 + _number(digits[27:30]))
+
+    def lossless():
+        sides = _number(digits[21:25])
+        return (1 + sides % 2**14) * (1 + sides // 2**14 % 2**14)
+
+    def lossy():
+        return _number(digits[26:28]) % 2**14 * (_number(digits[28:30]) % 2**14)
+
+    header = tf.strings.substr(start, 12, 4)
+    return tf.case([(header == b"VP8X", extended), (header == b"VP8L", lossless)], lossy)
+
+
+def _number(digits):
+    """Of bytes, int64 [n], the lowest first."""
+    return tf.reduce_sum(digits * 256 ** tf.range(tf.size(digits, tf.int64), dtype=tf.int64))
+
+
+def _at_most(limit: int, number):
+    return _only_if(number <= limit, f"it is larger than the {limit} pixels that are decoded")
+
+
+def _only_if(condition, reason: str):
+    """What is made under it is computed only if `condition` holds."""
+    return tf.control_dependencies([tf.debugging.Assert(condition, [reason])])
 
 
 def _decode_with_pillow(contents: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(contents), formats=("BMP", "WEBP")) as image:
+    with Image.open(io.BytesIO(contents), formats=("BMP", "GIF", "WEBP")) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"it is larger than the {MOST_PIXELS} pixels that are decoded")
         return np.asarray(image.convert("RGB"))  # the first frame
 
 
-def _is_webp(contents):
-    return tf.strings.substr(contents, 0, 4) == b"RIFF"
+def _is_webp(start):
+    return tf.strings.substr(start, 0, 4) == b"RIFF"
 
 
-def _is_bmp_or_animated_webp(contents):
-    def animated():  # the extended header has a flag of it
-        header, flags = (tf.strings.substr(contents, *span) for span in ((12, 4), (20, 1)))
-        return (header == b"VP8X") & (tf.io.decode_raw(flags, tf.uint8)[0] & 2 > 0)
-
-    is_bmp = tf.strings.substr(contents, 0, 2) == b"BM"
-    return is_bmp | tf.cond(_is_webp(contents), animated, lambda: False)
+def _is_for_pillow(start):
+    """Whether it is a BMP, a GIF or an animated WebP; the extended header has a flag of that."""
+    extended = _is_webp(start) & (tf.strings.substr(start, 12, 4) == b"VP8X")
+    flags = tf.io.decode_raw(tf.strings.substr(start, 20, 1), tf.uint8)[0]
+    is_bmp, is_gif = (tf.strings.substr(start, 0, len(m)) == m for m in (b"BM", b"GIF8"))
+    return is_bmp | is_gif | (extended & (flags & 2 > 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.decode import decode
+from moco_tf.data.decode import MOST_BYTES, decode
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
 from moco_tf.sealed import seal_zip
@@ -168,7 +168,10 @@ def _part(
 
 
 def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
-    """Height and width of each file decoded, int32 [n, 2]; 0 where it cannot be decoded."""
+    """Height and width of each file decoded, int32 [n, 2]; 0 where it cannot be, or is too large.
+
+    A file of more than `MOST_BYTES` is not read.
+    """
 
     def measure(index, file):
         return index, tf.shape(decode(tf.io.read_file(file)))[:2]
@@ -176,7 +179,7 @@ def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
     names = [os.fsencode(path) for path in files]
     stamps = np.array([_stamp(name) for name in names], np.int64)  # [n, 2]
     sizes = _known_sizes(names, stamps, cache)
-    unknown = np.flatnonzero(sizes[:, 0] == 0)
+    unknown = np.flatnonzero((sizes[:, 0] == 0) & (stamps[:, 0] <= MOST_BYTES))
     if not len(unknown):
         return sizes
     numbered = tf.data.Dataset.from_tensor_slices((unknown, [names[i] for i in unknown]))
@@ -199,7 +202,7 @@ def _keep_sizes(cache: Path, names: list[bytes], stamps: np.ndarray, sizes: np.n
     np.savez(archive, names=text, stamps=stamps, sizes=sizes)
     temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(seal_zip(archive.getvalue()))
         os.replace(temporary, cache)
     except OSError:  # then the next call decodes them again
@@ -212,10 +215,12 @@ def _known_sizes(names: list[bytes], stamps: np.ndarray, cache: Path | None) -> 
     try:
         found = read_npz(cache, "a list of images") if cache and cache.exists() else {}
         known = {n: i for i, n in enumerate(found["names"].tobytes().split(b"\0"))}
-    except (InputError, KeyError):  # none yet, or damaged: all are decoded
+        table = np.concatenate([found["stamps"], found["sizes"]], axis=1)
+        whole = table.shape == (len(known), 4) and table.dtype == np.int64
+    except (InputError, KeyError, ValueError):  # none yet, or damaged: all are decoded
         return sizes
     for row, name in enumerate(names):
-        place = known.get(name)
-        if place is not None and (found["stamps"][place] == stamps[row]).all():
-            sizes[row] = found["sizes"][place]
+        place = known.get(name) if whole else None
+        if place is not None and (table[place, :2] == stamps[row]).all():
+            sizes[row] = np.clip(table[place, 2:], 0, MOST_BYTES)
     return sizes

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from moco_tf.data.decode import MOST_BYTES
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
 
@@ -111,7 +112,7 @@ def _check_rows(rows, about: About, paths: list[bytes] | None, count: int) -> No
     whole = {
         "shard": (rows["shard"] >= 0) & (rows["shard"] < count),
         "offset": (rows["offset"] >= HEADER) & (rows["offset"] < 2**48),
-        "length": (rows["length"] > 0) & (rows["length"] < 2**40),
+        "length": (rows["length"] > 0) & (rows["length"] <= MOST_BYTES),
         "sizes": (rows["sizes"] > 0).all(axis=1),
         "labels": known,
     }

@@ -14,7 +14,7 @@ from moco_tf.data.pipeline import eval_batches, normalize
 from moco_tf.data.sources import Images
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
 from moco_tf.errors import InputError
-from moco_tf.models import Encoder, build_encoder
+from moco_tf.models import Encoder, build_encoder, telling_shapes
 
 Features = Literal["projection", "pooled"]
 
@@ -110,6 +110,7 @@ def encoder_of(snapshot: Snapshot, name: Path | str) -> Encoder:
     Raises:
         InputError: if its arrays are not those of the encoder in its config.
     """
+    _check_size(snapshot, name)
     encoder = untrained_encoder(snapshot.config)
     assign(encoder.backbone if encoder.model is None else encoder.model, snapshot.state, name)
     return encoder
@@ -177,10 +178,23 @@ def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None
     """
     for variable in model.variables:
         name = QUERY_ENCODER + "/".join(variable.path.split("/")[-2:])
-        if name not in state or state[name].shape != tuple(variable.shape):
-            found = f"shape {state[name].shape}" if name in state else "absent"
-            raise InputError(
-                f"the checkpoint in {run} is not of the encoder in its config: {name} is {found}, "
-                f"wanted shape {tuple(variable.shape)}. Restore the run's own config.json."
-            )
+        _check_shape(state, name, tuple(variable.shape), run)
         variable.assign(state[name])
+
+
+def _check_size(snapshot: Snapshot, run: Path | str) -> None:
+    """Raises `InputError` if the config is of an encoder far larger than the arrays."""
+    fields = snapshot.config.model_dump(include={"stem", "width", "head", "dim"})
+    for layer, shape in telling_shapes(snapshot.config.encoder, **fields).items():
+        _check_shape(snapshot.state, f"{QUERY_ENCODER}{layer}/kernel", shape, run)
+
+
+def _check_shape(
+    state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], run: Path | str
+) -> None:
+    if name not in state or state[name].shape != shape or state[name].dtype.kind != "f":
+        found = f"{state[name].dtype} {state[name].shape}" if name in state else "absent"
+        raise InputError(
+            f"the checkpoint in {run} is not of the encoder in its config: {name} is {found}, "
+            f"wanted shape {shape}. Restore the run's own config.json."
+        )

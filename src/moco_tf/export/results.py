@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from moco_tf import run_folder
 from moco_tf.config import Config
-from moco_tf.errors import DamagedError
+
+LARGEST = 1e6  # of the percentages that a summary holds
 
 
 def known_results(run: Path, config: Config, step: int) -> list[str]:
@@ -64,7 +64,7 @@ def _whole(summary: dict[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < LARGEST  # so neither NaN nor infinite
 
 
 def _accuracy(name: str, summary: dict[str, Any]) -> str:
@@ -78,5 +78,5 @@ def _read(path: Path) -> dict[str, Any]:
     """The object in a whole JSON file, or an empty one: a card can do without."""
     try:
         return run_folder.read_json(path)
-    except (OSError, DamagedError):
+    except (OSError, ValueError, RecursionError):
         return {}

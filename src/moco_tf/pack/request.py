@@ -16,7 +16,12 @@ from moco_tf.data.pack_index import INDEX, Index, read_index
 from moco_tf.data.sources import NAMED, TFDS, Images
 from moco_tf.errors import InputError
 from moco_tf.pack.records import LONGEST_SIDE
-from moco_tf.run_folder import make_folder, temporary_name, write_atomically
+from moco_tf.run_folder import (
+    make_folder,
+    not_through_a_link,
+    temporary_name,
+    write_atomically,
+)
 
 LOCK = ".pack.lock"
 JPEG_QUALITY = 95
@@ -81,7 +86,7 @@ def claimed(target: Path, request: dict[str, Any]) -> Iterator[Index | None]:
             f"new folder."
         )
     make_folder(target)
-    with open(target / LOCK, "ab") as lock:
+    with open(target / LOCK, "ab", opener=not_through_a_link) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -129,7 +134,7 @@ def _noted(target: Path) -> dict[str, Any]:
     note = target / BEGUN
     try:
         found = json.loads(note.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InputError(f"{note} is damaged. Remove {target}, or use another TARGET.")

@@ -71,6 +71,7 @@ def write_shard(
     temporary = temporary_name(path)
     found: dict[str, list] = {name: [] for name in KEPT}
     end = 0
+    temporary.unlink(missing_ok=True)  # a link is not written through
     try:
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             while end < SHARD_BYTES and (record := next(records, None)):

@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+MOST_WEIGHTS = 2**26  # of an encoder that is replayed, about; the file does not hold them all
+MOST_VALUES = 2**27  # of the images of a step
 
 
 class OfficialSettings(BaseModel):
@@ -23,7 +25,7 @@ class OfficialSettings(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     block: Literal["basic", "bottleneck"]
-    layers: tuple[Count, ...] = Field(min_length=1)
+    layers: tuple[Count, ...] = Field(min_length=1, max_length=8)
     width: Count
     mlp: bool
     dim: Count
@@ -47,6 +49,7 @@ class OfficialSettings(BaseModel):
     def _check(self):
         if max(self.snaps) > self.steps:
             raise ValueError(f"snaps must be at most steps; received {self.snaps}, {self.steps}")
+        _check_network(self.layers, self.width, self.world * self.batch, self.size)
         return self
 
 
@@ -56,7 +59,7 @@ class DemoSettings(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     block: Literal["basic", "bottleneck"] = "basic"
-    layers: tuple[Count, ...] = (2, 2, 2, 2)
+    layers: tuple[Count, ...] = Field((2, 2, 2, 2), min_length=1, max_length=8)
     width: Count = 64
     dim: Count
     size: Count = 32
@@ -80,7 +83,17 @@ class DemoSettings(BaseModel):
     def _check(self):
         if self.batch % self.bn_splits:
             raise ValueError(f"bn_splits={self.bn_splits} must divide batch={self.batch}")
+        _check_network(self.layers, self.width, self.batch, self.size)
         return self
+
+
+def _check_network(layers: tuple[int, ...], width: int, images: int, size: int) -> None:
+    """Raises `ValueError` for settings of which a small file could ask for all memory."""
+    weights = sum(18 * blocks * (width * 2**stage) ** 2 for stage, blocks in enumerate(layers))
+    if weights > MOST_WEIGHTS:
+        raise ValueError(f"layers={layers} of width={width} are more than {MOST_WEIGHTS} weights")
+    if images * 3 * size**2 > MOST_VALUES:
+        raise ValueError(f"{images} images of size={size} are more than {MOST_VALUES} values")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""Run folders whose JSON is not what a run writes."""
+
+import json
+import random
+from pathlib import Path
+
+from cases import Case, broken
+from texts import hostile_json
+
+RESULTS = {"knn_top1": 50.0, "knn_top1_pixels": 20.5, "step": 7, "seconds": 3.0}
+ACCURACIES = {"top1": 50.0, "top5": 90.0, "protocol": "as said", "encoder_step": 7}
+ROW = {"step": 3, "loss": 1.5, "top1": 20.0, "epoch": 0}
+CONFIGS = ("config.json", "probe/config.json", "tuned/config.json")
+
+
+def hostile_run(rng: random.Random) -> Case:
+    from moco_tf.evaluate.finetune_config import FinetuneConfig
+    from moco_tf.evaluate.probe_config import ProbeConfig
+    from moco_tf.recipes import RECIPES
+
+    configs = (
+        RECIPES["moco-v2"].config.model_dump(mode="json"),
+        ProbeConfig(run="runs/a").model_dump(mode="json"),
+        FinetuneConfig(run="runs/a").model_dump(mode="json"),
+    )
+    rows = [json.dumps(ROW | {"step": step}).encode() for step in range(4)]
+    rows[rng.randrange(4)] = hostile_json(rng, ROW)
+    text = b"\n".join(rows)
+    return {
+        name: hostile_json(rng, value) for name, value in zip(CONFIGS, configs, strict=True)
+    } | {
+        "metrics.jsonl": broken(rng, text) if rng.random() < 0.3 else text,
+        "summary.json": hostile_json(rng, RESULTS),
+        "probe/summary.json": hostile_json(rng, ACCURACIES),
+        "tuned/summary.json": hostile_json(rng, ACCURACIES | {"from_scratch": False}),
+    }
+
+
+def read_run(case: Path) -> str:
+    """Reads every file; what is refused must not keep the others from being read."""
+    from moco_tf import run_folder
+    from moco_tf.config import Config
+    from moco_tf.errors import InputError
+    from moco_tf.evaluate.finetune_config import FinetuneConfig
+    from moco_tf.evaluate.probe_config import ProbeConfig
+    from moco_tf.export.results import known_results
+    from moco_tf.recipes import RECIPES
+    from moco_tf.reporting import _rows_until
+
+    _rows_until(case / "metrics.jsonl", 2)
+    known_results(case, RECIPES["moco-v2"].config, 7)
+    refused = None
+    for kind, name in zip((Config, ProbeConfig, FinetuneConfig), CONFIGS, strict=True):
+        try:
+            found = run_folder.read_config_of(kind, (case / name).parent)
+            run_folder.check((case / name).parent, found)
+        except InputError as error:
+            refused = error
+    if refused:
+        raise refused
+    return "read"
