@@ -140,7 +140,7 @@ def _pretrain(
         config,
         method,
         workers,
-        build_batches(config, train, progress.step, rows=method.own_rows()),
+        build_batches(config, train, progress.step, method.own_rows()),
         progress,
         last_step=last_step,
         epoch_steps=epoch_steps,
