@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +176,33 @@ def test_what_a_kill_leaves_is_no_damage(run):
     assert any("of a save that did not end: .config.json.tmp" in line for line in report(found))
     train(run, Config(), 7)
     assert damaged(run) is None
+
+
+def test_a_kill_before_each_call_that_changes_what_is_on_the_disk(tmp_path, monkeypatch):
+    """Copies of the folder at these moments, of a training and of its resumption."""
+    run, moments = tmp_path / "run", []
+
+    def copying(function):
+        def call(*arguments, **options):
+            moments.append(shutil.copytree(run, tmp_path / str(len(moments))))
+            return function(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink")):
+            patch.setattr(owner, name, copying(getattr(owner, name)))
+        train(run, Config(), 3)
+        train(run, Config(), 5)
+    assert len(moments) > 50
+    steps = []
+    for moment in moments:
+        if (moment / "config.json").exists():
+            assert damaged(moment) is None, moment
+            steps.append(check_run(moment)["step"] or 0)
+    assert steps == sorted(steps) and set(steps) == {0, 1, 2, 3, 4, 5}
+    train(moments[-10], Config(), 6)
+    assert damaged(moments[-10]) is None
 
 
 def test_a_kill_before_the_first_checkpoint(tmp_path):

@@ -30,6 +30,7 @@ class Reporter:
         self._progress: Progress | None = None
         self._files = contextlib.ExitStack()
         self._said: set[str] = set()
+        self._written: Written | None = None
         self._knn = ""
 
     def start(
@@ -109,7 +110,7 @@ class Reporter:
 
     def written(self) -> Digests:
         """Digests of all that was written since the run began, for a checkpoint to carry."""
-        return self._written.digests()
+        return self._written.digests() if self._written else {}
 
     def close(self) -> None:
         """Closes the files; may be called again, and before `start`."""
