@@ -164,7 +164,6 @@ def _train(
         progress.seconds += interval.take()
         with interval.apart():
             saver.wait()
-            still_held()
             arrays = _arrays(method)
             stop_if_diverged(arrays)
             saver.begin(arrays, step=progress.step, extra=asdict(progress), tags=tags)
@@ -219,7 +218,7 @@ def _train(
 
     with (
         StopSignals(config.preemption_seconds, lambda: _last_words(config, folder)) as stop,
-        Saver(folder) as saver,
+        Saver(folder, still_held) as saver,
     ):
         if knn_top1 and progress.knn_due:
             save(*evaluate(), None)
