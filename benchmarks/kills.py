@@ -16,6 +16,7 @@ killed as well.
 """
 
 import argparse
+import atexit
 import contextlib
 import json
 import random
@@ -61,7 +62,10 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
     alone, run_dir, said = folder / "alone", folder / "killed", folder / "said.txt"
 
     def start(run_dir: Path) -> list[subprocess.Popen]:
-        return tiny_run.start(flags | {"run_dir": run_dir}, said, options.workers)
+        processes = tiny_run.start(flags | {"run_dir": run_dir}, said, options.workers)
+        for process in processes:
+            atexit.register(process.kill)  # does nothing to one that has ended
+        return processes
 
     processes = start(alone)
     _wait(processes, lambda: tiny_run.newest_step(alone) > 0)
@@ -127,7 +131,7 @@ def _kill_one(processes, draw: random.Random, grace: float) -> tuple[list[int], 
     return [process.returncode for process in processes], victim.returncode == -9
 
 
-def _wait(processes, ready: Callable[[], object], timeout: float = 600) -> None:
+def _wait(processes, ready: Callable[[], object], timeout: float = 3600) -> None:
     """Waits until it is so, or a process has ended."""
     deadline = time.monotonic() + timeout
     while all(process.poll() is None for process in processes) and not ready():

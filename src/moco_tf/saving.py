@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -21,10 +21,14 @@ class Saver:
 
     What goes wrong there is raised by the next call of `begin`, `look` or `wait`. As a context it
     is left only when nothing is being written any more, also by an exception.
+
+    Args:
+        folder: of the checkpoints.
+        check: raises `InputError` if nothing may be written to it any more.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None):
+        self._folder, self._check = folder, check
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[float] | None = None
         self.seconds: float | None = None  # that a file of the last save took, from begin to end
@@ -65,7 +69,12 @@ class Saver:
     def _write(self, arrays, step, extra, tags) -> float:
         began = time.perf_counter()
         for tag in tags:
-            checkpoint.save(self._folder, arrays, step=step, extra=extra, tag=tag)
+            self._check()
+            try:
+                checkpoint.save(self._folder, arrays, step=step, extra=extra, tag=tag)
+            except InputError:
+                self._check()  # which says more
+                raise
         return (time.perf_counter() - began) / len(tags)
 
     def __enter__(self) -> Saver:

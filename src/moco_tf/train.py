@@ -203,7 +203,6 @@ def _train(
         progress.seconds += interval.take()
         with interval.apart():
             saver.wait()
-            still_held()
             progress.written = reporter.written()
             arrays = _arrays(method)
             stop_if_diverged(arrays)
@@ -267,7 +266,7 @@ def _train(
 
     with (
         StopSignals(config.preemption_seconds, lambda: _last_words(config, folder)) as stop,
-        Saver(folder) as saver,
+        Saver(folder, still_held) as saver,
     ):
         if progress.knn_due:
             if knn_top1:
