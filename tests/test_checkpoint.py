@@ -192,3 +192,25 @@ def test_digest_is_of_names_dtypes_shapes_and_values():
     assert digest({"b": base["b"], "a": base["a"]}) == digest(base)  # order of names is nothing
     assert digest({"a": base["a"].astype(">i4"), "b": base["b"]}) == digest(base)
     assert digest({}) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize(
+    ("step", "extra"),
+    [
+        ("x", "{}"),
+        ("-1", "{}"),
+        ("9" * 30, "{}"),
+        ("9" * 5000, "{}"),
+        ("3", "no JSON"),
+        ("3", "[1]"),
+        ("3", "[" * 100_000),
+    ],
+)
+def test_right_digests_do_not_make_it_a_checkpoint_of_ours(tmp_path, step, extra):
+    arrays = {"a": np.zeros(2, np.float32)}
+    metadata = {"step": step, "extra": extra, "sha256": checkpoint.digest(arrays)}
+    metadata["metadata_sha256"] = checkpoint._metadata_digest(metadata)
+    path = tmp_path / "step-00000003.safetensors"
+    path.write_bytes(checkpoint.to_safetensors(arrays, metadata))
+    with pytest.raises(checkpoint.DamagedError, match="its step"):
+        checkpoint.read(path)

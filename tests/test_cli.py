@@ -143,3 +143,40 @@ def test_unknown_yaml_field_is_named(tmp_path):
     file.write_text("tempreture: 1\n")
     with pytest.raises(InputError, match="tempreture"):
         resolve_config("shapes", str(file), {})
+
+
+LAUGHS = ["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epochs: 0x" + "f" * 5000,
+        "epochs: " + "9" * 5000,
+        "epochs: 2001-13-45",
+        "epochs: !!int ''",
+        "epochs: !!bool x",
+        "epochs: !!python/object/apply:os.system ['touch ran']",
+        "[" * 20_000,
+        "recipe: [a]",
+        "recipe: {a: 1}",
+        "16: 1",
+        "[a]: 1",
+        "? {a: 1}\n: 1",
+        "epochs: &a [*a]",
+        "\n".join([*LAUGHS, "epochs: *a29"]),
+        "\n".join([*LAUGHS[1:], "recipe: *a29"]).replace("*a0", "x"),
+        "epochs: 3\n" * 10_000,
+        "\n".join(f"k{i}: 1" for i in range(9_000)),
+    ],
+    ids=range(17),
+)
+def test_yaml_that_means_harm_is_one_line(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(text)
+    started = time.process_time()
+    with pytest.raises(InputError) as refused:
+        resolve_config(None, "c.yaml", {})
+    assert time.process_time() - started < 5
+    assert str(refused.value).isprintable() and len(str(refused.value)) <= 2000
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]

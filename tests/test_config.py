@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from moco_tf.config import Config, check_devices, make_config
+from moco_tf.config import Config, _divisors, check_devices, make_config, shown
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 
@@ -81,3 +81,29 @@ def test_a_config_cannot_be_changed():
     with pytest.raises(ValidationError):
         SHAPES.epochs = 3
     assert Config.model_validate_json(SHAPES.model_dump_json()) == SHAPES
+
+
+@pytest.mark.parametrize("value", [2**31, 10**18, -(10**18), (1, 2**31), 16**5000])
+def test_numbers_that_no_run_has_are_refused_at_once(value):
+    """The divisors of 10**18 took forever, and a number of 6000 digits cannot be printed."""
+    with pytest.raises(
+        InputError, match=r"milestones must be at most 2147483647; received"
+    ) as said:
+        make_config(SHAPES, {"milestones": value})
+    assert len(str(said.value)) < 300
+    with pytest.raises(InputError):
+        make_config(SHAPES, {"batch_size": value, "devices": 7})
+
+
+def test_the_divisors_are_all_of_them():
+    for number in (1, 2, 12, 36, 97, 2310):
+        assert _divisors(number) == [d for d in range(1, number + 1) if number % d == 0]
+
+
+def test_a_value_is_shown_shortened():
+    nested = ["x"]
+    for _ in range(40):
+        nested = [nested] * 9
+    assert [shown(value) for value in (3, "a", None, (1, 2))] == ["3", "'a'", "None", "(1, 2)"]
+    assert len(shown(nested)) < 5000 and len(shown("x" * 10**6)) == 200
+    assert shown(16**5000) == "a int too long to be shown"

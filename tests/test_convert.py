@@ -339,3 +339,18 @@ def test_files_that_are_no_encoder_files_are_refused_by_name(small_run, plain, t
     file.write_bytes(data)
     with pytest.raises(InputError, match=r"damaged.safetensors .*do not match their digest"):
         load_encoder(file, warn=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("conv1.weight", (5000, 3, 3, 3)), ("fc.2.weight", (10**6, 1))]
+)
+def test_a_few_large_arrays_make_no_large_encoder(plain, tmp_path, monkeypatch, name, shape):
+    arrays = load_file(plain) | {name: np.zeros(shape, np.float32)}
+    if name == "conv1.weight":
+        arrays["layer1.0.conv1.weight"] = np.zeros((5000, 1, 1, 1), np.float32)
+    save_file(arrays, tmp_path / "a.safetensors")
+    monkeypatch.setattr("moco_tf.convert.reading.untrained_encoder", pytest.fail)
+    with pytest.raises(InputError, match=r"query encoder: .* has shape .*, expected \("):
+        convert(
+            tmp_path / "a.safetensors", tmp_path / "x.safetensors", to="moco-tf", with_head=True
+        )

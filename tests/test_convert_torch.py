@@ -1,13 +1,15 @@
 """Conversion to and from PyTorch, against a ResNet and an optimizer of PyTorch's own."""
 
 import argparse
+import io
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
 
 from moco_tf import checkpoint, cli, encoder_file, run_folder
-from moco_tf.convert import convert
+from moco_tf.convert import convert, torch_file
 from moco_tf.encoder_file import Snapshot, load_snapshot
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import load_encoder, untrained_encoder
@@ -276,3 +278,29 @@ def test_other_contents_and_damage_are_one_line(tmp_path, capsys):
             assert cli.main(["convert", str(path), str(target), "--to", "moco-tf"]) == 2
             said = capsys.readouterr().err
             assert "is not a whole PyTorch file" in said and said.count("\n") == 1
+
+
+def test_little_that_stands_for_much_is_refused(tmp_path, capsys):
+    one, nested, pair = torch.ones(1), [1], (1,)
+    for _ in range(40):
+        nested, pair = [nested] * 10, (pair,) * 10
+    path = tmp_path / "a.pth"
+    said = refused({"conv1.weight": one.as_strided((10**6, 3, 7, 7), (0,) * 4)}, path, capsys)
+    assert "its tensors are far larger than it is" in said
+    assert "holds no state dict" in refused({"conv1.weight": one, "more": nested}, path, capsys)
+    assert "a tuple in it stands for more than" in refused({"more": pair}, path, capsys)
+    squeezed = io.BytesIO()
+    torch.save({"a": torch.zeros(2**25)}, path)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(squeezed, "w", 8, compresslevel=1) as out:
+        for name in whole.namelist():
+            out.writestr(name, whole.read(name))
+    path.write_bytes(squeezed.getvalue())
+    with pytest.raises(InputError, match="more than 32 times its size is not unpacked"):
+        convert(path, tmp_path / "x.safetensors", to="moco-tf")
+
+
+def test_a_list_in_many_places_is_read_once(tmp_path):
+    shared = [torch.ones(2), 3]
+    torch.save({"a": shared, "b": [shared, shared]}, tmp_path / "a.pth")
+    found = torch_file.read(tmp_path / "a.pth")
+    assert found["b"][0] is found["b"][1] is found["a"] and found["a"][0].tolist() == [1, 1]

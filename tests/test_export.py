@@ -25,6 +25,8 @@ from moco_tf.evaluate.features import embedding, load_encoder, untrained_encoder
 from moco_tf.export import command, pictures, plain, targets
 from moco_tf.export.command import export
 from moco_tf.export.plain import plain_model
+from moco_tf.export.results import known_results
+from moco_tf.recipes import RECIPES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "export.md"
 SNIPPETS = dict(re.findall(r"```python\n# (\w+).*?\n(.*?)```", DOCS.read_text(), re.DOTALL))
@@ -481,3 +483,14 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tiny, tmp_path, monke
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and f"no space left to write {tmp_path / 'e.keras'} (" in said
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("e.keras", "keep")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"knn_top1": 1' + "0" * 400 + ', "step": 7}', '{"knn_top1": NaN, "step": 7}'],
+)
+def test_a_summary_that_is_none_gives_no_result(tmp_path, text):
+    (tmp_path / "probe").mkdir()
+    for folder in (tmp_path, tmp_path / "probe"):
+        (folder / "summary.json").write_text(text)
+    assert known_results(tmp_path, RECIPES["shapes"].config, 7) == []

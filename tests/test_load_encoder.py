@@ -1,7 +1,9 @@
 """`moco_tf.load_encoder`: a run as a plain Keras model, to use and to train."""
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,9 +12,11 @@ import tensorflow as tf
 from test_export import SNIPPETS, TINY, features, normalized, pixels, save
 
 import moco_tf
+from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import embedding, extract
+from moco_tf.evaluate.features import embedding, encoder_of, extract
 from moco_tf.evaluate.features import load_encoder as load_ours
+from moco_tf.models import ENCODERS, build_encoder, telling_shapes
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +110,32 @@ def test_importing_the_package_imports_no_tensorflow():
         "except AttributeError as error: assert 'load_encodre' in str(error)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"width": 4000}, {"encoder": "wide_resnet101_2"}, {"dim": 10**9}, {"stem": "imagenet"}],
+)
+def test_a_config_of_a_larger_encoder_than_the_arrays_is_refused_before_it_is_built(
+    small_run, monkeypatch, fields
+):
+    snapshot = load_snapshot(small_run, warn=pytest.fail)
+    config = snapshot.config.model_copy(update=fields | {"image_size": 64})
+    monkeypatch.setattr("moco_tf.evaluate.features.untrained_encoder", pytest.fail)
+    with pytest.raises(InputError, match="is not of the encoder in its config: query_encoder/"):
+        encoder_of(replace(snapshot, config=config), small_run)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("head", ["none", "linear", "mlp"])
+def test_what_tells_an_encoders_size_is_so(name, head):
+    """Of the built network, and a thirtieth of its weights at least."""
+    settings = {"stem": "small", "width": 2, "head": head, "dim": 4}
+    further = {"image_size": 8, "group_size": 2, "group_layout": "contiguous"}
+    encoder = build_encoder(name, **settings, **further, running_statistics="mean")
+    model = encoder.model or encoder.backbone
+    shapes = {v.path.rsplit("/", 1)[0]: v.shape for v in model.variables if "kernel" in v.path}
+    told = telling_shapes(name, **settings)
+    assert told == {layer: tuple(shapes[layer]) for layer in told}
+    held = sum(math.prod(shape) for shape in told.values())
+    assert held > sum(math.prod(v.shape) for v in model.variables) / 40

@@ -1,5 +1,6 @@
 """Packs: the same images, order and views as the folder's, whatever ends the packing on the way."""
 
+import contextlib
 import io
 import json
 import os
@@ -453,3 +454,23 @@ def test_killed_at_any_moment_it_ends_the_same(folder, tmp_path):
         kills += 1
     assert kills >= 3
     assert files(tmp_path / "pack") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", [".images-00000.tfrecord.tmp", "..pack.json.tmp", ".pack.lock"])
+def test_a_link_in_the_target_is_not_written_through(folder, tmp_path, name):
+    outside, target = tmp_path / "mine.txt", tmp_path / "pack"
+    outside.write_text("mine")
+    target.mkdir()
+    (target / ".pack.json").write_text("{}")  # begun, and no shard yet
+    (target / name).symlink_to(outside)
+    with contextlib.suppress(InputError):
+        pack(str(folder), target, max_bad_images=0.1)
+    assert outside.read_text() == "mine"
+
+
+def test_a_note_that_is_too_deep_is_damaged(folder, packed, tmp_path):
+    target = copy(packed, tmp_path)
+    (target / INDEX).unlink()
+    (target / ".pack.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"\.pack\.json is damaged"):
+        pack(str(folder), target)

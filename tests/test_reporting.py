@@ -10,7 +10,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from moco_tf.errors import InputError
-from moco_tf.reporting import Interval, Reporter, health_messages
+from moco_tf.reporting import Interval, Reporter, _rows_until, health_messages
 
 HEALTHY = {
     "epoch": 0,
@@ -173,3 +173,13 @@ def test_the_first_step_counts_for_speed_only_where_it_stands_alone(monkeypatch)
     alone.steps += 1
     alone.end_of_first_step()  # at 29
     assert alone.close(18) == {"images_per_second": 2.0, "data_wait": 0.0, "seconds": 9.0}
+
+
+@pytest.mark.parametrize(
+    "row", ['{"step": "3"}', '{"step": null}', '{"step": [1]}', "[" * 100_000, "3", '{"a": 1}']
+)
+def test_a_row_that_is_none_is_dropped(tmp_path, row, capsys):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{row}\n{{"step": 2}}\n{{"step": 3}}\n')
+    assert _rows_until(path, 2) == ['{"step": 1}\n', '{"step": 2}\n']
+    assert capsys.readouterr().err.count("a broken line was dropped") == 1

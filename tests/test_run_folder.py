@@ -1,5 +1,6 @@
 """The run folder: claimed once, locked, continued only with the same configuration."""
 
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -180,3 +181,23 @@ def test_one_process_at_a_time(tmp_path):
         assert claim(tmp_path, CONFIG) is False
         assert re.search(r"in use: process \d+ is training", other())
     assert other() == "held"
+
+
+@pytest.mark.parametrize("name", [".lock", ".config.json.tmp", ".versions.json.tmp"])
+def test_a_link_in_a_folder_of_anothers_is_not_written_through(tmp_path, name):
+    """A run folder that somebody gave away may hold links to files of who uses it."""
+    outside, run = tmp_path / "mine.txt", tmp_path / "run"
+    outside.write_text("mine")
+    run.mkdir()
+    (run / name).symlink_to(outside)
+    with contextlib.suppress(InputError), run_folder.locked(run):
+        run_folder.claim(run, CONFIG)
+    assert outside.read_text() == "mine"
+
+
+def test_a_config_that_is_too_deep_or_too_long_a_number_is_one_line(tmp_path):
+    for text in ("[" * 100_000, '{"epochs": ' + "9" * 5000 + "}", '{"epochs": 1' + "0" * 30 + "}"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InputError, match="is not the config of a run") as refused:
+            run_folder.read_config(tmp_path)
+        assert str(refused.value).isprintable()

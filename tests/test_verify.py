@@ -381,3 +381,21 @@ def test_devices_that_do_not_divide_the_groups_are_used_as_far_as_they_do(shared
     text = io.StringIO()
     print_report(result, text)
     assert "on 2 of 3 devices" in text.getvalue()
+
+
+@pytest.mark.parametrize("path", [V1, DEMO])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 10_000},
+        {"width": 2**40},
+        {"layers": [1000, 1, 1, 1000]},
+        {"layers": [1] * 30},
+        {"size": 100_000},
+    ],
+)
+def test_a_network_that_would_take_all_memory_is_refused(tmp_path, path, changes):
+    """Nothing in a file of some kilobytes speaks against it, where it holds no weights."""
+    file = changed(tmp_path, path, lambda arrays, config: config.update(changes))
+    with pytest.raises(InputError, match=r"changed\.npz is not a trace: setting"):
+        read_trace(file)

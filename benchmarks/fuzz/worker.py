@@ -21,7 +21,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from cases import write_case
 from guard import Guard
-from readers import READERS
+from readers import ALL
 from watch import MOST_GIB, STARTED
 
 LONGEST_MESSAGE = 2000
@@ -37,7 +37,7 @@ def main() -> None:
     shutil.rmtree(folder / "given", ignore_errors=True)
     (folder / "scratch").mkdir(exist_ok=True)
     tempfile.tempdir = str(folder / "scratch")  # where TensorFlow compiles what it is given
-    make, read, why_not = READERS[reader](folder / "given")
+    make, read, why_not = ALL[reader](folder / "given")
     print(why_not or "ready", file=said, flush=True)
     guard = Guard(case, outside, folder / "given", folder / "scratch")
     most = ADDRESS_GIB * 2**30 + 4096 * int(Path("/proc/self/statm").read_text().split()[0])
@@ -50,7 +50,9 @@ def main() -> None:
             shutil.copytree(given, case, symlinks=True)
         else:
             case.mkdir()
-            write_case(case, make(random.Random(f"{seed}/{reader}/{number}")))
+            rng = random.Random(f"{seed}/{reader}/{number}")
+            rng.number = number
+            write_case(case, make(rng))
         print(STARTED, file=said, flush=True)
         print(json.dumps(_outcome(read, case, guard)), file=said, flush=True)
 

@@ -200,8 +200,8 @@ def write_atomically(
     """
     temporary = temporary_name(path)
     try:
-        temporary.unlink(missing_ok=True)  # of a process that was killed; a link is not followed
-        with open(temporary, "xb") as file:
+        remove_link(temporary)
+        with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -231,6 +231,15 @@ def versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             found[package] = None
     return found
+
+
+def remove_link(path: Path) -> None:
+    """Removes a link to a file or to nothing, through which a folder's maker could have us write.
+
+    One to a device, such as /dev/null, stays.
+    """
+    if path.is_symlink() and not path.is_char_device():
+        path.unlink()
 
 
 def not_through_a_link(path: str, flags: int) -> int:

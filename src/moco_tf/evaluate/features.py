@@ -110,7 +110,7 @@ def encoder_of(snapshot: Snapshot, name: Path | str) -> Encoder:
     Raises:
         InputError: if its arrays are not those of the encoder in its config.
     """
-    _check_size(snapshot, name)
+    check_size(snapshot, name)
     encoder = untrained_encoder(snapshot.config)
     assign(encoder.backbone if encoder.model is None else encoder.model, snapshot.state, name)
     return encoder
@@ -182,7 +182,7 @@ def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None
         variable.assign(state[name])
 
 
-def _check_size(snapshot: Snapshot, run: Path | str) -> None:
+def check_size(snapshot: Snapshot, run: Path | str) -> None:
     """Raises `InputError` if the config is of an encoder far larger than the arrays."""
     fields = snapshot.config.model_dump(include={"stem", "width", "head", "dim"})
     for layer, shape in telling_shapes(snapshot.config.encoder, **fields).items():

@@ -20,7 +20,7 @@ from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
 from moco_tf.evaluate.classifier import evaluate, initial_kernel
 from moco_tf.evaluate.end_to_end import HEAD, EndToEnd
-from moco_tf.evaluate.features import assign
+from moco_tf.evaluate.features import assign, check_size
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.finetune_report import describe, save_encoder, summarize
 from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
@@ -47,6 +47,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     """
     reporter = reporter or Reporter()
     snapshot = load_snapshot(config.run, warn=reporter.line)
+    check_size(snapshot, config.run)
     group_size = config.group_size or snapshot.config.group_size
     config.check_group_size(group_size)
     if config.devices:

@@ -22,7 +22,7 @@ from moco_tf.data.pipeline import reason
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
 from moco_tf.pack.records import Records
-from moco_tf.run_folder import temporary_name, write_atomically
+from moco_tf.run_folder import remove_link, temporary_name, write_atomically
 
 SHARD_BYTES = 2**30  # at which a shard ends
 ROWS = ".rows-{:05d}.npz"  # of a whole shard, until there is an index
@@ -71,7 +71,7 @@ def write_shard(
     temporary = temporary_name(path)
     found: dict[str, list] = {name: [] for name in KEPT}
     end = 0
-    temporary.unlink(missing_ok=True)  # a link is not written through
+    remove_link(temporary)
     try:
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             while end < SHARD_BYTES and (record := next(records, None)):
