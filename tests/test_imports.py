@@ -27,6 +27,7 @@ LEVELS = {
     "meetings": 3,
     "workers": 4,
     "checkpoint": 3,
+    "remote": 3,
     "written": 3,
     "reporting": 4,
     "methods": 3,

@@ -25,10 +25,16 @@ class Saver:
     Args:
         folder: of the checkpoints.
         check: raises `InputError` if nothing may be written to it any more.
+        send: called after each save, in the same thread: it may copy the folder elsewhere.
     """
 
-    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None):
-        self._folder, self._check = folder, check
+    def __init__(
+        self,
+        folder: Path,
+        check: Callable[[], None] = lambda: None,
+        send: Callable[[], None] = lambda: None,
+    ):
+        self._folder, self._check, self._send = folder, check, send
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[float] | None = None
         self.seconds: float | None = None  # that a file of the last save took, from begin to end
@@ -75,6 +81,7 @@ class Saver:
             except InputError:
                 self._check()  # which says more
                 raise
+        self._send()
         return (time.perf_counter() - began) / len(tags)
 
     def __enter__(self) -> Saver:

@@ -32,6 +32,7 @@ from moco_tf.diverged import refuse_diverged
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
+from moco_tf.remote import working_folder
 from moco_tf.reporting import Interval, Reporter, Silent, peak_memory_bytes
 from moco_tf.saving import Saver
 from moco_tf.workers import Workers
@@ -74,22 +75,24 @@ def pretrain(
         Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
         WorkerLostError: another process of the cluster is gone.
     """
-    run_dir = Path(config.run_dir or f"runs/{config.recipe}")
+    name = config.run_dir or f"runs/{config.recipe}"
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else Silent()
     with contextlib.ExitStack() as held:
-        held.callback(reporter.close)
         with workers.setting_up():
-            still_held = _nothing
+            run_dir, remote, still_held = Path(name), None, _nothing
             if workers.chief:
+                run_dir, remote = held.enter_context(working_folder(name))
                 still_held = held.enter_context(run_folder.locked(run_dir))
                 run_folder.check(run_dir, config)
             images = build_images(config, cache=run_dir)
-        return _pretrain(config, run_dir, reporter, workers, still_held, *images)
+        held.callback(reporter.close)
+        send = remote.push if remote else _nothing
+        return _pretrain(config, run_dir, reporter, workers, still_held, send, *images)
 
 
 def _nothing() -> None:
-    """What a worker that writes nothing holds."""
+    """What a worker checks that writes nothing, and what is done after a save on this machine."""
 
 
 def _pretrain(
@@ -98,6 +101,7 @@ def _pretrain(
     reporter: Reporter,
     workers: Workers,
     still_held: Callable[[], None],
+    send: Callable[[], None],
     train: Images,
     test: Images | None,
 ) -> dict:
@@ -155,6 +159,7 @@ def _pretrain(
         ),
         folder=run_folder.checkpoint_folder(run_dir),
         still_held=still_held,
+        send=send,
         reporter=reporter,
     )
     summary = asdict(progress)
@@ -183,6 +188,7 @@ def _train(
     unreadable: Callable[[int], str | None],
     folder: Path,
     still_held: Callable[[], None],
+    send: Callable[[], None],
     reporter: Reporter,
 ) -> None:
     """The loop: one compiled step a batch, and now and then a log line, kNN or checkpoint."""
@@ -266,7 +272,7 @@ def _train(
 
     with (
         StopSignals(config.preemption_seconds, lambda: _last_words(config, folder)) as stop,
-        Saver(folder, still_held) as saver,
+        Saver(folder, still_held, send) as saver,
     ):
         if progress.knn_due:
             if knn_top1:
