@@ -83,7 +83,7 @@ def test_a_config_cannot_be_changed():
     assert Config.model_validate_json(SHAPES.model_dump_json()) == SHAPES
 
 
-@pytest.mark.parametrize("value", [2**31, 10**18, -(10**18), (1, 2**31), 16**5000])
+@pytest.mark.parametrize("value", [2**31, 10**18, -(10**18), (1, 2**31), 16**5000], ids=range(5))
 def test_numbers_that_no_run_has_are_refused_at_once(value):
     """The divisors of 10**18 took forever, and a number of 6000 digits cannot be printed."""
     with pytest.raises(

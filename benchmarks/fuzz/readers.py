@@ -5,6 +5,7 @@ an input, `read` gives it to the package and says "read" or "refused". A reason 
 not installed. What the package's readers import comes with them.
 """
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -18,9 +19,7 @@ def image(given: Path):
     import tensorflow as tf
     from images import hostile_image
 
-    from moco_tf.data.decode import decode
-
-    function = tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])
+    function = compiled_decode()
 
     def read(case: Path) -> str:
         try:
@@ -49,17 +48,28 @@ def folder(given: Path):
     return hostile_folder, read, ""
 
 
+@functools.cache
+def compiled_decode():
+    import tensorflow as tf
+
+    from moco_tf.data.decode import decode
+
+    return tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])
+
+
 def read_all(images) -> None:
-    """Decodes every image; one that was damaged since it was counted is an `InputError`."""
-    import numpy as np
+    """Decodes every image; one that was damaged since it was counted is refused."""
+    import tensorflow as tf
 
-    from moco_tf.data.pipeline import eval_batches, readable
+    from moco_tf.errors import InputError
 
-    if images:
-        indices = np.arange(images.count)[:20]
-        for _ in readable(eval_batches(images, indices=indices, image_size=8, batch_size=4)):
-            pass
-        images.skipped_line()
+    for index in range(min(images.count, 20) if images else 0):
+        source = images.read(tf.constant(index, tf.int64))
+        try:
+            if images.encoded:
+                compiled_decode()(source)
+        except (tf.errors.OpError, OSError, ValueError):  # as `first_unreadable` does
+            raise InputError(f"{index} could not be read.") from None
 
 
 def data_npz(given: Path):
