@@ -199,6 +199,21 @@ def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
+    """As a machine without power or network: its heartbeats stop."""
+    run_dir = tmp_path / "run"
+    processes = begin(data, run_dir, workers=2)
+    metrics = run_dir / "metrics.jsonl"
+    until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, processes)
+    processes[stopped].send_signal(signal.SIGSTOP)
+    codes, said = end([processes[1 - stopped]], seconds=90)
+    processes[stopped].kill()
+    end([processes[stopped]])
+    assert codes == [75] and f"worker {stopped} (127.0.0.1:" in said[0], said
+
+
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_named(data, tmp_path):
     processes = begin(data, tmp_path / "run", "--worker-timeout", "4", code=HANG, workers=2)
     code, said = end(processes[:1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -102,6 +103,20 @@ class RemoteFolder:
             ) from None
 
 
+def _refuse_unknown(url: str) -> None:
+    scheme = url.partition("://")[0]
+    if scheme not in tf.io.gfile.get_registered_schemes():
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorflow_io")  # which adds some
+    known = tf.io.gfile.get_registered_schemes()
+    if scheme not in known:
+        listed = ", ".join(f"{name}://" for name in sorted(known) if name)
+        raise InputError(
+            f"run_dir={url} is on no file system that TensorFlow knows here: {listed}. Use one of "
+            f"these, or install tensorflow-io."
+        )
+
+
 @contextlib.contextmanager
 def working_folder(run_dir: str) -> Iterator[tuple[Path, RemoteFolder | None]]:
     """Gives the folder of this machine that a run works in, and where it is copied to, if it is.
@@ -112,11 +127,11 @@ def working_folder(run_dir: str) -> Iterator[tuple[Path, RemoteFolder | None]]:
     if folder is not None:
         yield folder, None
         return
+    _refuse_unknown(run_dir)
     copy = Path(tempfile.mkdtemp(prefix="moco-tf-"))
     remote = RemoteFolder(run_dir, copy / "run")
     try:
         remote.fetch()
-        remote.behind = False
         yield remote.copy, remote
         if (remote.copy / CONFIG).exists():
             remote.push()
