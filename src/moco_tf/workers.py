@@ -116,11 +116,15 @@ class Workers:
             return _of_first(self.strategy)(tf.constant(words)).numpy()
 
     def _who(self, text: str) -> str:
+        """Who is gone, by what TensorFlow says; the first worker keeps the coordination service."""
         numbers = [int(number) for number in re.findall(r"task:(\d+)", text)]
         others = [number for number in numbers if number != self._number]
+        if not others and "CoordinationService" in text and self._number:
+            others = [0]
         if self.cluster and others and others[-1] < len(self.cluster.workers):
             return f"{self.cluster.name(others[-1])} is gone."
-        return f"the connection to the other workers broke ({' '.join(text.split())[:200]})."
+        why = " ".join(text.partition("aborted by:")[2].split()) or text.splitlines()[0]
+        return f"the connection to the other workers broke ({why[:200]})."
 
 
 @functools.cache
