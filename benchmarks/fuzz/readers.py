@@ -64,8 +64,8 @@ def read_all(images) -> None:
     from moco_tf.errors import InputError
 
     for index in range(min(images.count, 20) if images else 0):
-        source = images.read(tf.constant(index, tf.int64))
         try:
+            source = images.read(tf.constant(index, tf.int64))
             if images.encoded:
                 compiled_decode()(source)
         except (tf.errors.OpError, OSError, ValueError):  # as `first_unreadable` does
@@ -159,6 +159,8 @@ def yaml(given: Path):
 def run(given: Path):
     """The JSON files of a run folder: its config, its rows and its results."""
     from runs import hostile_run, read_run
+
+    import moco_tf.reporting  # noqa: F401 - what it imports reads files of its own
 
     return hostile_run, read_run, ""
 

@@ -26,14 +26,15 @@ def hostile_run(rng: random.Random) -> Case:
     rows = [json.dumps(ROW | {"step": step}).encode() for step in range(4)]
     rows[rng.randrange(4)] = hostile_json(rng, ROW)
     text = b"\n".join(rows)
-    return {
-        name: hostile_json(rng, value) for name, value in zip(CONFIGS, configs, strict=True)
-    } | {
-        "metrics.jsonl": broken(rng, text) if rng.random() < 0.3 else text,
-        "summary.json": hostile_json(rng, RESULTS),
-        "probe/summary.json": hostile_json(rng, ACCURACIES),
-        "tuned/summary.json": hostile_json(rng, ACCURACIES | {"from_scratch": False}),
+    values = dict(zip(CONFIGS, configs, strict=True)) | {
+        "summary.json": RESULTS,
+        "probe/summary.json": ACCURACIES,
+        "tuned/summary.json": ACCURACIES | {"from_scratch": False},
     }
+    case: Case = {name: json.dumps(value).encode() for name, value in values.items()}
+    for name in rng.sample(list(values), rng.choice((1, 1, 2, 6))):
+        case[name] = hostile_json(rng, values[name])
+    return case | {"metrics.jsonl": broken(rng, text) if rng.random() < 0.3 else text}
 
 
 def read_run(case: Path) -> str:
