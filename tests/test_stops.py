@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from test_train import config, data, metrics, start, wait_for_step
 
 import moco_tf.train
@@ -253,6 +254,36 @@ def test_a_folder_whose_rights_are_taken_away_is_told(data, tmp_path, uninterrup
         folder.chmod(0o700)
     assert "\n" not in str(caught.value)
     assert pretrain(config(data, run_dir))["state_sha256"] == uninterrupted["state_sha256"]
+
+
+@pytest.mark.parametrize("how", ["all gone", "one truncated"])
+def test_images_that_are_lost_are_told_and_the_run_goes_on_with_them(quick, tmp_path, how):
+    images, away, rng = tmp_path / "images", tmp_path / "away", np.random.default_rng(0)
+    images.mkdir()
+    for n in range(32):
+        pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{n}.png")
+    changes = {"epochs": 60, "checkpoint_every": 1000}
+    uninterrupted = pretrain(config(str(images), tmp_path / "whole", **changes))
+    run = config(str(images), tmp_path / "run", **changes)
+
+    def happens():
+        if how == "all gone":
+            images.rename(away)
+        else:
+            away.write_bytes((images / "7.png").read_bytes())
+            (images / "7.png").write_bytes(away.read_bytes()[:100])
+
+    with pytest.raises(InputError, match=r"images/\d+\.png could not be read .*, which is saved"):
+        pretrain(run, reporter=Event(3, happens))
+    assert 3 <= newest(tmp_path / "run")[1] < 120
+    if how == "all gone":
+        with pytest.raises(InputError, match=f"data='{images}', and there is no"):
+            pretrain(run)
+        away.rename(images)
+    else:
+        (images / "7.png").write_bytes(away.read_bytes())
+    assert pretrain(run)["state_sha256"] == uninterrupted["state_sha256"]
 
 
 @pytest.mark.slow
