@@ -58,24 +58,31 @@ def free_ports(count):
     return ports
 
 
-def begin(data, run_dir, *flags, code="", workers=1):
-    """Starts the processes of one run; each with its own working directory."""
+def begin(data, run_dir, *flags, code="", workers=1, by_environment=False):
+    """Starts the processes of one run, told by flags or by TF_CONFIG who they are."""
     command = [sys.executable, "-c", START + code + GO, "pretrain", "shapes", "--data", data]
     command += [*TINY.split(), "--run-dir", str(run_dir), *flags]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     environment.pop("TF_CONFIG", None)
-    addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(workers))
-    each = [["--workers", addresses, "--worker-index", str(i)] for i in range(workers)]
-    return [
-        subprocess.Popen(
-            command + (more if workers > 1 else []),
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    processes = []
+    for index in range(workers):
+        told, named = [], {}
+        if by_environment:
+            task = {"type": "worker", "index": index}
+            named["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        elif workers > 1:
+            told = ["--workers", ",".join(addresses), "--worker-index", str(index)]
+        processes.append(
+            subprocess.Popen(
+                command + told,
+                env=environment | named,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         )
-        for more in each
-    ]
+    return processes
 
 
 def end(processes, seconds=240):
@@ -88,8 +95,9 @@ def end(processes, seconds=240):
     return [process.returncode for process in processes], said
 
 
-def train(data, run_dir, *flags, workers=1):
-    codes, said = end(begin(data, run_dir, *flags, workers=workers))
+def train(data, run_dir, *flags, workers=1, by_environment=False):
+    processes = begin(data, run_dir, *flags, workers=workers, by_environment=by_environment)
+    codes, said = end(processes)
     assert codes == [0] * workers, said
     return said
 
@@ -138,8 +146,8 @@ def test_two_processes_are_one(data, tmp_path, whole_run):
 
 
 @pytest.mark.slow
-def test_three_processes_are_one(data, tmp_path, whole_run):
-    train(data, tmp_path / "run", workers=3)
+def test_three_processes_that_tf_config_names_are_one(data, tmp_path, whole_run):
+    train(data, tmp_path / "run", workers=3, by_environment=True)
     assert_equal(tmp_path / "run", whole_run)
 
 
