@@ -90,6 +90,45 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, wh
 
     states: list[str] = []
     monkeypatch.setattr(train, "build_step", build)
+    config = tiny(tmp_path, devices=devices)
+    with pytest.raises(DivergedError, match=said) as caught:
+        train.pretrain(config)
+    assert "step 4 is kept" in str(caught.value) and "\n" not in str(caught.value)
+    found = check_run(tmp_path / "run")
+    assert found["whole"] and found["step"] == 4 and found["state_sha256"] == states[0]
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "first_broken" not in rows and rows.count("\n") == 3
+    state, *_ = checkpoint.load_latest(tmp_path / "run" / "checkpoints", warn=pytest.fail)
+    assert all(np.isfinite(array).all() for array in state.values())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shallow")
+def test_a_loss_scale_that_cannot_help_ends_the_run(tmp_path, monkeypatch):
+    """All images are NaN from step 5 on: fifteen steps are skipped, and the scale is 1."""
+    build_step = assembly.build_step
+
+    def build(config, method):
+        poison, prepare = tf.Variable(0.0), method.preprocess
+        method.preprocess = lambda images: prepare(images) + tf.cast(poison, tf.float16)
+        step_of = build_step(config, method)
+
+        def step(view1, view2, number, rate):
+            poison.assign(np.nan if number >= 4 else 0.0)
+            return step_of(view1, view2, number, rate)
+
+        return step
+
+    monkeypatch.setattr(train, "build_step", build)
+    said = r"at step 20, where it began with the normalised images .*step 18 is kept"
+    with pytest.raises(DivergedError, match=said):
+        train.pretrain(tiny(tmp_path, precision="mixed_float16"))
+    state, *_ = checkpoint.load_latest(tmp_path / "run" / "checkpoints", warn=pytest.fail)
+    assert all(np.isfinite(array).all() for array in state.values())
+
+
+def tiny(tmp_path, **more):
+    """The config of a run of 27 steps on noise."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
     np.savez(tmp_path / "images.npz", images=pixels)
     changes = {
@@ -103,15 +142,5 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, wh
         "epochs": 9,
         "checkpoint_every": 4,
         "log_every": 2,
-        "devices": devices,
     }
-    config = make_config(RECIPES["shapes"].config, changes)
-    with pytest.raises(DivergedError, match=said) as caught:
-        train.pretrain(config)
-    assert "step 4 is kept" in str(caught.value) and "\n" not in str(caught.value)
-    found = check_run(tmp_path / "run")
-    assert found["whole"] and found["step"] == 4 and found["state_sha256"] == states[0]
-    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert "first_broken" not in rows and rows.count("\n") == 3
-    state, *_ = checkpoint.load_latest(tmp_path / "run" / "checkpoints", warn=pytest.fail)
-    assert all(np.isfinite(array).all() for array in state.values())
+    return make_config(RECIPES["shapes"].config, changes | more)

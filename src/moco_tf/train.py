@@ -201,10 +201,14 @@ def _train(
     def stop_if_diverged(arrays):
         if not guarded:
             refuse_diverged(looks, method.places, arrays, folder)
+        elif looks and float(method.loss_scale) <= 1:  # nothing is left to halve
+            last = max(looks)
+            refuse_diverged({last: looks[last]}, method.places, {}, folder)
         looks.clear()
 
     def save(*tags):
         if not workers.chief:
+            stop_if_diverged({})
             return
         progress.seconds += interval.take()
         with interval.apart():
