@@ -179,6 +179,24 @@ def test_rows_of_a_shard_that_are_damaged_are_made_again(folder, tmp_path, monke
     assert files(tmp_path / "pack") == files(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("sizes", np.ones(3, np.int32)),
+        ("crc", np.array(["a", "b", "c"])),
+        ("shard", np.zeros((), np.int32)),
+        ("source", np.zeros((3, 1), np.int64)),
+    ],
+)
+def test_rows_that_are_no_columns_count_for_nothing(tmp_path, name, column):
+    rows = {n: np.full((3, 2) if n == "sizes" else 3, 20, kind) for n, kind in shards.KEPT.items()}
+    (tmp_path / "images-00000.tfrecord").write_bytes(bytes(20 + 20 + 4))
+    np.savez(tmp_path / ".rows-00000.npz", **rows)
+    assert len(shards.whole_shards(tmp_path)) == 1
+    np.savez(tmp_path / ".rows-00000.npz", **rows | {name: column})
+    assert shards.whole_shards(tmp_path) == []
+
+
 def test_a_full_disk_is_told_in_one_line(folder, tmp_path, monkeypatch):
     def no_space(path):
         raise tf.errors.ResourceExhaustedError(None, None, f"{path}; No space left on device")

@@ -20,8 +20,7 @@ from moco_tf.errors import InputError
 
 MOST = 2**31 - 1  # of any whole number in a config
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 200
-_SHORT.maxlevel = 3
+_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 200, 200, 2
 
 ENCODER_NAMES = (
     "resnet18",

@@ -15,6 +15,7 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+MOST_BLOCKS = 200  # ResNet-152 has 50
 MOST_WEIGHTS = 2**26  # of an encoder that is replayed, about; the file does not hold them all
 MOST_VALUES = 2**27  # of the images of a step
 
@@ -90,6 +91,8 @@ class DemoSettings(BaseModel):
 def _check_network(layers: tuple[int, ...], width: int, images: int, size: int) -> None:
     """Raises `ValueError` for settings of which a small file could ask for all memory."""
     weights = sum(18 * blocks * (width * 2**stage) ** 2 for stage, blocks in enumerate(layers))
+    if sum(layers) > MOST_BLOCKS:
+        raise ValueError(f"layers={layers} are more than {MOST_BLOCKS} blocks")
     if weights > MOST_WEIGHTS:
         raise ValueError(f"layers={layers} of width={width} are more than {MOST_WEIGHTS} weights")
     if images * 3 * size**2 > MOST_VALUES:
