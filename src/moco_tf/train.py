@@ -213,6 +213,7 @@ def _train(
         progress.seconds += interval.take()
         with interval.apart():
             saver.wait()
+            still_held()
             progress.written = reporter.written()
             arrays = _arrays(method)
             stop_if_diverged(arrays)
