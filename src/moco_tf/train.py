@@ -170,7 +170,7 @@ def _pretrain(
     }
     if workers.chief:
         run_folder.write_json(run_dir / run_folder.SUMMARY, summary)
-    workers.largest(0)  # none goes, and takes its server with it, before all are done
+    workers.leave()
     return summary
 
 
@@ -222,7 +222,7 @@ def _train(
     def leave_if(signal):
         if signal:
             saver.wait()
-            workers.largest(0)  # the chief has saved
+            workers.leave()  # the chief has saved
             raise Interrupted(signal, progress.step)
 
     def next_views():
@@ -237,7 +237,7 @@ def _train(
             return views
         save(None)
         saver.wait()
-        workers.largest(0)  # the chief has saved
+        workers.leave()  # the chief has saved
         file = failure and unreadable(progress.step)
         why = f" ({reason(failure)})" if failure else " by another worker"
         raise InputError(

@@ -19,6 +19,15 @@ from moco_tf.cluster import Cluster
 from moco_tf.errors import InputError, WorkerLostError
 from moco_tf.meetings import Watch
 
+LOST = (  # what TensorFlow says where another process is gone
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnknownError,
+)
 AGAIN = "Start the same command on every worker again: it goes on from the last checkpoint."
 
 
@@ -104,8 +113,14 @@ class Workers:
         try:
             with self._watch.waiting():
                 yield
-        except tf.errors.OpError as error:
+        except LOST as error:
             raise WorkerLostError(f"{self._who(str(error.message))} {AGAIN}") from None
+
+    def leave(self) -> None:
+        """Returns when all have come here: a process that goes takes its server with it."""
+        self.largest(0)
+        with contextlib.suppress(WorkerLostError):  # who is gone now has heard of all
+            self.largest(0)
 
     @property
     def _number(self) -> int:
