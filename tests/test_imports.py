@@ -20,6 +20,7 @@ LEVELS = {
     "sgd": 1,
     "torch_names": 1,
     "distribute": 2,
+    "rendezvous": 2,
     "recipes": 2,
     "run_folder": 2,
     "data": 2,
@@ -27,7 +28,7 @@ LEVELS = {
     "meetings": 3,
     "workers": 4,
     "checkpoint": 3,
-    "remote": 3,
+    "remote": 4,
     "written": 3,
     "reporting": 4,
     "methods": 3,
@@ -49,6 +50,7 @@ LEVELS = {
 }
 WITHOUT_CONFIG = ("data", "models", "methods", "schedules", "sgd", "torch_names")
 WITHOUT_TENSORFLOW = (
+    "rendezvous",
     "cluster",
     "errors",
     "interruption",

@@ -200,7 +200,7 @@ def test_evaluate_run_refuses_what_is_no_run(run, tmp_path):
     folder = run_folder.checkpoint_folder(run.folder)
     name = "query_encoder/fc/kernel"
     checkpoint.save(folder, run.state | {name: np.zeros((3, 3), np.float32)}, step=13, extra={})
-    with pytest.raises(InputError, match=rf"{name} is shape \(3, 3\), wanted shape \(32, 6\)"):
+    with pytest.raises(InputError, match=rf"{name} is float32 \(3, 3\), wanted shape \(32, 6\)"):
         knn.evaluate_run(str(run.folder))
     for path in folder.iterdir():
         path.unlink()

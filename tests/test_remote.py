@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from moco_tf import remote as remote_module
+from moco_tf import train as train_module
 from moco_tf.assembly import build_batches
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
@@ -29,6 +30,13 @@ TINY = {
     "log_every": 1,
     "checkpoint_every": 1,
 }
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "moco-tf"
 
 
 @pytest.fixture
@@ -76,11 +84,41 @@ def test_a_file_url_is_the_folder_itself(data, tmp_path):
     assert local_folder("gs://bucket/run") is None
 
 
-def test_what_is_saved_is_there_before_the_run_ends(data, url, monkeypatch):
+def test_what_is_saved_is_there_before_the_run_ends(data, cache, url, monkeypatch):
     monkeypatch.setattr("moco_tf.train.build_batches", Broken)
     with pytest.raises(Interrupted):
         train(data, url)
     assert "step-00000002.safetensors" in tf.io.gfile.listdir(f"{url}/checkpoints")
+    assert not list(cache.iterdir())
+
+
+def test_what_could_not_be_sent_is_kept_and_gone_on_with(data, tmp_path, cache, url, monkeypatch):
+    whole = train(data, tmp_path / "run")
+    train(data, url, max_steps=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(remote_module, "_sha256", lambda path: path)
+        with pytest.raises(InputError, match=r"damaged\. .* it is whole in .*moco-tf"):
+            train(data, url, max_steps=4)
+    (kept,) = cache.iterdir()
+    assert "step-00000003.safetensors" in [p.name for p in kept.glob("run/checkpoints/*")]
+    with tf.io.gfile.GFile(f"{url}/checkpoints/.step-00000003.safetensors.sending", "w") as file:
+        file.write("half")
+    steps = []
+    monkeypatch.setattr(
+        "moco_tf.train._restore",
+        lambda *a, of=train_module._restore: (steps.append((p := of(*a)).step), p)[1],
+    )
+    assert train(data, url)["state_sha256"] == whole["state_sha256"]
+    assert steps[0] >= 3
+    names = tf.io.gfile.listdir(f"{url}/checkpoints")
+    assert not [name for name in names if name.startswith(".")]
+    assert not list(cache.iterdir())
+
+
+def test_two_processes_of_a_machine_do_not_share_it(url):
+    used = pytest.raises(InputError, match="in use by another process")
+    with working_folder(url), used, working_folder(url):
+        pass
 
 
 class Broken:
@@ -115,6 +153,7 @@ def test_new_files_go_before_old_ones_are_deleted(tmp_path, url, monkeypatch):
     (here / "checkpoints" / "step-1").unlink()
     (here / "checkpoints" / "step-2").write_text("new")
     (here / "metrics.jsonl").write_text("longer than it was")
+    (here / "summary.json").unlink()  # as a cleaner of old files does: no reason to lose it there
     remote.push()
     assert done == [
         ("copy", str(here / "metrics.jsonl")),

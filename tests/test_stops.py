@@ -247,7 +247,7 @@ def test_a_folder_whose_rights_are_taken_away_is_told(data, tmp_path, uninterrup
             drop_rights()
 
     def drop_rights():
-        for parent in [run_dir, *run_dir.parents[:3]]:
+        for parent in [run_dir, *run_dir.parents[:4]]:
             parent.chmod(parent.stat().st_mode | 0o055 * readable)
         os.seteuid(65534)
 

@@ -222,17 +222,21 @@ def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_is_named(data, tmp_path):
-    processes = begin(data, tmp_path / "run", "--worker-timeout", "4", code=HANG, workers=2)
-    code, said = end(processes[:1])
-    assert code == [75] and "worker 1 (127.0.0.1:" in said[0] and "for 4 s" in said[0], said
-    end(processes)
+def test_a_worker_that_hangs_is_named_by_all_others(data, tmp_path):
+    processes = begin(data, tmp_path / "run", "--worker-timeout", "20", code=HANG, workers=3)
+    code, said = end([processes[0], processes[2]])
+    processes[1].kill()
+    end([processes[1]])
+    assert code == [75, 75], said
+    for text in said:
+        assert "worker 1 (127.0.0.1:" in text and "has not come for 20 s" in text, text
 
 
 @pytest.mark.slow
-def test_a_worker_with_another_config_is_refused(data, tmp_path):
+@pytest.mark.parametrize("flags", [["--temperature", "0.5"], ["--accumulation-steps", "2"]])
+def test_a_worker_with_another_config_is_refused(data, tmp_path, flags):
     first, second = begin(data, tmp_path / "run", workers=2)
-    command = [*second.args, "--temperature", "0.5"]
+    command = [*second.args, *flags]
     second.kill()
     second.wait()
     other = subprocess.Popen(

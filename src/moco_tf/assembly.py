@@ -26,6 +26,7 @@ from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models import build_encoder
+from moco_tf.rendezvous import meet
 from moco_tf.schedules import learning_rate
 
 HELD_BYTES = 2**30  # of a set of images, uint8, that a device keeps in its memory
@@ -204,7 +205,9 @@ def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distrib
     devices = config.devices or default_devices(groups, workers)
     check_devices(config.batch_size, config.group_size, devices, workers)
     check_accumulation(groups // (devices * workers), config.accumulation_steps)
-    return make_strategy(devices, cluster)
+    if cluster:
+        meet(cluster, config.worker_timeout)
+    return make_strategy(devices, cluster, config.worker_timeout)
 
 
 def build_images(config: Config, cache: Path | None) -> tuple[Images, Images | None]:

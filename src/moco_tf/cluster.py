@@ -106,6 +106,12 @@ def _from_tf_config(text: str) -> Cluster:
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:
     from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
+    distribution = environment.get("SLURM_DISTRIBUTION", "block")
+    if not distribution.startswith("block"):
+        raise InputError(
+            f"SLURM_DISTRIBUTION must begin with block, so that tasks are numbered machine by "
+            f"machine; received {distribution!r}. Use srun --distribution=block."
+        )
     try:
         hosts = slurm.expand_hostlist(environment["SLURM_STEP_NODELIST"])
         tasks = slurm.expand_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])

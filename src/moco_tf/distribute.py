@@ -6,6 +6,7 @@ A replica is a GPU, a virtual CPU device, or the CPU of one of several processes
 import functools
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from moco_tf.cluster import Cluster
 from moco_tf.errors import InputError
@@ -23,12 +24,15 @@ def default_devices(groups: int, workers: int = 1) -> int:
 
 
 @functools.cache  # a second strategy of one size would fall out with the first over collectives
-def make_strategy(devices: int, cluster: Cluster | None = None) -> tf.distribute.Strategy:
+def make_strategy(
+    devices: int, cluster: Cluster | None = None, timeout: float = 1800.0
+) -> tf.distribute.Strategy:
     """Returns the strategy for `devices` devices on this machine, together with the other workers'.
 
     Args:
         devices: number of GPUs, or of virtual CPU devices where there is no GPU.
         cluster: the processes, of which each has that many devices; waits for all of them.
+        timeout: seconds for them to come.
 
     Raises:
         InputError: more GPUs asked for than there are, virtual CPU devices asked for after
@@ -41,7 +45,7 @@ def make_strategy(devices: int, cluster: Cluster | None = None) -> tf.distribute
             f"devices must be at most the number of GPUs, {len(gpus)}; received devices={count}."
         )
     if cluster:
-        return _multi_worker(count, bool(gpus), cluster)
+        return _multi_worker(count, bool(gpus), cluster, timeout)
     if count == 1:
         return tf.distribute.get_strategy()
     if gpus:
@@ -54,7 +58,9 @@ def make_strategy(devices: int, cluster: Cluster | None = None) -> tf.distribute
     )
 
 
-def _multi_worker(devices: int, gpu: bool, cluster: Cluster) -> tf.distribute.Strategy:
+def _multi_worker(
+    devices: int, gpu: bool, cluster: Cluster, timeout: float
+) -> tf.distribute.Strategy:
     if devices > 1 and not gpu:
         raise InputError(
             f"devices must be 1 on a CPU with several workers; received devices={devices}. Start "
@@ -68,7 +74,9 @@ def _multi_worker(devices: int, gpu: bool, cluster: Cluster) -> tf.distribute.St
         rpc_layer="grpc",
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        _refuse_other_devices(devices, cluster, timeout)
+        return strategy
     except RuntimeError:
         raise InputError(
             "workers must be connected before TensorFlow starts, and it has started. Use a fresh "
@@ -76,9 +84,23 @@ def _multi_worker(devices: int, gpu: bool, cluster: Cluster) -> tf.distribute.St
         ) from None
     except tf.errors.OpError as error:
         raise InputError(
-            f"{cluster.name(cluster.index)} cannot join workers={','.join(cluster.workers)}: "
-            f"{str(error.message).splitlines()[0][:200]}."
+            f"{cluster.name(cluster.index)} could not be connected with the others of workers="
+            f"{','.join(cluster.workers)}: {str(error.message).splitlines()[0][:200]}."
         ) from None
+
+
+def _refuse_other_devices(devices: int, cluster: Cluster, timeout: float) -> None:
+    """Each worker must have as many, or the first exchange of all would never end."""
+    service = context.context()
+    service.set_config_key_value(f"moco_tf/devices/{cluster.index}", str(devices))
+    for index in range(len(cluster.workers)):
+        theirs = service.get_config_key_value(f"moco_tf/devices/{index}", int(1000 * timeout))
+        if int(theirs) != devices:
+            raise InputError(
+                f"devices must be the same for all workers; received devices={devices} for "
+                f"{cluster.name(cluster.index)} and {theirs} for {cluster.name(index)}. Give all "
+                f"of them the same --devices."
+            )
 
 
 def worker_place(strategy) -> tuple[int, int]:

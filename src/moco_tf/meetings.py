@@ -13,15 +13,15 @@ from tensorflow.python.eager import context
 from moco_tf.cluster import Cluster
 from moco_tf.errors import LOST_EXIT_CODE
 
-SECONDS_TO_ASK = 5.0  # the workers that wait notice it within this time of each other
+LATE = 5.0  # seconds after which a wait is made known
 
 
 class Watch:
     """Counts this process's waits for others, and ends it when one lasts too long.
 
     The waiting thread cannot be freed from TensorFlow's call, so the process ends by itself here.
-    Who waits says so in the coordination service, which the first worker keeps; who has not said
-    so for this wait is who does not come.
+    Who has waited for some seconds says so in the coordination service, which the first worker
+    keeps; who has not said so for this wait is who does not come.
 
     Args:
         timeout: seconds that a wait may last.
@@ -45,36 +45,49 @@ class Watch:
             self._since = None
 
     def _look(self) -> None:
+        known = None  # key of the wait that was made known
         while True:
-            time.sleep(min(1.0, self.timeout / 4))
+            time.sleep(min(1.0, self.timeout / 8))
             since, count = self._since, self._count
-            if since is None or time.monotonic() - since < self.timeout:
-                continue
-            absent = self._absent(count)
-            if self._since is None or self._count != count:  # it came while we asked
-                continue
-            names = ", ".join(self.cluster.name(index) for index in absent)
-            who = f"{names} has not come" if absent else "all workers wait: the network has failed"
-            print(
-                f"moco-tf: {who} for {self.timeout:g} s (worker_timeout). {self.advice}",
-                file=sys.stderr,
-                flush=True,
-            )
-            if self.cluster.chief:
-                time.sleep(SECONDS_TO_ASK)  # the others still ask here
-            os._exit(LOST_EXIT_CODE)
+            waited = 0.0 if since is None else time.monotonic() - since
+            key = f"moco_tf/waits/{count}"
+            if known not in (None, key) or (known and since is None):
+                self._forget(f"{known}/{self.cluster.index}")
+                known = None
+            if since is not None and known is None and waited > min(LATE, self.timeout / 2):
+                self._tell(f"{key}/{self.cluster.index}")
+                known = key
+            if since is not None and waited > self.timeout:
+                absent = self._absent(key)
+                if self._count == count and self._since is not None:  # none came meanwhile
+                    self._end(absent)
 
-    def _absent(self, count: int) -> list[int]:
-        """Workers that do not wait at this place."""
-        service = context.context()
-        key = f"moco_tf/waits/{count}"
-        with contextlib.suppress(tf.errors.OpError):
-            service.set_config_key_value(f"{key}/{self.cluster.index}", "1")
-        time.sleep(SECONDS_TO_ASK)
+    def _end(self, absent: list[int]) -> None:
+        names = ", ".join(self.cluster.name(index) for index in absent)
+        who = f"{names} has not come" if absent else "all workers wait: the network has failed"
+        print(
+            f"moco-tf: {who} for {self.timeout:g} s (worker_timeout). {self.advice}",
+            file=sys.stderr,
+            flush=True,
+        )
+        if self.cluster.chief:
+            time.sleep(LATE + len(self.cluster.workers))  # the others still ask here
+        os._exit(LOST_EXIT_CODE)
+
+    def _absent(self, key: str) -> list[int]:
+        """Workers that have not made known that they wait at this place."""
         absent = []
         for index in range(len(self.cluster.workers)):
             try:
-                service.get_config_key_value(f"{key}/{index}", 1000)
+                context.context().get_config_key_value(f"{key}/{index}", 1000)
             except tf.errors.OpError:
                 absent.append(index)
         return absent
+
+    def _tell(self, key: str) -> None:
+        with contextlib.suppress(tf.errors.OpError):
+            context.context().set_config_key_value(key, "1")
+
+    def _forget(self, key: str) -> None:
+        with contextlib.suppress(tf.errors.OpError):
+            context.context().delete_config_key_value(key)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -29,14 +30,17 @@ from moco_tf.config import Config
 from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.diverged import refuse_diverged
-from moco_tf.errors import DivergedError, InputError
+from moco_tf.errors import DivergedError, InputError, WorkerLostError
 from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
-from moco_tf.remote import working_folder
+from moco_tf.remote import RemoteFolder, cache_folder, working_folder
 from moco_tf.reporting import Interval, Reporter, Silent, peak_memory_bytes
 from moco_tf.saving import Saver
 from moco_tf.workers import Workers
 from moco_tf.written import Digests
+
+# What one of several workers may have otherwise than the others; all else decides what is computed.
+OWN_FIELDS = {"run_dir", "max_bad_images", "max_small_images", "preemption_seconds"}
 
 
 @dataclass
@@ -85,14 +89,38 @@ def pretrain(
                 run_dir, remote = held.enter_context(working_folder(name))
                 still_held = held.enter_context(run_folder.locked(run_dir))
                 run_folder.check(run_dir, config)
-            images = build_images(config, cache=run_dir)
+            own = workers.chief or run_dir.is_dir()
+            images = build_images(config, cache=run_dir if own else cache_folder())
         held.callback(reporter.close)
-        send = remote.push if remote else _nothing
-        return _pretrain(config, run_dir, reporter, workers, still_held, send, *images)
+        kept = Kept(run_folder.checkpoint_folder(run_dir), still_held, remote)
+        return _pretrain(config, run_dir, reporter, workers, kept, *images)
 
 
 def _nothing() -> None:
-    """What a worker checks that writes nothing, and what is done after a save on this machine."""
+    """What a worker checks that writes nothing, and what follows a save on this machine."""
+
+
+class Kept(NamedTuple):
+    """Where a run's state is kept."""
+
+    folder: Path  # of the checkpoints
+    still_held: Callable[[], None]  # raises `InputError` if nothing may be written there any more
+    remote: RemoteFolder | None
+
+    def send(self) -> None:
+        """Copies what was saved to where it belongs."""
+        if self.remote:
+            self.remote.push()
+
+    def last_words(self, config: Config, chief: bool) -> str:
+        """Returns what a process says whose time is over."""
+        newest = self.remote.newest_step() if self.remote else checkpoint.newest_step(self.folder)
+        kept = f"checkpoint {newest} is kept" if newest is not None else "no checkpoint was written"
+        return (
+            f"too little was left of preemption_seconds={config.preemption_seconds:g}; "
+            f"{kept if chief else 'the first worker says what is kept'}. The same command goes on "
+            f"from there."
+        )
 
 
 def _pretrain(
@@ -100,18 +128,18 @@ def _pretrain(
     run_dir: Path,
     reporter: Reporter,
     workers: Workers,
-    still_held: Callable[[], None],
-    send: Callable[[], None],
+    kept: Kept,
     train: Images,
     test: Images | None,
 ) -> dict:
     strategy = workers.strategy
-    fixed = config.model_dump_json(exclude=set(config.runtime_fields))
+    fixed = config.model_dump_json(exclude=OWN_FIELDS)
     workers.refuse_different({"config": fixed, "set of images": train.identity})
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
     total_steps = config.epochs * epoch_steps
     last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
-    method = build_method(config, strategy, train)
+    with workers.meeting():  # variables begin with the values of the chief
+        method = build_method(config, strategy, train)
     rate = build_schedule(config, epoch_steps)
     split = build_split(config, train, test) if workers.chief else None
     monitors = [partial(top1, split) for top1 in build_monitors(config, method)] if split else None
@@ -157,9 +185,7 @@ def _pretrain(
             batch_size=config.batch_size,
             epoch_steps=epoch_steps,
         ),
-        folder=run_folder.checkpoint_folder(run_dir),
-        still_held=still_held,
-        send=send,
+        kept=kept,
         reporter=reporter,
     )
     summary = asdict(progress)
@@ -186,9 +212,7 @@ def _train(
     rate: Callable[[int], float],
     knn_top1: Callable[[], float] | None,
     unreadable: Callable[[int], str | None],
-    folder: Path,
-    still_held: Callable[[], None],
-    send: Callable[[], None],
+    kept: Kept,
     reporter: Reporter,
 ) -> None:
     """The loop: one compiled step a batch, and now and then a log line, kNN or checkpoint."""
@@ -196,14 +220,15 @@ def _train(
     interval = Interval()
     compiling = True
     looks: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # at the steps since the last look at them
+    last_words = partial(kept.last_words, config, workers.chief)
     guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
 
     def stop_if_diverged(arrays):
         if not guarded:
-            refuse_diverged(looks, method.places, arrays, folder)
+            refuse_diverged(looks, method.places, arrays, kept.folder)
         elif looks and float(method.loss_scale) <= 1:  # nothing is left to halve
             last = max(looks)
-            refuse_diverged({last: looks[last]}, method.places, {}, folder)
+            refuse_diverged({last: looks[last]}, method.places, {}, kept.folder)
         looks.clear()
 
     def save(*tags):
@@ -213,7 +238,7 @@ def _train(
         progress.seconds += interval.take()
         with interval.apart():
             saver.wait()
-            still_held()
+            kept.still_held()
             progress.written = reporter.written()
             arrays = _arrays(method)
             stop_if_diverged(arrays)
@@ -276,12 +301,13 @@ def _train(
         progress.knn_due = False
 
     with (
-        StopSignals(config.preemption_seconds, lambda: _last_words(config, folder)) as stop,
-        Saver(folder, still_held, send) as saver,
+        StopSignals(config.preemption_seconds, last_words) as stop,
+        Saver(kept.folder, kept.still_held, kept.send) as saver,
     ):
         if progress.knn_due:
             if knn_top1:
                 save(*evaluate(), None)
+            progress.knn_due = progress.knn_due and workers.chief
             leave_if(workers.largest(stop.signal or 0))
         while progress.step < last_step:
             saver.look()
@@ -307,28 +333,23 @@ def _train(
             if knn_top1 and (due or last):
                 tags += evaluate()
             wanted = stop.signal if progress.knn_due or not last else None
-            signal = workers.largest(wanted or 0)  # of any of them: all leave after one step
+            try:
+                signal = workers.largest(wanted or 0)  # of any of them: all leave after one step
+            except WorkerLostError:
+                save(*tags, None)  # the step is whole
+                raise
             regular = not into_epoch or progress.step % config.checkpoint_every == 0
             if regular or last or signal:
                 tags.append(None)
             if stop.signal:
                 saver.wait()
                 if (saver.seconds or 0) > stop.seconds_left():
-                    raise Unsaved(stop.signal, progress.step, _last_words(config, folder))
+                    raise Unsaved(stop.signal, progress.step, last_words())
             if tags:
                 save(*tags)
             leave_if(signal)
         if not last_step:
             save(None)
-
-
-def _last_words(config: Config, folder: Path) -> str:
-    newest = checkpoint.newest_step(folder)
-    kept = "no checkpoint was written yet" if newest is None else f"checkpoint {newest} is kept"
-    return (
-        f"too little was left of preemption_seconds={config.preemption_seconds:g}; {kept}. "
-        f"The same command goes on from there."
-    )
 
 
 def _finite(knn_top1, reporter: Reporter) -> float | None:

@@ -25,9 +25,8 @@ LOST = (  # what TensorFlow says where another process is gone
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
     tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-    tf.errors.UnknownError,
 )
+MAYBE_LOST = (tf.errors.InternalError, tf.errors.UnknownError)  # or a GPU of this machine
 AGAIN = "Start the same command on every worker again: it goes on from the last checkpoint."
 
 
@@ -113,8 +112,11 @@ class Workers:
         try:
             with self._watch.waiting():
                 yield
-        except LOST as error:
-            raise WorkerLostError(f"{self._who(str(error.message))} {AGAIN}") from None
+        except (*LOST, *MAYBE_LOST) as error:
+            text = str(error.message)
+            if isinstance(error, MAYBE_LOST) and "ollective" not in text and "task:" not in text:
+                raise
+            raise WorkerLostError(f"{self._who(text)} {AGAIN}") from None
 
     def leave(self) -> None:
         """Returns when all have come here: a process that goes takes its server with it."""
@@ -137,7 +139,7 @@ class Workers:
         if not others and "CoordinationService" in text and self._number:
             others = [0]
         if self.cluster and others and others[-1] < len(self.cluster.workers):
-            return f"{self.cluster.name(others[-1])} is gone."
+            return f"{self.cluster.name(others[-1])} is gone; its own output may say why."
         why = " ".join(text.partition("aborted by:")[2].split()) or text.splitlines()[0]
         return f"the connection to the other workers broke ({why[:200]})."
 
