@@ -9,6 +9,7 @@ import pytest
 from moco_tf import checkpoint, run_folder
 from moco_tf.errors import InputError
 from moco_tf.evaluate import training
+from moco_tf.evaluate.heads import check_heads
 from moco_tf.progress import progress_of
 from moco_tf.reporting import Silent
 from moco_tf.train import Progress, _restore
@@ -73,7 +74,29 @@ def test_neither_a_run_nor_a_probe_goes_on_from_what_it_cannot_read(tmp_path, ex
     checkpoint.save(folder, {"a": np.zeros(2)}, step=2, extra=extra)
     for restore in (
         lambda: _restore(tmp_path, Untouched(), Silent()),
-        lambda: training.restore(tmp_path, Untouched(), {"classes": 2}, warn=pytest.fail),
+        lambda: training.restore(tmp_path, Untouched(), {"classes": 2}, 1, pytest.fail),
     ):
         with pytest.raises(InputError, match=r"checkpoint of step 2 in .*checkpoints is not one"):
             restore()
+
+
+SUMS = {"loss": [1.0, 2.0], "top1": [1.0, 0.0], "top5": [2.0, 2.0], "images": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("top1_best", [50.0]),
+        ("loss", []),
+        ("sums", {}),
+        ("sums", SUMS | {"top1": [1.0]}),
+        ("sums", SUMS | {"top1": 1.0}),
+        ("sums", SUMS | {"images": [2.0]}),
+        ("sums", SUMS | {"more": [1.0, 1.0]}),
+    ],
+)
+def test_results_of_other_classifiers_are_refused_by_name(name, value):
+    whole = {"step": 3, "loss": [1.0, 2.0], "top1_best": [50.0, 40.0], "sums": SUMS}
+    check_heads(whole, 2, Path("probe"))
+    with pytest.raises(InputError, match=rf"in probe does not fit 2 classifier.*'{name}' is "):
+        check_heads(whole | {name: value}, 2, Path("probe"))

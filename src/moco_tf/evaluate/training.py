@@ -15,6 +15,7 @@ from moco_tf import checkpoint, run_folder
 from moco_tf.data.pipeline import reason
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
+from moco_tf.evaluate.heads import check_heads
 from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.progress import progress_of
 from moco_tf.reporting import Interval, Reporter
@@ -54,12 +55,13 @@ class Progress:
 
 
 def restore(
-    out: Path, model: Trainable, probed: dict[str, Any], *, warn: Callable[[str], None]
+    out: Path, model: Trainable, probed: dict[str, Any], heads: int, warn: Callable[[str], None]
 ) -> Progress:
     """Gives `model` the arrays of the newest checkpoint in `out`, if any; returns its progress.
 
     Args:
         probed: which encoder, on which images.
+        heads: classifiers that are trained.
 
     Raises:
         InputError: if the checkpoint is of another encoder or of other images, or not one that
@@ -79,6 +81,7 @@ def restore(
             f"{out} holds results of another encoder or of other images: {listed}. "
             f"Use another --out, or remove that folder."
         )
+    check_heads(extra, heads, out)
     checkpoint.assign(model.state(), arrays)
     if progress.sums is not None:
         progress.sums = {n: tf.constant(v, tf.float32) for n, v in progress.sums.items()}
