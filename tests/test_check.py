@@ -274,12 +274,27 @@ def test_what_is_whole_but_not_of_this_place(run, made, tmp_path):
     run_folder.write_json(run / "summary.json", {"step": 5, "state_sha256": "0" * 64})
     assert "step-00000005" in check_run(run)["damaged"]["reason"]
     run_folder.write_json(run / "summary.json", {"step": 3, "state_sha256": "0" * 64})
-    assert damaged(run) is None  # that checkpoint is not kept any more
+    assert damaged(run) is None  # that checkpoint is not kept any more; the run has gone on since
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").symlink_to(made / "metrics.jsonl")
     assert "a link that leaves" in check_run(run)["damaged"]["reason"]
     (tmp_path / "link").symlink_to(made)  # of the folder itself: nothing leaves it
     assert damaged(tmp_path / "link") is None
+
+
+def test_checkpoints_that_are_lost_are_damage(run):
+    steps = sorted((run / "checkpoints").glob("step-*"))
+    assert [path.name[5:13] for path in steps] == ["00000004", "00000005"]
+    steps[1].write_bytes(b"")  # damaged, it is not lost: no second complaint
+    assert damaged(run) == "checkpoints/step-00000005.safetensors"
+    wanted = ("the last one is of step 4", "there is none")
+    for path, said in zip(reversed(steps), wanted, strict=True):
+        path.unlink()
+        reason = f"it is of step 5, but of checkpoints {said}"
+        assert check_run(run)["damaged"] == {"file": "summary.json", "reason": reason}
+    shutil.rmtree(run / "finetune" / "checkpoints")
+    (run / "summary.json").unlink()
+    assert damaged(run) == "finetune/summary.json"
 
 
 def test_exit_codes_and_one_line_for_bad_input(run, tmp_path, capsys):

@@ -299,6 +299,40 @@ def test_little_that_stands_for_much_is_refused(tmp_path, capsys):
         convert(path, tmp_path / "x.safetensors", to="moco-tf")
 
 
+def test_what_is_checked_is_what_is_loaded(tmp_path):
+    """A harmless archive behind a bomb, one of two pickles of one name, one in capitals."""
+    pair = (1,)
+    for _ in range(40):
+        pair = (pair,) * 10
+    path, target = tmp_path / "a.pth", tmp_path / "x.safetensors"
+    saved = {}
+    for kind, content in (("bomb", {"more": pair}), ("good", {"conv1.weight": torch.ones(1)})):
+        for zipped in (True, False):
+            torch.save(content, path, _use_new_zipfile_serialization=zipped)
+            saved[kind, zipped] = path.read_bytes()
+
+    def with_pickles(*names):
+        with zipfile.ZipFile(io.BytesIO(saved["bomb", True])) as whole:
+            pickle = whole.read("a/data.pkl")
+            rest = {n: whole.read(n) for n in whole.namelist() if n != "a/data.pkl"}
+        with zipfile.ZipFile(path, "w") as made, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of two members of one name
+            for name, data in [*zip(names, (pickle, b"\x80\x02}."), strict=False), *rest.items()]:
+                made.writestr(name, data)
+        return path.read_bytes()
+
+    for data, message in (
+        (saved["bomb", False] + saved["good", True], "a tuple in it stands for more than"),
+        (b"PK\x03\x04" + saved["good", True], "begins behind something else"),
+        (with_pickles("a/data.pkl", "a/data.pkl"), "two members of the archive have one name"),
+        (with_pickles("a/DATA.pkl", "a/data.pkl"), "two members of the archive have one name"),
+        (with_pickles("a/data.PKL"), "a tuple in it stands for more than"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=message):
+            convert(path, target, to="moco-tf")
+
+
 def test_a_list_in_many_places_is_read_once(tmp_path):
     shared = [torch.ones(2), 3]
     torch.save({"a": shared, "b": [shared, shared]}, tmp_path / "a.pth")

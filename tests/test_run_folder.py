@@ -195,6 +195,28 @@ def test_a_link_in_a_folder_of_anothers_is_not_written_through(tmp_path, name):
     assert outside.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard"])
+def test_a_folder_that_is_a_link_is_refused(tmp_path, name):
+    outside, run = tmp_path / "mine", tmp_path / "run"
+    outside.mkdir()
+    claim(run, CONFIG)
+    (run / name).symlink_to(outside)
+    before = (run / "versions.json").stat().st_mtime_ns
+    with pytest.raises(InputError, match=rf"{name} is a link.*Put the folder"):
+        claim(run, CONFIG)
+    assert (run / "versions.json").stat().st_mtime_ns == before
+    (run / name).unlink()
+    assert claim(run, CONFIG) is True
+
+
+def test_what_cannot_be_taken_away_hides_no_error(tmp_path):
+    """As on NFS, where the open lock is still there under another name after its removal."""
+    with pytest.raises(InputError, match="no data"), locked(tmp_path / "new"):
+        (tmp_path / "new" / "kept").write_text("")
+        raise InputError("no data")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["kept"]
+
+
 def test_a_config_that_is_too_deep_or_too_long_a_number_is_one_line(tmp_path):
     for text in ("[" * 100_000, '{"epochs": ' + "9" * 5000 + "}", '{"epochs": 1' + "0" * 30 + "}"):
         (tmp_path / "config.json").write_text(text)

@@ -244,6 +244,30 @@ def test_devices_see_the_same_batches(data, tmp_path, whole_run):
     assert two == pytest.approx(one, abs=1e-3)
 
 
+@pytest.mark.slow
+def test_a_run_moves_between_8_4_2_and_1_devices(data, tmp_path):
+    """Eight BatchNorm groups in doubles: against a run that stays on one device."""
+    changes = {"group_size": 2, "precision": "float64"}  # of a batch of 16
+    one = pretrain(config(data, tmp_path / "one", devices=1, **changes))
+    for devices, until in ((4, 2), (8, 4), (2, 7), (1, 9)):  # eight take a process of their own
+        process = start(data, tmp_path / "run", devices=devices, max_steps=until, **changes)
+        output = process.communicate(timeout=240)[0].decode()
+        assert process.returncode == 0, output
+        assert f"on {devices} " in output
+        assert checkpoint.newest_step(tmp_path / "run/checkpoints") == until
+    arrays, expected = (
+        checkpoint.load(tmp_path / run / "checkpoints/step-00000009.safetensors")[0]
+        for run in ("run", "one")
+    )
+    assert arrays.keys() == expected.keys() and len(arrays) > 40
+    assert checkpoint.digest(expected) == one["state_sha256"]
+    for name, array in expected.items():
+        np.testing.assert_allclose(arrays[name], array, rtol=0, atol=1e-9, err_msg=name)
+    losses = [[row["loss"] for row in metrics(tmp_path / run)] for run in ("run", "one")]
+    np.testing.assert_allclose(*losses, rtol=0, atol=1e-9)
+    assert len(losses[0]) == 9
+
+
 def test_the_last_checkpoint_tells_the_epoch_to_other_commands(data, tmp_path):
     pretrain(config(data, tmp_path / "run", max_steps=7))  # 3 steps an epoch
     snapshot = load_snapshot(tmp_path / "run", warn=print)

@@ -193,6 +193,36 @@ def checkpoint(given: Path):
     return make, read, ""
 
 
+def progress(given: Path):
+    """What a run or a probe goes on from: a checkpoint with right digests and any fields."""
+    from dataclasses import asdict
+
+    import numpy as np
+    from tensors import checkpoint as whole
+    from texts import hostile_json
+
+    from moco_tf import checkpoint as package
+    from moco_tf.evaluate import training
+    from moco_tf.progress import progress_of
+    from moco_tf.train import Progress
+
+    kinds = {"a": Progress, "b": training.Progress}
+    arrays = {"queue": np.ones((4, 3), np.float32)}
+
+    def make(rng):
+        name = rng.choice(list(kinds))
+        text = hostile_json(rng, asdict(kinds[name](step=7)))
+        return {f"{name}.safetensors": whole(arrays, "7", text.decode("utf-8", "replace"))}
+
+    def read(case: Path) -> str:
+        path = next(case.iterdir())
+        _, step, extra = package.load(path)
+        progress_of(kinds[path.stem], extra, step=step, folder=case)
+        return "read"
+
+    return make, read, ""
+
+
 def encoder(given: Path):
     """An encoder in one file, whose config may not be that of its arrays."""
     from encoders import built, encoder_arrays, encoder_extra
@@ -281,6 +311,6 @@ def itself(given: Path):
 
 READERS = {
     function.__name__.replace("_", "."): function
-    for function in (image, folder, data_npz, trace, pack, packing, yaml, run, checkpoint, encoder)
-} | {function.__name__: function for function in (converted, torch)}
+    for function in (image, folder, data_npz, trace, pack, packing, yaml, run, checkpoint, progress)
+} | {function.__name__: function for function in (encoder, converted, torch)}
 ALL = READERS | {"itself": itself}

@@ -43,8 +43,8 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
     and versions.json names what the present process runs on.
 
     Raises:
-        InputError: if the folder holds something that is no run, or a run whose config differs in
-            a field outside its `runtime_fields`.
+        InputError: if the folder holds something that is no run, a link where a folder should be,
+            or a run whose config differs in a field outside its `runtime_fields`.
     """
     run_dir = Path(run_dir)
     resumed = check(run_dir, config)
@@ -58,6 +58,11 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
 def check(run_dir: Path, config: AnyConfig) -> bool:
     """Raises what `claim` would, and returns what it would; changes nothing."""
     _refuse_foreign(run_dir, config.folder_flag)
+    for folder in (checkpoint_folder(run_dir), Path(run_dir) / TENSORBOARD):
+        if folder.is_symlink():  # its maker could have us write and delete elsewhere
+            raise InputError(
+                f"{folder} is a link, and is not written through. Put the folder itself there."
+            )
     resumed = (run_dir / CONFIG).exists()
     if resumed:
         _refuse_other_config(run_dir, read_config_of(type(config), run_dir), config)
@@ -99,9 +104,11 @@ def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[Callable[[], N
             yield lambda: _refuse_replaced(run_dir, file.fileno())
         finally:
             if new and _is_held(run_dir, file.fileno()) and not (run_dir / CONFIG).exists():
-                for hidden in run_dir.glob(".*"):
-                    hidden.unlink()
-                run_dir.rmdir()
+                # NFS keeps an open file under another name, and what ended the run is to be told.
+                with contextlib.suppress(OSError):
+                    for hidden in run_dir.glob(".*"):
+                        hidden.unlink()
+                    run_dir.rmdir()
 
 
 def holder(run_dir: Path) -> int | None:

@@ -33,6 +33,7 @@ from moco_tf.diverged import refuse_diverged
 from moco_tf.errors import DivergedError, InputError, WorkerLostError
 from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
+from moco_tf.progress import progress_of
 from moco_tf.remote import RemoteFolder, cache_folder, working_folder
 from moco_tf.reporting import Interval, Reporter, Silent, peak_memory_bytes
 from moco_tf.saving import Saver
@@ -362,12 +363,14 @@ def _finite(knn_top1, reporter: Reporter) -> float | None:
 
 
 def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
-    restored = checkpoint.load_latest(run_folder.checkpoint_folder(run_dir), warn=reporter.line)
+    folder = run_folder.checkpoint_folder(run_dir)
+    restored = checkpoint.load_latest(folder, warn=reporter.line)
     if restored is None:
         return Progress()
-    arrays, _, extra = restored
+    arrays, step, extra = restored
+    progress = progress_of(Progress, extra, step=step, folder=folder)
     checkpoint.assign(method.state(), arrays)
-    return Progress(**extra)
+    return progress
 
 
 def _arrays(method: MoCo) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from moco_tf.check.verdicts import (
     judge_lines,
     judge_rows,
 )
+from moco_tf.checkpoint import newest_step
 from moco_tf.errors import DamagedError
 from moco_tf.run_folder import CONFIG, METRICS, SUMMARY, TENSORBOARD, VERSIONS
 from moco_tf.written import event_files
@@ -104,14 +105,20 @@ def others(root: Path, folder: Path) -> Iterator[str]:
 
 
 def _compared(summary: Verdict, root: Path, checkpoints: list[Verdict]) -> Verdict:
-    """The verdict on a summary, compared with the checkpoint of its step if that is there."""
+    """The verdict on a summary: a checkpoint of its step was there, and a later one may be now."""
     if summary.damage or Path(summary.file).name != SUMMARY:
         return summary
     try:
         said = run_folder.read_json(root / summary.file)
     except (OSError, DamagedError):  # replaced in the meantime
         return summary
-    same = newest([v for v in checkpoints if v.step == said.get("step")])
-    if same is None or said.get("state_sha256") in (None, same.state_sha256):
-        return summary
-    return replace(summary, damage=f"its state_sha256 is not that of {same.file}")
+    step = said.get("step")
+    same = newest([v for v in checkpoints if v.step == step])
+    if same is not None and said.get("state_sha256") not in (None, same.state_sha256):
+        return replace(summary, damage=f"its state_sha256 is not that of {same.file}")
+    # Looked up only now: a run that ends meanwhile has saved before it wrote the summary.
+    last = newest_step((root / summary.file).with_name(CHECKPOINTS))
+    if isinstance(step, int) and step > (last or 0):
+        there = "there is none" if last is None else f"the last one is of step {last}"
+        return replace(summary, damage=f"it is of step {step}, but of checkpoints {there}")
+    return summary

@@ -17,6 +17,7 @@ from moco_tf.errors import InputError
 from moco_tf.npz import check_claims, most_unpacked
 
 _OLDEST = (2, 6)
+_ZIP = b"PK\x03\x04"
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -74,18 +75,29 @@ def to_bytes(content: Any) -> bytes:
 
 
 def _check(path: Path) -> None:
-    """Raises `InputError` or `ValueError` for what is small in the file and endless when loaded."""
+    """Raises `InputError` or `ValueError` for what is small in the file and endless when loaded.
+
+    What is looked at must be what PyTorch loads: it takes for a zip archive what begins as one, an
+    archive may also stand behind something else, and names of members are the same to it in
+    capitals.
+    """
     with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):  # the older kind: four pickles, the last of the content
-            file.seek(0)
+        zipped = file.read(len(_ZIP)) == _ZIP
+        file.seek(0)
+        if not zipped:  # the older kind: four pickles, the last of the content
             for _ in range(4):
                 check_pickle(file)
             return
         check_claims(file, path, "a PyTorch file that is read")
         with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
+            members = {member.filename.lower(): member for member in archive.infolist()}
+            if len(members) < len(archive.infolist()):
+                raise ValueError("two members of the archive have one name")
+            if min((member.header_offset for member in members.values()), default=0):
+                raise ValueError("the archive begins behind something else")
+            for name, member in members.items():
                 if name.endswith(".pkl"):
-                    check_pickle(io.BytesIO(archive.read(name)))
+                    check_pickle(io.BytesIO(archive.read(member)))
 
 
 def installed() -> bool:

@@ -86,7 +86,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     out = config.out  # not before here: what is wrong with run or data must leave no folder behind
     with run_folder.locked(out, flag=config.folder_flag):
         run_folder.claim(out, config)
-        progress = restore(out, network, tuned, warn=reporter.line)
+        progress = restore(out, network, tuned, 1, reporter.line)
         _list_chosen(out, data.train, chosen)  # only now: that of other images is refused
         try:
             _train(config, network, data, progress, out, reporter)

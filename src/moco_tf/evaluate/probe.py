@@ -89,7 +89,7 @@ def _probe(
     batch_size = min(config.batch_size, -(-data.train.count // replicas) * replicas)
     shape = {"batch_size": batch_size, "image_size": probed["image_size"]}
     epoch_steps = -(-data.train.count // batch_size)
-    progress = restore(out, linear, probed, warn=reporter.line)
+    progress = restore(out, linear, probed, len(config.lr), reporter.line)
     reporter.start(out, config.epochs * epoch_steps, progress.step, before=progress.written)
     reporter.line(describe(config, probed, replicas, epoch_steps))
     if progress.step:

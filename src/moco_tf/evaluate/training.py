@@ -15,7 +15,9 @@ from moco_tf import checkpoint, run_folder
 from moco_tf.data.pipeline import reason
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
+from moco_tf.evaluate.heads import check_heads
 from moco_tf.interruption import Interrupted, StopSignals
+from moco_tf.progress import progress_of
 from moco_tf.reporting import Interval, Reporter
 from moco_tf.written import Digests
 
@@ -38,7 +40,7 @@ class Progress:
     seconds: float = 0.0
     probed: dict[str, Any] = field(default_factory=dict)  # which encoder, on which images
     written: Digests | None = None  # of the logs
-    sums: dict[str, Any] | None = None  # `batch_sums` since the last logging point
+    sums: dict[str, list[float] | float] | None = None  # `batch_sums` since the last logging point
     loss: list[float] | None = None
     top1: list[float] | None = None  # of the last whole epoch, on the test images
     top5: list[float] | None = None
@@ -53,21 +55,25 @@ class Progress:
 
 
 def restore(
-    out: Path, model: Trainable, probed: dict[str, Any], *, warn: Callable[[str], None]
+    out: Path, model: Trainable, probed: dict[str, Any], heads: int, warn: Callable[[str], None]
 ) -> Progress:
     """Gives `model` the arrays of the newest checkpoint in `out`, if any; returns its progress.
 
     Args:
         probed: which encoder, on which images.
+        heads: classifiers that are trained.
 
     Raises:
-        InputError: if the checkpoint is of another encoder or of other images.
+        InputError: if the checkpoint is of another encoder or of other images, or not one that
+            this version writes.
     """
-    restored = checkpoint.load_latest(run_folder.checkpoint_folder(out), warn=warn)
+    folder = run_folder.checkpoint_folder(out)
+    restored = checkpoint.load_latest(folder, warn=warn)
     if restored is None:
         return Progress(probed=probed)
-    arrays, _, extra = restored
-    there = extra["probed"]
+    arrays, step, extra = restored
+    progress = progress_of(Progress, extra, step=step, folder=folder)
+    there = progress.probed
     different = [name for name in probed if there.get(name) != probed[name]]
     if different:
         listed = ", ".join(f"{n} ({there.get(n)} there, {probed[n]} now)" for n in different)
@@ -75,8 +81,8 @@ def restore(
             f"{out} holds results of another encoder or of other images: {listed}. "
             f"Use another --out, or remove that folder."
         )
+    check_heads(extra, heads, out)
     checkpoint.assign(model.state(), arrays)
-    progress = Progress(**extra)
     if progress.sums is not None:
         progress.sums = {n: tf.constant(v, tf.float32) for n, v in progress.sums.items()}
     return progress
