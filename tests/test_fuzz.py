@@ -16,7 +16,7 @@ from readers import READERS
 from moco_tf.checkpoint import DamagedError
 from moco_tf.errors import InputError
 
-INPUTS = {"folder": 8, "packing": 8, "image": 60}  # of the others 30
+INPUTS = {"folder": 4, "packing": 6, "image": 60}  # of the others 30
 
 
 @pytest.fixture(scope="module")
