@@ -16,13 +16,14 @@ from readers import READERS
 from moco_tf.checkpoint import DamagedError
 from moco_tf.errors import InputError
 
-INPUTS = {"folder": 8, "packing": 8, "image": 60}  # of the others 30
+INPUTS = {"folder": 4, "packing": 6, "image": 60}  # of the others 30
 
 
 @pytest.fixture(scope="module")
 def noticed(tmp_path_factory):
     """What is said of inputs that do harm on purpose, in their order."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "MOST_GIB", 0.1)
         worker, said = watch.Worker("itself", 0, tmp_path_factory.mktemp("watched")), []
         for number in range(9):
             patch.setattr(watch, "MOST_SECONDS", 1 if number == 3 else 30)

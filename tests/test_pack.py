@@ -186,9 +186,11 @@ def test_rows_of_a_shard_that_are_damaged_are_made_again(folder, tmp_path, monke
         ("crc", np.array(["a", "b", "c"])),
         ("shard", np.zeros((), np.int32)),
         ("source", np.zeros((3, 1), np.int64)),
+        ("source", np.array([5, -1, 5])),
+        ("source", np.array([5, 2**62, 2**62])),
     ],
 )
-def test_rows_that_are_no_columns_count_for_nothing(tmp_path, name, column):
+def test_rows_that_are_none_count_for_nothing(tmp_path, name, column):
     rows = {n: np.full((3, 2) if n == "sizes" else 3, 20, kind) for n, kind in shards.KEPT.items()}
     (tmp_path / "images-00000.tfrecord").write_bytes(bytes(20 + 20 + 4))
     np.savez(tmp_path / ".rows-00000.npz", **rows)

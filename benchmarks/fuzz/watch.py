@@ -70,7 +70,7 @@ class Worker:
     """A process that reads one input after another; a new one takes over where it must be ended."""
 
     def __init__(self, reader: str, seed: int, folder: Path):
-        self._arguments = [reader, str(seed), str(folder)]
+        self._arguments = [reader, str(seed), str(folder), str(MOST_GIB)]
         self._log = folder / "log"  # what a worker says as it dies
         self._start()
 

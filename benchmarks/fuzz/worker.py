@@ -1,6 +1,6 @@
 """The process that reads: an input is made, written to a folder, read, and the outcome told.
 
-python worker.py READER SEED FOLDER, and then a line for each input: its number, and instead of
+python worker.py READER SEED FOLDER GIB, and then a line for each input: its number, and instead of
 making it the folder that holds it.
 """
 
@@ -22,14 +22,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 from cases import write_case
 from guard import Guard
 from readers import ALL
-from watch import MOST_GIB, STARTED
+from watch import STARTED
 
 LONGEST_MESSAGE = 2000
 ADDRESS_GIB = 6  # above that at the start: what asks for more gets none, and the machine lives on
 
 
 def main() -> None:
-    reader, seed, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    reader, seed, folder, most_gib = sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4]
     said = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     warnings.simplefilter("ignore")
@@ -54,10 +54,10 @@ def main() -> None:
             rng.number = number
             write_case(case, make(rng))
         print(STARTED, file=said, flush=True)
-        print(json.dumps(_outcome(read, case, guard)), file=said, flush=True)
+        print(json.dumps(_outcome(read, case, guard, float(most_gib))), file=said, flush=True)
 
 
-def _outcome(read, case: Path, guard: Guard) -> dict:
+def _outcome(read, case: Path, guard: Guard, most_gib: float) -> dict:
     from moco_tf.checkpoint import DamagedError
     from moco_tf.errors import InputError
 
@@ -71,7 +71,7 @@ def _outcome(read, case: Path, guard: Guard) -> dict:
             finding, example = _of_exception(error), str(error)[:200]
     seconds, mib = time.process_time() - started, guard.mib
     finding = finding or guard.finding
-    if not finding and mib > MOST_GIB * 1024:
+    if not finding and mib > most_gib * 1024:
         finding = "takes too much memory"
     return {"outcome": outcome, "seconds": seconds, "mib": mib, "finding": finding} | {
         "example": example

@@ -43,21 +43,22 @@ def _kept_rows(target: Path, number: int) -> Rows | None:
     path = target / ROWS.format(number)
     try:
         rows = read_npz(path, "the rows of a shard") if path.exists() else {}
-        if not _are_columns(rows) or shard_path(target, number).stat().st_size != _end(rows):
+        if not _are_whole(rows) or shard_path(target, number).stat().st_size != _end(rows):
             return None
     except (InputError, OSError, ValueError, IndexError):  # damaged: it is written again
         return None
     return rows
 
 
-def _are_columns(rows: Rows) -> bool:
-    """Whether they are those of `KEPT`, of one image or more."""
+def _are_whole(rows: Rows) -> bool:
+    """Whether they are the columns of `KEPT`, of one image or more."""
     count = rows["shard"].size if "shard" in rows else 0
     shapes = {name: (count, 2) if name == "sizes" else (count,) for name in KEPT}
     return (
         rows.keys() == KEPT.keys()
         and count > 0
         and all(a.shape == shapes[name] and a.dtype == KEPT[name] for name, a in rows.items())
+        and bool(((rows["source"] >= 0) & (rows["source"] < 2**40)).all())
     )
 
 
