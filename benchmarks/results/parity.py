@@ -5,7 +5,7 @@
         --epochs 200 --seeds 3 --json                                              (on a GPU)
 
 Needs torch. Every training is a process of its own, the sides in turns; each is kept in
-OUT/parity.jsonl as it ends, and a rerun does what is missing. Writes OUT/parity.md and .svg.
+OUT/trainings.jsonl as it ends, and a rerun does what is missing. Writes OUT/parity.md and .svg.
 """
 
 import json
@@ -13,8 +13,8 @@ import math
 import statistics
 
 from picture import curves_svg
-from recorded import all_recorded
-from setting import parser, prepared
+from recorded import TRAININGS, all_recorded
+from setting import parser, prepared, spread
 
 SIDES = {"ours": "ours", "peer": "twin"}
 
@@ -23,7 +23,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0]).parse_args()
     images, digest, setting, seeds = prepared(options)
     wanted = [(module, setting, seed) for seed in seeds for module in SIDES.values()]
-    found = all_recorded(options.out / "parity.jsonl", images, digest, wanted, options.at_once)
+    found = all_recorded(options.out / TRAININGS, images, digest, wanted, options.at_once)
     result = summary(dict(zip(SIDES, (found[0::2], found[1::2]), strict=True)))
     result["settings"] = setting | {"images": options.images, "test_images": options.test_images}
     (options.out / "parity.md").write_text(table(result), encoding="utf-8")
@@ -49,11 +49,6 @@ def summary(rows: dict[str, list[dict]]) -> dict:
         },
         "versions": rows["peer"][0]["versions"] | rows["ours"][0]["versions"],
     }
-
-
-def spread(values: list[float]) -> float:
-    """Standard deviation of a sample; of one value it is not known."""
-    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def table(result: dict) -> str:

@@ -19,7 +19,8 @@ def curves_svg(curves: dict[str, list[list[float]]], x_name: str, y_name: str) -
 
     def place(index, value):
         x = LEFT + (WIDTH - LEFT - 20) * index / max(points - 1, 1)
-        return f"{x:.1f},{HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (value - low) / (high - low):.1f}"
+        y = HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (value - low) / (high - low)
+        return f"{x:.1f},{y:.1f}"
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
@@ -46,8 +47,8 @@ def curves_svg(curves: dict[str, list[list[float]]], x_name: str, y_name: str) -
             f'<text x="{WIDTH - 30}" y="{y}" text-anchor="end" fill="{colour}">'
             f"{escape(name)}, {len(several)} seeds</text>"
         )
-    middle = (HEIGHT - BOTTOM + TOP) // 2
-    parts.append(f'<text x="{WIDTH // 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_name)}</text>')
+    middle, end = (HEIGHT - BOTTOM + TOP) // 2, HEIGHT - 6
+    parts.append(f'<text x="{WIDTH // 2}" y="{end}" text-anchor="middle">{escape(x_name)}</text>')
     parts.append(
         f'<text transform="translate(16,{middle}) rotate(-90)" text-anchor="middle">'
         f"{escape(y_name)}</text>"

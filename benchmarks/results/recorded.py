@@ -1,6 +1,6 @@
 """Trainings, each in a process of its own, kept line by line: a rerun does only what is missing.
 
-    python recorded.py SIDE IMAGES SETTING SEED        (one training; SETTING is JSON)
+python recorded.py SIDE IMAGES SETTING SEED        (one training; SETTING is JSON)
 """
 
 import importlib
@@ -13,6 +13,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+TRAININGS = "trainings.jsonl"
 
 
 def recorded(file: Path, side: str, images: Path, digest: str, setting: dict, seed: int) -> dict:

@@ -1,6 +1,8 @@
-"""What both sides are told of a training: the demo's recipe, or the same scaled to two CPU cores."""
+"""What both sides are told of a training: the demo's recipe, or the same scaled to two cores."""
 
 import argparse
+import math
+import statistics
 from pathlib import Path
 
 from images import subset
@@ -53,3 +55,8 @@ def prepared(options: argparse.Namespace) -> tuple[Path, str, dict, list[int]]:
     setting = (DEMO if options.demo else SMALL) | {"epochs": options.epochs}
     seeds = options.seeds
     return images, digest, setting, list(range(*seeds)) if len(seeds) == 1 else seeds
+
+
+def spread(values: list[float]) -> float:
+    """Standard deviation of a sample; of one value it is not known."""
+    return statistics.stdev(values) if len(values) > 1 else math.nan

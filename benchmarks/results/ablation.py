@@ -1,0 +1,82 @@
+"""What each known mistake costs: one switch at a time, everything else equal: kNN top-1.
+
+    python benchmarks/results/ablation.py --data ./cifar10 --seeds 3 --at-once 2
+    python benchmarks/results/ablation.py --data ./cifar10 --only no_shuffle --seeds 3
+
+Each training is kept in OUT/trainings.jsonl as it ends; a rerun does what is missing. The right
+way's seeds are those that `parity.py` has trained, and at least the asked ones. Writes
+OUT/ablation.md.
+"""
+
+import json
+import math
+import statistics
+
+from mistakes import MISTAKES, SETTINGS
+from recorded import TRAININGS, all_recorded, rows
+from setting import parser, prepared, spread
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--only", nargs="+", choices=[*MISTAKES, *SETTINGS], help="these mistakes")
+    options = options.parse_args()
+    images, digest, setting, seeds = prepared(options)
+    ways = {
+        name: (f"broken:{name}", setting)
+        if name in MISTAKES
+        else ("ours", setting | SETTINGS[name])
+        for name in options.only or [*MISTAKES, *SETTINGS]
+    }
+    ways = {"right": ("ours", setting)} | ways
+    file = options.out / TRAININGS
+    wanted = [(*way, seed) for seed in seeds for way in ways.values()]
+    all_recorded(file, images, digest, wanted, options.at_once)
+    found = {
+        name: [
+            row
+            for row in rows(file)
+            if row["key"]["side"] == side
+            and row["key"]["setting"] == changed
+            and row["key"]["images"] == digest
+        ]
+        for name, (side, changed) in ways.items()
+    }
+    result = {name: of(trained, found["right"]) for name, trained in found.items()}
+    (options.out / "ablation.md").write_text(table(result), encoding="utf-8")
+    print(json.dumps(result) if options.json else table(result))
+
+
+def of(trained: list[dict], right: list[dict]) -> dict:
+    """Returns mean and spread of the last epoch, and the cost against the right way."""
+    last, best = ([row["curve"][-1] for row in several] for several in (trained, right))
+    errors = (spread(values) / math.sqrt(len(values)) for values in (last, best))
+    return {
+        "seeds": len(last),
+        "last": last,
+        "mean": statistics.fmean(last),
+        "sd": spread(last),
+        "cost": statistics.fmean(best) - statistics.fmean(last),
+        "standard_error": math.hypot(*errors),
+        "loss": statistics.fmean(row["losses"][-1] for row in trained),
+        "minutes": statistics.fmean(row["minutes"] for row in trained),
+    }
+
+
+def table(result: dict) -> str:
+    lines = [
+        "| | seeds | kNN top-1: mean | sd | cost, points | its standard error | last loss |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, way in result.items():
+        cost, error = f"{way['cost']:.2f}", f"{way['standard_error']:.2f}"
+        lines.append(
+            f"| {name} | {way['seeds']} | {way['mean']:.2f} | {way['sd']:.2f} | "
+            f"{'' if name == 'right' else cost} | {'' if name == 'right' else error} | "
+            f"{way['loss']:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
