@@ -63,7 +63,7 @@ def of(trained: list[dict], right: list[dict]) -> dict:
     }
 
 
-def table(result: dict) -> str:
+def table(result: dict, right: str = "right") -> str:
     lines = [
         "| | seeds | kNN top-1: mean | sd | cost, points | its standard error | last loss |",
         "|---|---|---|---|---|---|---|",
@@ -72,7 +72,7 @@ def table(result: dict) -> str:
         cost, error = f"{way['cost']:.2f}", f"{way['standard_error']:.2f}"
         lines.append(
             f"| {name} | {way['seeds']} | {way['mean']:.2f} | {way['sd']:.2f} | "
-            f"{'' if name == 'right' else cost} | {'' if name == 'right' else error} | "
+            f"{'' if name == right else cost} | {'' if name == right else error} | "
             f"{way['loss']:.2f} |"
         )
     return "\n".join(lines) + "\n"

@@ -43,9 +43,8 @@ def train(images: Path, setting: dict, seed: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         own = {"data": str(images), "seed": seed, "run_dir": f"{folder}/run", "knn_every": 1}
         curves = Curves()
-        summary = pretrain(
-            make_config(RECIPES["cifar10-demo"].config, setting | own), reporter=curves
-        )
+        recipe = RECIPES[setting.get("recipe", "cifar10-demo")]
+        summary = pretrain(make_config(recipe.config, setting | own), reporter=curves)
     return {
         "curve": curves.knn,
         "losses": [statistics.fmean(losses) for losses in curves.losses.values()],

@@ -23,7 +23,7 @@ DEMO = {
 }
 # A narrow network, small batches for many steps, and larger crops and a larger rate, so that a few
 # minutes on one core teach something.
-SMALL = DEMO | {
+SCALED = DEMO | {
     "width": 8,
     "batch_size": 64,
     "group_size": 16,
@@ -52,7 +52,7 @@ def prepared(options: argparse.Namespace) -> tuple[Path, str, dict, list[int]]:
     """Returns the images' file, its digest, the setting and the seeds of the options."""
     images = options.out / f"images-{options.images}-{options.test_images}.npz"
     digest = subset(options.data, images, train=options.images, test=options.test_images)
-    setting = (DEMO if options.demo else SMALL) | {"epochs": options.epochs}
+    setting = (DEMO if options.demo else SCALED) | {"epochs": options.epochs}
     seeds = options.seeds
     return images, digest, setting, list(range(*seeds)) if len(seeds) == 1 else seeds
 
