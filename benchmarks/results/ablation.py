@@ -1,7 +1,9 @@
 """What each known mistake costs: one switch at a time, everything else equal: kNN top-1.
 
     python benchmarks/results/ablation.py --data ./cifar10 --seeds 3 --at-once 2
-    python benchmarks/results/ablation.py --data ./cifar10 --only no_shuffle --seeds 3
+    python benchmarks/results/ablation.py --data ./cifar10 --seeds 3 --only no_shuffle
+    python benchmarks/results/ablation.py --data ./cifar10 --seeds 3 --only aliased_resize \
+        --image-size 16           (crops of an image's own size are only enlarged: no aliasing)
 
 Each training is kept in OUT/trainings.jsonl as it ends; a rerun does what is missing. The right
 way's seeds are those that `parity.py` has trained, and at least the asked ones. Writes
@@ -20,8 +22,11 @@ from setting import parser, prepared, spread
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--only", nargs="+", choices=[*MISTAKES, *SETTINGS], help="these mistakes")
+    options.add_argument("--image-size", type=int, help="side of a crop; none: the images' own")
     options = options.parse_args()
     images, digest, setting, seeds = prepared(options)
+    if options.image_size:
+        setting |= {"image_size": options.image_size}
     ways = {
         name: (f"broken:{name}", setting)
         if name in MISTAKES
