@@ -41,10 +41,12 @@ def train(images: Path, setting: dict, seed: int) -> dict:
     threads = int(os.environ.get("OMP_NUM_THREADS", "0"))  # as PyTorch reads it; 0: all cores
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        own = {"data": str(images), "seed": seed, "run_dir": f"{folder}/run", "knn_every": 1}
+        own = {"data": str(images), "seed": seed, "run_dir": f"{folder}/run"}
         curves = Curves()
         recipe = RECIPES[setting.get("recipe", "cifar10-demo")]
-        summary = pretrain(make_config(recipe.config, setting | own), reporter=curves)
+        summary = pretrain(
+            make_config(recipe.config, {"knn_every": 1} | setting | own), reporter=curves
+        )
     return {
         "curve": curves.knn,
         "losses": [statistics.fmean(losses) for losses in curves.losses.values()],

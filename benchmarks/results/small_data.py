@@ -8,7 +8,7 @@ OUT/trainings.jsonl as it ends; a rerun does what is missing. Writes OUT/small_d
 
 import json
 
-from ablation import of, table
+from ablation import against, table
 from recorded import TRAININGS, all_recorded
 from setting import SCALED, parser, prepared
 
@@ -28,13 +28,14 @@ def main() -> None:
     options.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS))
     options = options.parse_args()
     images, digest, setting, seeds = prepared(options)
-    alike = CIFAR | {name: SCALED[name] for name in ALIKE} | {"epochs": setting["epochs"]}
+    alike = CIFAR | {name: SCALED[name] for name in ALIKE}
+    alike |= {"epochs": setting["epochs"], "knn_every": 0}
     wanted = [("ours", alike | WAYS[name], seed) for seed in seeds for name in options.only]
     file = options.out / TRAININGS
     found = all_recorded(file, images, digest, wanted, options.at_once)
     by_way = {name: found[place :: len(options.only)] for place, name in enumerate(options.only)}
     first = by_way[options.only[0]]
-    result = {name: of(trained, first) for name, trained in by_way.items()}
+    result = {name: against(trained, first) for name, trained in by_way.items()}
     said = table(result, right=options.only[0])
     (options.out / "small_data.md").write_text(said, encoding="utf-8")
     print(json.dumps(result) if options.json else said)

@@ -53,9 +53,11 @@ def network(width: int, dim: int, splits: int) -> nn.Module:
 class Twin:
     """Both encoders, the queue [dim, K] and the optimizer; `step` changes them."""
 
-    def __init__(self, s: dict):
+    def __init__(self, s: dict, start: dict | None = None):
         splits = s["batch_size"] // s["group_size"]
         self.query, self.key = (network(s["width"], s["dim"], splits) for _ in range(2))
+        if start:
+            self.query.load_state_dict(start)
         for key, query in self._pairs():
             key.data.copy_(query.data)
             key.requires_grad = False
@@ -92,14 +94,17 @@ class Twin:
         return loss.detach()
 
 
-def train(images: Path, s: dict, seed: int) -> dict:
-    """Returns kNN top-1 (percent) before and after each epoch, and the mean loss of each."""
+def train(images: Path, s: dict, seed: int, start: dict | None = None) -> dict:
+    """Returns kNN top-1 (percent) before and after each epoch, and the mean loss of each.
+
+    `start`: state dict of the first weights; none: drawn as the demo draws them.
+    """
     torch.manual_seed(seed), random.seed(seed)
     workers = 0 if os.environ.get("OMP_NUM_THREADS") == "1" else os.cpu_count()
     if s["queue_size"] % s["batch_size"]:
         raise SystemExit("the twin's queue takes whole batches, as the official one does.")
     arrays = np.load(images)
-    twin = Twin(s)
+    twin = Twin(s, start)
     base = twin.optimizer.param_groups[0]["lr"]
     loader = torch.utils.data.DataLoader(
         TwoViews(arrays["x_train"], s["crop_min_area"]),
