@@ -30,11 +30,17 @@ def train(images, setting, seed):
         seed=seed,
     )
     splits = setting["batch_size"] // setting["group_size"]
-    state = twin.network(setting["width"], setting["dim"], splits).state_dict()
-    for variable in encoder.model.variables:
+    network = twin.network(setting["width"], setting["dim"], splits)
+    put(encoder.model, network)
+    return twin.train(images, setting, seed, start=network.state_dict())
+
+
+def put(model, network) -> None:
+    """Copies parameters and statistics of our Keras model into a network of the twin."""
+    state = network.state_dict()  # shares its tensors with the network
+    for variable in model.variables:
         layer, _, kind = variable.path.rpartition("/")
         values = variable.numpy()
         if kind == "kernel":
             values = values.transpose(3, 2, 0, 1) if values.ndim == 4 else values.T
         state[f"{layer}.{NAMES[kind]}"].copy_(torch.from_numpy(np.ascontiguousarray(values)))
-    return twin.train(images, setting, seed, start=state)
