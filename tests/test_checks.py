@@ -27,7 +27,7 @@ def follow(one, changes):
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_recipes_on_their_own_data_are_silent(recipe):
-    images = {"imagenet": 1_281_167, "cifar10": 50_000, "shapes": 4096}
+    images = {"imagenet": 1_281_167, "cifar10": 50_000, "shapes": 4096, "pictures": 4096}
     config = RECIPES[recipe].config
     count = images[config.data]
     steps = config.epochs * (count // config.batch_size)

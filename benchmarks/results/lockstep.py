@@ -1,0 +1,89 @@
+"""Ours and the twin on the same views, shuffles and first weights: the loss of every step.
+
+    python benchmarks/results/lockstep.py --data ./cifar10 --steps 156 --json
+
+A second twin starts with weights that differ by 1e-7 of themselves: what rounding alone makes of
+the loss. `ours` and `peer_nudged` should be equally far from `peer`. Needs torch.
+"""
+
+import json
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+import torch
+import twin
+from same_start import put
+from setting import parser, prepared
+
+from moco_tf import assembly
+from moco_tf.config import make_config
+from moco_tf.data.pipeline import steps_per_epoch
+from moco_tf.methods.shuffle import random_permutation
+from moco_tf.recipes import RECIPES
+
+NUDGE = 1e-7
+SIDES = ("ours", "peer", "peer_nudged")
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--steps", type=int, default=156)
+    options = options.parse_args()
+    images, _, setting, _ = prepared(options)
+    losses = together(images, setting, options.steps)
+    ours, peer, nudged = losses.T
+    result = {
+        "steps": options.steps,
+        "mean_loss": dict(zip(SIDES, losses.mean(0).tolist(), strict=True)),
+        "first_losses": losses[:8].tolist(),
+        "mean_difference": {
+            "ours": float(np.abs(ours - peer).mean()),
+            "peer_nudged": float(np.abs(nudged - peer).mean()),
+        },
+    }
+    print(json.dumps(result, indent=None if options.json else 2))
+
+
+def together(images, setting: dict, steps: int) -> np.ndarray:
+    """Returns losses [steps, 3]: of ours, the twin, and the nudged twin."""
+    config = make_config(RECIPES["cifar10-demo"].config, setting | {"data": str(images)})
+    train, _ = assembly.build_images(config, cache=None)
+    method = assembly.build_method(config, assembly.build_strategy(config), train)
+    step = assembly.build_step(config, method)
+    rate = assembly.build_schedule(config, steps_per_epoch(train.count, config.batch_size))
+    batches = assembly.build_batches(config, train, 0)
+    preprocess = tf.function(method.preprocess)
+    twins = [_twin(method, setting) for _ in range(2)]
+    with torch.no_grad():
+        for parameter in twins[1].query.parameters():
+            parameter.mul_(1 + NUDGE * torch.randn_like(parameter))
+    losses = np.empty((steps, 3))
+    for number in range(steps):
+        views, at, lr = next(batches), tf.constant(number, tf.int64), rate(number)
+        pictures = [
+            torch.from_numpy(preprocess(view).numpy().transpose(0, 3, 1, 2).copy())
+            for view in views
+        ]
+        order = random_permutation(config.seed, at, 1, config.batch_size)[0].numpy()
+        order = torch.from_numpy(order.astype(np.int64))
+        for place, peer in enumerate(twins, start=1):
+            peer.optimizer.param_groups[0]["lr"] = lr
+            with mock.patch.object(torch, "randperm", lambda *_, given=order, **__: given):
+                losses[number, place] = float(peer.step(*pictures))
+        scalars = step(*views, at, tf.constant(lr, tf.float32))
+        losses[number, 0] = float(scalars["loss"])
+    return losses
+
+
+def _twin(method, setting: dict) -> twin.Twin:
+    peer = twin.Twin(setting)
+    for network in (peer.query, peer.key):
+        put(method.query.model, network)
+        network.train()
+    peer.queue.copy_(torch.from_numpy(method.queue.numpy().T))
+    return peer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Ours against the official algorithm in PyTorch, trained on the same pictures: kNN top-1.
+
+    python benchmarks/results/parity.py --data ./cifar10 --images 5000 --epochs 10 --seeds 5 --json
+    python benchmarks/results/parity.py --data ./cifar10 --demo --images 50000 --test-images 10000 \
+        --epochs 200 --seeds 3 --json                                              (on a GPU)
+
+With --same-start both sides of a seed begin with the same weights, ours: less is left to chance.
+Needs torch. Every training is a process of its own, the sides in turns; each is kept in
+OUT/trainings.jsonl as it ends, and a rerun does what is missing. Writes OUT/parity.md and .svg
+(same_start.*).
+"""
+
+import json
+import math
+import statistics
+
+from picture import curves_svg
+from recorded import TRAININGS, all_recorded
+from setting import parser, prepared, spread
+
+SIDES = {"ours": "ours", "peer": "twin"}
+SAME_START = SIDES | {"peer": "same_start"}
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--same-start", action="store_true", help="the twin begins with our draws")
+    options = options.parse_args()
+    images, digest, setting, seeds = prepared(options)
+    modules = (SAME_START if options.same_start else SIDES).values()
+    wanted = [(module, setting, seed) for seed in seeds for module in modules]
+    found = all_recorded(options.out / TRAININGS, images, digest, wanted, options.at_once)
+    result = summary(dict(zip(SIDES, (found[0::2], found[1::2]), strict=True)), options.same_start)
+    result["settings"] = setting | {"images": options.images, "test_images": options.test_images}
+    name = "same_start" if options.same_start else "parity"
+    (options.out / f"{name}.md").write_text(table(result), encoding="utf-8")
+    curves = {"moco-tf": result["ours"], "PyTorch twin": result["peer"]}
+    picture = curves_svg(curves, "epoch", "kNN top-1, %")
+    (options.out / f"{name}.svg").write_text(picture, encoding="utf-8")
+    print(json.dumps(result) if options.json else table(result))
+
+
+def summary(rows: dict[str, list[dict]], same_start: bool) -> dict:
+    """Returns curves by seed, means of the last epoch, their difference and its standard error.
+
+    With the same start the error is that of the differences seed by seed.
+    """
+    last = {side: [row["curve"][-1] for row in found] for side, found in rows.items()}
+    error = math.hypot(*(spread(v) / math.sqrt(len(v)) for v in last.values()))
+    if same_start:
+        pairs = [a - b for a, b in zip(last["ours"], last["peer"], strict=True)]
+        error = spread(pairs) / math.sqrt(len(pairs))
+    return {side: [row["curve"] for row in found] for side, found in rows.items()} | {
+        "untrained": {side: [row["untrained"] for row in found] for side, found in rows.items()},
+        "last_mean": {side: statistics.fmean(values) for side, values in last.items()},
+        "last_sd": {side: spread(values) for side, values in last.items()},
+        "difference": statistics.fmean(last["ours"]) - statistics.fmean(last["peer"]),
+        "standard_error": error,
+        "minutes": {side: [row["minutes"] for row in found] for side, found in rows.items()},
+        "cpu_minutes": {side: [r["cpu_minutes"] for r in found] for side, found in rows.items()},
+        "images_per_second": {
+            side: [row["images_per_second"] for row in found] for side, found in rows.items()
+        },
+        "versions": rows["peer"][0]["versions"] | rows["ours"][0]["versions"],
+    }
+
+
+def table(result: dict) -> str:
+    lines = [
+        "| side | seeds | last epoch: mean | sd | untrained | minutes | CPU minutes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for side in SIDES:
+        untrained, minutes, cpu = (
+            statistics.fmean(result[name][side]) for name in ("untrained", "minutes", "cpu_minutes")
+        )
+        lines.append(
+            f"| {side} | {len(result[side])} | {result['last_mean'][side]:.2f} | "
+            f"{result['last_sd'][side]:.2f} | {untrained:.2f} | {minutes:.1f} | {cpu:.1f} |"
+        )
+    return "\n".join(lines) + (
+        f"\n\nDifference {result['difference']:+.2f} points, standard error "
+        f"{result['standard_error']:.2f}.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
