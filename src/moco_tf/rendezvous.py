@@ -1,4 +1,4 @@
-"""Waiting until all workers of a cluster are there, before TensorFlow waits for them unstoppably."""
+"""Waiting until all workers are there, before TensorFlow waits for them and cannot be stopped."""
 
 from __future__ import annotations
 
