@@ -223,13 +223,13 @@ def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_named_by_all_others(data, tmp_path):
-    processes = begin(data, tmp_path / "run", "--worker-timeout", "20", code=HANG, workers=3)
+    processes = begin(data, tmp_path / "run", "--worker-timeout", "60", code=HANG, workers=3)
     code, said = end([processes[0], processes[2]])
     processes[1].kill()
     end([processes[1]])
     assert code == [75, 75], said
     for text in said:
-        assert "worker 1 (127.0.0.1:" in text and "has not come for 20 s" in text, text
+        assert "worker 1 (127.0.0.1:" in text and "has not come for 60 s" in text, text
 
 
 @pytest.mark.slow

@@ -64,9 +64,10 @@ class Watch:
 
     def _end(self, absent: list[int]) -> None:
         names = ", ".join(self.cluster.name(index) for index in absent)
-        who = f"{names} has not come" if absent else "all workers wait: the network has failed"
+        who = f"{names} has not come" if absent else "no worker has come out of the step"
+        why = "" if absent else ": a device or the network has failed, or the step takes longer"
         print(
-            f"moco-tf: {who} for {self.timeout:g} s (worker_timeout). {self.advice}",
+            f"moco-tf: {who} for {self.timeout:g} s (worker_timeout){why}. {self.advice}",
             file=sys.stderr,
             flush=True,
         )
