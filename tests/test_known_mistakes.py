@@ -38,7 +38,7 @@ def check_draws(config, tmp_path):
     np.savez(tmp_path / "equal.npz", images=np.broadcast_to(picture, (BATCH, SIDE, SIDE, 3)))
     config = make_config(config, {"data": str(tmp_path / "equal.npz")})
     images, _ = assembly.build_images(config, cache=None)
-    finish = assembly.build_finish(config, images)
+    finish = assembly.build_finish(config, images, tf.distribute.get_strategy())
     for view in next(assembly.build_batches(config, images, 0)):
         assert len(np.unique(finish(view).numpy().reshape(BATCH, -1), axis=0)) > 0.9 * BATCH
 

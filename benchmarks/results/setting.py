@@ -5,7 +5,7 @@ import math
 import statistics
 from pathlib import Path
 
-from images import subset
+from image_subset import subset
 
 # Official CIFAR-10 demo, for a GPU; learning rates are per 256 images.
 DEMO = {
