@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_train import TINY
 
 from moco_tf import remote as remote_module
 from moco_tf import train as train_module
@@ -18,18 +19,7 @@ from moco_tf.remote import RemoteFolder, local_folder, working_folder
 from moco_tf.train import pretrain
 
 pytestmark = pytest.mark.usefixtures("shallow")
-TINY = {
-    "width": 4,
-    "image_size": 16,
-    "batch_size": 16,
-    "group_size": 8,
-    "queue_size": 50,
-    "dim": 8,
-    "epochs": 2,
-    "knn_every": 0,
-    "log_every": 1,
-    "checkpoint_every": 1,
-}
+SHORT = TINY | {"epochs": 2}  # six steps
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +49,7 @@ def read(url):
 
 
 def train(data, run_dir, **changes):
-    base = TINY | {"data": data, "run_dir": str(run_dir)} | changes
+    base = SHORT | {"data": data, "run_dir": str(run_dir)} | changes
     return pretrain(make_config(RECIPES["shapes"].config, base))
 
 

@@ -26,12 +26,13 @@ from moco_tf.run_folder import read_json
 from moco_tf.train import pretrain
 
 pytestmark = pytest.mark.usefixtures("shallow")
-START = f"""
+PREPARE = f"""
 import runpy
 from moco_tf.models import ENCODERS
 ENCODERS["resnet18"] = {SHALLOW}
-runpy.run_module("moco_tf", run_name="__main__", alter_sys=True)
-"""  # python -m moco_tf, on the encoder of the other tests
+"""
+RUN = '\nrunpy.run_module("moco_tf", run_name="__main__", alter_sys=True)\n'
+START = PREPARE + RUN  # python -m moco_tf, on the encoder of the other tests
 
 TINY = {
     "width": 4,

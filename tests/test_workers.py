@@ -11,17 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHALLOW
 from PIL import Image
+from test_train import PREPARE, RUN
 
 from moco_tf import checkpoint
 
-START = f"""
-import runpy
-from moco_tf.models import ENCODERS
-ENCODERS["resnet18"] = {SHALLOW}
-"""
-GO = '\nrunpy.run_module("moco_tf", run_name="__main__", alter_sys=True)\n'
 # Twelve BatchNorm groups, for 1, 2, 3 and 4 replicas; doubles, in which rounding stays small.
 TINY = """
     --width 4 --image-size 16 --batch-size 48 --group-size 4 --queue-size 100 --dim 8 --epochs 7
@@ -60,7 +54,7 @@ def free_ports(count):
 
 def begin(data, run_dir, *flags, code="", workers=1, by_environment=False):
     """Starts the processes of one run, told by flags or by TF_CONFIG who they are."""
-    command = [sys.executable, "-c", START + code + GO, "pretrain", "shapes", "--data", data]
+    command = [sys.executable, "-c", PREPARE + code + RUN, "pretrain", "shapes", "--data", data]
     command += [*TINY.split(), "--run-dir", str(run_dir), *flags]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     environment.pop("TF_CONFIG", None)

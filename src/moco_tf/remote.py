@@ -8,7 +8,6 @@ then what is old is deleted there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib
 import os
@@ -21,7 +20,7 @@ import tensorflow as tf
 
 from moco_tf.checkpoint import newest_step
 from moco_tf.errors import InputError, one_line
-from moco_tf.run_folder import CONFIG, SUMMARY, make_folder
+from moco_tf.run_folder import CONFIG, SUMMARY, make_folder, take_lock
 
 LOCAL = "file://"
 CHECKPOINTS = "checkpoints/"
@@ -174,13 +173,11 @@ def working_folder(run_dir: str) -> Iterator[tuple[Path, RemoteFolder | None]]:
     cache = cache_folder() / hashlib.sha256(run_dir.encode()).hexdigest()[:16]
     make_folder(cache)
     with open(cache / "lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"run_dir={run_dir} is in use by another process of this machine. Wait for it to "
-                f"end, or use another --run-dir."
-            ) from None
+        in_use = (
+            f"run_dir={run_dir} is in use by another process of this machine. Wait for it to end, "
+            f"or use another --run-dir."
+        )
+        take_lock(lock, lambda: in_use)
         remote = RemoteFolder(run_dir, cache / "run")
         remote.fetch()
         try:

@@ -15,7 +15,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -86,15 +86,16 @@ def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[Callable[[], N
     _refuse_foreign(run_dir, flag)
     new = not run_dir.exists()
     make_folder(run_dir)
+
+    def in_use() -> str:
+        file.seek(0)
+        return (
+            f"run_dir={run_dir} is in use: process {file.read().strip() or '?'} is training in it. "
+            f"Wait for it to end, or use another {flag}."
+        )
+
     with open(run_dir / LOCK, "a+", encoding="utf-8", opener=not_through_a_link) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InputError(
-                f"run_dir={run_dir} is in use: process {file.read().strip() or '?'} is training "
-                f"in it. Wait for it to end, or use another {flag}."
-            ) from None
+        take_lock(file, in_use)
         try:
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"{os.getpid()}\n".encode())
@@ -109,6 +110,21 @@ def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[Callable[[], N
                     for hidden in run_dir.glob(".*"):
                         hidden.unlink()
                     run_dir.rmdir()
+
+
+def take_lock(file: IO[Any], in_use: Callable[[], str]) -> None:
+    """Locks an open file for this process, until it is closed; freed also by a kill.
+
+    Args:
+        in_use: what the error says.
+
+    Raises:
+        InputError: if another process has locked it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(in_use()) from None
 
 
 def holder(run_dir: Path) -> int | None:

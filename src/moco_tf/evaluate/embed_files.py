@@ -6,7 +6,6 @@ Imports no TensorFlow, and pyarrow only for a .parquet file.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
 import zipfile
@@ -80,10 +79,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     temporary, size = run_folder.temporary_name(path), 0
     try:
         with open(temporary, "r+b", opener=_creating) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"out={path} is being written by another process.") from None
+            run_folder.take_lock(file, lambda: f"out={path} is being written by another process.")
             try:
                 file.truncate()  # what a kill has left
                 yield file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from moco_tf.pack.records import LONGEST_SIDE
 from moco_tf.run_folder import (
     make_folder,
     not_through_a_link,
+    take_lock,
     temporary_name,
     write_atomically,
 )
@@ -87,12 +87,8 @@ def claimed(target: Path, request: dict[str, Any]) -> Iterator[Index | None]:
         )
     make_folder(target)
     with open(target / LOCK, "ab", opener=not_through_a_link) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"target={target} is being packed by another process. Wait for it, or stop it."
-            ) from None
+        in_use = f"target={target} is being packed by another process. Wait for it, or stop it."
+        take_lock(lock, lambda: in_use)
         try:
             finished = read_index(target / INDEX) if (target / INDEX).is_file() else None
             if finished:
