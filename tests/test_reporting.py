@@ -1,5 +1,6 @@
 """What a run writes, and what it says when something is off."""
 
+import ctypes
 import io
 import json
 import math
@@ -9,8 +10,15 @@ import tensorflow as tf
 from rich.console import Console
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
+from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.errors import InputError
-from moco_tf.reporting import Interval, Reporter, _rows_until, health_messages
+from moco_tf.reporting import (
+    Interval,
+    Reporter,
+    _rows_until,
+    give_back_freed_memory,
+    health_messages,
+)
 
 HEALTHY = {
     "epoch": 0,
@@ -85,6 +93,20 @@ def test_a_logging_point_goes_to_file_curves_and_console(reporter, tmp_path):
     assert "kNN 61.2%" in lines[2]
 
 
+def test_memory_does_not_grow_with_the_rows(reporter, tmp_path):
+    """Kept for good, the numbers of 2,000 rows would be 9 MB."""
+
+    def write(steps):
+        for step in steps:
+            reporter.metrics(step, {name: value + step for name, value in HEALTHY.items()})
+
+    reporter.start(tmp_path, 2200, 0)
+    write(range(200))
+    before = resident_bytes()
+    write(range(200, 2200))
+    assert resident_bytes() - before < 3e6
+
+
 def test_a_warning_is_said_once_and_nan_is_null(reporter, tmp_path):
     reporter.start(tmp_path, 20, 0, healthy=SIZES)
     for step in (10, 20):
@@ -131,6 +153,17 @@ def test_a_full_disk_is_one_line(reporter, tmp_path):
     reporter._rows = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
     with pytest.raises(InputError, match=r"no space left to write .*metrics\.jsonl"):
         reporter.metrics(10, HEALTHY)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
+def test_freed_memory_that_the_c_library_holds_is_given_back():
+    blocks = [bytes(4096) for _ in range(25_000)]  # 100 MB; the last one pins what is before it
+    last = blocks[-1]
+    del blocks
+    before = resident_bytes()
+    give_back_freed_memory()
+    assert before - resident_bytes() > 80e6
+    assert len(last) == 4096
 
 
 def test_an_interval_counts_waiting_and_leaves_out_what_is_apart(monkeypatch):

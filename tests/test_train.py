@@ -1,6 +1,7 @@
 """The whole loop: interrupted in any way, a run ends in the same arrays, bit for bit."""
 
 import io
+import itertools
 import json
 import os
 import random
@@ -11,11 +12,13 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import SHALLOW
 from rich.console import Console
 
 import moco_tf.train
 from moco_tf import checkpoint
+from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.check import check_run
 from moco_tf.config import make_config
 from moco_tf.encoder_file import load_snapshot
@@ -273,3 +276,26 @@ def test_the_last_checkpoint_tells_the_epoch_to_other_commands(data, tmp_path):
     pretrain(config(data, tmp_path / "run", max_steps=7))  # 3 steps an epoch
     snapshot = load_snapshot(tmp_path / "run", warn=print)
     assert (snapshot.step, snapshot.origin["epoch"]) == (7, 2)
+
+
+def test_memory_does_not_grow_with_the_steps(data, tmp_path, monkeypatch):
+    """A step that computes nothing, so that 10,000 take seconds: 0.76 kB a number is 7.6 MB."""
+    resident = {}
+    scalars = dict.fromkeys(("loss", "top1", "top5", "feature_std"), tf.constant(1.0))
+    scalars |= dict.fromkeys(("positive_similarity", "negative_similarity"), tf.constant(0.5))
+
+    def build_step(config, method):
+        def step(view1, view2, step, rate):
+            if int(step) % 2000 == 0:
+                resident[int(step)] = resident_bytes()
+            return scalars | {"first_broken": tf.constant(0)}
+
+        return step
+
+    batch = tf.zeros([16, 16, 16, 3])
+    monkeypatch.setattr(moco_tf.train, "build_step", build_step)
+    monkeypatch.setattr(moco_tf.train, "build_batches", lambda *_: itertools.repeat((batch, batch)))
+    monkeypatch.setattr(moco_tf.train, "steps_per_epoch", lambda *_: 12_001)
+    changes = {"epochs": 1, "schedule_unit": "step", "log_every": 500, "checkpoint_every": 10**6}
+    pretrain(config(data, tmp_path / "run", **changes))
+    assert resident[12_000] - resident[2000] < 2e6, resident

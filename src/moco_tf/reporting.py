@@ -1,6 +1,7 @@
 """Numbers of a run: to metrics.jsonl, TensorBoard and the console."""
 
 import contextlib
+import ctypes
 import json
 import math
 import resource
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -120,7 +122,7 @@ class Reporter:
     def _draw(self, step: int, curves: dict[str, float]) -> None:
         with _told_in_one_line(), self._curves.as_default():
             for name, value in curves.items():
-                tf.summary.scalar(name, value, step=step)
+                tf.summary.scalar(name, np.float32(value), step=np.int64(step))  # see `_train`
             self._curves.flush()
 
 
@@ -286,6 +288,16 @@ def peak_memory_bytes() -> int:
     """The largest resident memory that this process ever had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def give_back_freed_memory() -> None:
+    """Returns to the system what is freed and kept for reuse: after compiling tens of megabytes.
+
+    Else that happens when chance has it, hundreds of steps later. Only glibc offers it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 def to_stderr(message: str) -> None:

@@ -35,7 +35,13 @@ from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
 from moco_tf.progress import progress_of
 from moco_tf.remote import RemoteFolder, cache_folder, working_folder
-from moco_tf.reporting import Interval, Reporter, Silent, peak_memory_bytes
+from moco_tf.reporting import (
+    Interval,
+    Reporter,
+    Silent,
+    give_back_freed_memory,
+    peak_memory_bytes,
+)
 from moco_tf.saving import Saver
 from moco_tf.workers import Workers
 from moco_tf.written import Digests
@@ -314,15 +320,17 @@ def _train(
             saver.look()
             view1, view2 = next_views()
             lr = rate(progress.step)
-            step = tf.constant(progress.step, tf.int64)
+            # NumPy's: TensorFlow keeps for good each of Python's numbers that it made a tensor of
+            step, lr_now = tf.constant(np.int64(progress.step)), tf.constant(np.float32(lr))
             with workers.meeting():
-                scalars = train_step(view1, view2, step, tf.constant(lr, tf.float32))
+                scalars = train_step(view1, view2, step, lr_now)
             progress.step += 1
             interval.steps += 1
             looks[progress.step] = scalars["loss"], scalars.pop("first_broken")
             if compiling:
                 float(scalars["loss"])  # waits for the device
                 reporter.line(f"first step after {interval.end_of_first_step():.1f} s")
+                give_back_freed_memory()
                 compiling = False
             epoch, into_epoch = divmod(progress.step, epoch_steps)
             progress.epoch = epoch

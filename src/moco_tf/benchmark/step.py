@@ -53,7 +53,7 @@ def rounds_of(
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
-            scalars = train_step(*batch, tf.constant(done, tf.int64), rate)
+            scalars = train_step(*batch, tf.constant(np.int64(done)), rate)
             done += 1
         float(scalars["loss"])  # waits for the device
         return count * config.batch_size
