@@ -62,7 +62,7 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, wh
     """What becomes NaN in step 5, between the checkpoint of step 4 and that of step 8."""
     build_step = assembly.build_step
 
-    def build(config, method):
+    def build(config, method, images):
         names = [variable.path for variable in method.query.model.trainable_variables]
         poison, compare, prepare = tf.Variable(0.0), method._compare, method.preprocess
         if what == "images":
@@ -75,7 +75,7 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, wh
             return result
 
         method._compare = spoiled
-        step_of = build_step(config, method)
+        step_of = build_step(config, method, images)
 
         def step(view1, view2, number, rate):
             poison.assign(np.nan if number == 4 else 0.0)
@@ -108,10 +108,10 @@ def test_a_loss_scale_that_cannot_help_ends_the_run(tmp_path, monkeypatch):
     """All images are NaN from step 5 on: fifteen steps are skipped, and the scale is 1."""
     build_step = assembly.build_step
 
-    def build(config, method):
+    def build(config, method, images):
         poison, prepare = tf.Variable(0.0), method.preprocess
         method.preprocess = lambda images: prepare(images) + tf.cast(poison, tf.float16)
-        step_of = build_step(config, method)
+        step_of = build_step(config, method, images)
 
         def step(view1, view2, number, rate):
             poison.assign(np.nan if number >= 4 else 0.0)

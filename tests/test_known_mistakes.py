@@ -62,7 +62,7 @@ def check_keys(config, tmp_path):
             method.key.model.non_trainable_variables,
         )
     )
-    step = assembly.build_step(config, method)
+    step = assembly.build_step(config, method, images)
     for rows in groups:  # by themselves: each is a group, whatever it is called together with
         keys, _ = method.query.model.stateless_call(
             weights, statistics, tf.gather(pixels, rows), training=True

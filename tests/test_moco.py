@@ -54,12 +54,18 @@ def views(step):
     return (tf.constant(rng.standard_normal((BATCH, SIZE, SIZE, 3)), tf.float32) for _ in range(2))
 
 
+def images(step):
+    """Numbers of the images of a batch, of which half come again in the next one."""
+    return tf.range(step * BATCH // 2, step * BATCH // 2 + BATCH, dtype=tf.int64)
+
+
 def train(method, steps=3):
     compiled = tf.function(partial(method.train_step, details=True))
     calls = 2 if method.symmetric else 1
     for step in range(steps):
         order = random_permutation(0, step, calls, BATCH)
-        scalars, details = compiled(*views(step), order, tf.constant(0.1))
+        numbers = None if method.queue_images is None else images(step)
+        scalars, details = compiled(*views(step), order, tf.constant(0.1), numbers)
     return scalars, details, {name: v.numpy() for name, v in method.state().items()}
 
 
@@ -121,6 +127,59 @@ def test_step_uses_the_queue_from_before_and_enqueues_the_keys():
     np.testing.assert_array_equal(method.queue[:BATCH], keys)
     np.testing.assert_array_equal(method.queue[BATCH:], queue[BATCH:])
     assert int(method.pointer) == BATCH
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_keys_of_the_querys_own_image_are_masked(symmetric, devices):
+    """Against the logits of the whole queue, and the keys that a list says are of other images."""
+    method = build(devices, symmetric=symmetric, mask_same_image=True, queue_size=80)
+    steps, calls = 2, 2 if symmetric else 1
+    train(method, steps)
+    held = [(int(image), step) for step in range(steps) for image in [*images(step)] * calls]
+    newest = dict(held)
+    queue, queue_images = method.queue.numpy(), method.queue_images.numpy()
+    order = random_permutation(0, steps, calls, BATCH)
+    scalars, details = method.train_step(
+        *views(steps), order, tf.constant(0.1), images(steps), details=True
+    )
+    shown_logits = []
+    for row, image in enumerate(images(steps).numpy()):
+        shown = np.ones(len(queue), bool)
+        for place, (of, when) in enumerate(held):
+            shown[place] = of != image and newest[of] == when
+        assert 0 < (~shown).sum() < len(held)
+        for call in range(calls):
+            query, key = (details[name][call][row].numpy() for name in ("queries", "keys"))
+            logits = np.concatenate([[query @ key], queue[shown] @ query]) / 0.1
+            loss = np.log(np.exp(logits).sum()) - logits[0]
+            assert float(details["losses"][call][row]) == pytest.approx(loss, abs=2e-5)
+            shown_logits.append(logits[1:].mean())
+    expected = np.mean(shown_logits) * 0.1
+    assert float(scalars["negative_similarity"]) == pytest.approx(expected, abs=1e-5)
+    assert int(scalars["first_broken"]) == 0
+    np.testing.assert_array_equal(queue_images[len(held) :], -1)
+
+
+def test_masking_is_the_same_on_several_devices_and_in_chunks():
+    options = {"symmetric": True, "mask_same_image": True}
+    _, _, state = train(build(1, **options), steps=4)
+    assert (state["queue_images"] == -2).any()
+    for devices, chunks in ((4, 1), (1, 2), (2, 2)):
+        _, _, other = train(build(devices, accumulation_steps=chunks, **options), steps=4)
+        for name, value in state.items():
+            np.testing.assert_allclose(other[name], value, atol=1e-5, err_msg=name)
+
+
+def test_a_key_that_overflowed_leaves_the_one_before_and_its_image():
+    method = build(1, mask_same_image=True, loss_scaling=True, queue_size=BATCH)
+    train(method, steps=1)
+    keys = tf.tensor_scatter_nd_update(method.queue[None], [[0, 3, 0]], [np.inf])
+    later = images(5)
+    new_images = method._enqueued_images(method.queue_images, keys, later).numpy()
+    new_queue = method._enqueued(method.queue, keys).numpy()
+    assert new_images[3] == images(0)[3] and np.isfinite(new_queue).all()
+    np.testing.assert_array_equal(np.delete(new_images, 3), np.delete(later, 3))
 
 
 def test_key_statistics_are_of_the_shuffled_first_group():

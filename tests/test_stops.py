@@ -59,7 +59,7 @@ def quick(monkeypatch):
     """The real loop, data and files, without an encoder to compile."""
     patch = monkeypatch.setattr
     patch(moco_tf.train, "build_method", lambda *_: Method())
-    patch(moco_tf.train, "build_step", lambda _, method: method.step)
+    patch(moco_tf.train, "build_step", lambda _, method, images: method.step)
     patch(
         moco_tf.train,
         "build_monitors",

@@ -284,7 +284,7 @@ def test_memory_does_not_grow_with_the_steps(data, tmp_path, monkeypatch):
     scalars = dict.fromkeys(("loss", "top1", "top5", "feature_std"), tf.constant(1.0))
     scalars |= dict.fromkeys(("positive_similarity", "negative_similarity"), tf.constant(0.5))
 
-    def build_step(config, method):
+    def build_step(config, method, images):
         def step(view1, view2, step, rate):
             if int(step) % 2000 == 0:
                 resident[int(step)] = resident_bytes()

@@ -50,7 +50,7 @@ def together(images, setting: dict, steps: int) -> np.ndarray:
     config = make_config(RECIPES["cifar10-demo"].config, setting | {"data": str(images)})
     train, _ = assembly.build_images(config, cache=None)
     method = assembly.build_method(config, assembly.build_strategy(config), train)
-    step = assembly.build_step(config, method)
+    step = assembly.build_step(config, method, train)
     rate = assembly.build_schedule(config, steps_per_epoch(train.count, config.batch_size))
     batches = assembly.build_batches(config, train, 0)
     preprocess = tf.function(method.preprocess)

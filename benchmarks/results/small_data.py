@@ -17,6 +17,9 @@ CIFAR = {"encoder": "resnet18", "stem": "small", "image_size": 32, "normalizatio
 WAYS = {
     "small": {"recipe": "small"},
     "moco-v2": {"recipe": "moco-v2"},
+    "small, masked": {"recipe": "small", "mask_same_image": True},
+    "small, K 4096": {"recipe": "small", "queue_size": 4096},
+    "small, K 4096, masked": {"recipe": "small", "queue_size": 4096, "mask_same_image": True},
     "moco-v2, m 0.99": {"recipe": "moco-v2", "key_momentum": 0.99},
     "moco-v2, K 1024": {"recipe": "moco-v2", "queue_size": 1024},
     "moco-v2, m 0.99, K 4096": {"recipe": "moco-v2", "key_momentum": 0.99, "queue_size": 4096},

@@ -9,6 +9,7 @@ import tensorflow as tf
 from moco_tf.cluster import Cluster
 from moco_tf.config import Config, check_accumulation, check_devices
 from moco_tf.data.canvas import canvas_shape
+from moco_tf.data.order import images_of_step
 from moco_tf.data.pipeline import (
     finish_canvases,
     finish_crops,
@@ -83,6 +84,7 @@ def build_method(
         loss_scaling=config.precision == "mixed_float16",
         accumulation_steps=config.accumulation_steps,
         recompute=config.recompute,
+        mask_same_image=config.mask_same_image,
         dtype="float64" if config.precision == "float64" else "float32",
     )
 
@@ -95,16 +97,30 @@ def use_xla(config: Config) -> bool:
     return config.xla == "on"
 
 
-def build_step(config: Config, method: MoCo) -> Callable:
-    """Returns the compiled step: (view 1, view 2, step, learning rate) -> scalars to log."""
+def build_step(config: Config, method: MoCo, train: Images) -> Callable:
+    """Returns the compiled step: (view 1, view 2, step, learning rate) -> scalars to log.
+
+    Args:
+        train: the images, of which `build_batches` gives the views.
+    """
     calls = 2 if config.symmetric else 1
 
     @tf.function
-    def train_step(view1, view2, step, rate):
+    def train_step(view1, view2, step, rate, images=None):
         permutations = random_permutation(config.seed, step, calls, config.batch_size)
-        return method.train_step(view1, view2, permutations, rate)[0]
+        return method.train_step(view1, view2, permutations, rate, images)[0]
 
-    return train_step
+    def masked_step(view1, view2, step, rate):
+        images = images_of_step(
+            config.seed,
+            int(step),
+            count=train.count,
+            batch_size=config.batch_size,
+            epoch_steps=steps_per_epoch(train.count, config.batch_size),
+        )
+        return train_step(view1, view2, step, rate, tf.constant(images))
+
+    return masked_step if config.mask_same_image else train_step
 
 
 def how_far_on_host(config: Config, train: Images) -> Literal["view", "crop", "canvas", "place"]:

@@ -144,6 +144,12 @@ class Config(FolderConfig):
     temperature: float = Field(0.07, gt=0, description="temperature of the softmax (T)")
     symmetric: bool = Field(False, description="let each view be query and key in turn")
 
+    mask_same_image: bool = Field(
+        False,
+        description="take no key of the query's own image for a negative, nor of another image "
+        "any but its newest",
+    )
+
     # Optimisation
     batch_size: int = Field(256, ge=2, description="images per step, over all devices")
     epochs: int = Field(200, ge=1, description="passes over the data")

@@ -179,6 +179,7 @@ def _pretrain(
         config,
         method,
         workers,
+        build_step(config, method, train),
         build_batches(config, train, progress.step, method.own_rows()),
         progress,
         last_step=last_step,
@@ -211,6 +212,7 @@ def _train(
     config: Config,
     method: MoCo,
     workers: Workers,
+    train_step: Callable,
     batches,
     progress: Progress,
     *,
@@ -223,7 +225,6 @@ def _train(
     reporter: Reporter,
 ) -> None:
     """The loop: one compiled step a batch, and now and then a log line, kNN or checkpoint."""
-    train_step = build_step(config, method)
     interval = Interval()
     compiling = True
     looks: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # at the steps since the last look at them

@@ -88,7 +88,7 @@ def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
     keys = calls * config.batch_size  # a step
     most = int(LARGEST_QUEUE_SHARE * calls * facts.images)
     largest = max(most // keys * keys, keys)
-    if size > most and size > largest:
+    if size > most and size > largest and not config.mask_same_image:
         own = calls * own_keys_in_queue(size / calls, facts.images)
         yield Suggestion(
             "queue_size", size, largest, f"the queue holds the keys of {size / calls:.0f} of "

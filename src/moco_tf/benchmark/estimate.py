@@ -65,7 +65,7 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
     started = time.perf_counter()
     method = build_method(config, strategy, train)
     built = memory.resident_bytes()
-    train_step = build_step(config, method)
+    train_step = build_step(config, method, train)
     one_round = rounds_of(config, train_step, repeated(build_batches(config, train, 0)))
     one_round(1)
     first = time.perf_counter() - started

@@ -1,5 +1,7 @@
 """The order of the images: a full permutation an epoch, a function of (seed, epoch, place)."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,6 +11,20 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     # Raw bits of a bit generator are stable over NumPy versions, which permutation() is not.
     bits = np.random.Philox(key=[seed, epoch]).random_raw(count)
     return np.argsort(bits, kind="stable")
+
+
+def images_of_step(
+    seed: int, step: int, *, count: int, batch_size: int, epoch_steps: int
+) -> np.ndarray:
+    """Which images are in the global batch of `step`, int64 [B], in its order; see `places`.
+
+    Fewer than B at the end of an epoch whose last batch is filled up.
+    """
+    epoch, place = divmod(step, epoch_steps)
+    return _remembered_order(seed, epoch, count)[place * batch_size :][:batch_size]
+
+
+_remembered_order = functools.lru_cache(maxsize=1)(epoch_order)
 
 
 def places(count, epoch_length, seed, start, wrap=False, batch_size=1, rows=None):

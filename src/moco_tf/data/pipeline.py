@@ -19,7 +19,7 @@ from moco_tf.data.crop import (
     resized_crops_batch,
 )
 from moco_tf.data.decode import crop, decode
-from moco_tf.data.order import epoch_order, places
+from moco_tf.data.order import images_of_step, places
 from moco_tf.data.simclr import simclr, simclr_window
 from moco_tf.errors import InputError
 
@@ -133,8 +133,8 @@ def finish_places(places, draws, pixels, *, image_size, augmentation, crop_min_a
 
 def first_unreadable(images, *, seed, step, batch_size, epoch_steps) -> str | None:
     """Returns the first file in the batch of `step` that cannot be decoded, if there is one."""
-    epoch, place = divmod(step, epoch_steps)
-    indices = epoch_order(seed, epoch, images.count)[place * batch_size :][:batch_size]
+    size = {"count": images.count, "batch_size": batch_size, "epoch_steps": epoch_steps}
+    indices = images_of_step(seed, step, **size)
     for index in indices if images.files else ():
         try:
             decode(images.read(index))

@@ -15,9 +15,21 @@ from moco_tf.distribute import worker_place
 from moco_tf.exchange import mean_over_replicas, of_first_replica, rows_of_all
 from moco_tf.methods.chunks import in_chunks
 from moco_tf.methods.finite import broken, first_broken, names_of_places
-from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
+from moco_tf.methods.loss import (
+    info_nce,
+    negative_mean,
+    queue_logits,
+    top_k_accuracy,
+    unit_norm,
+)
 from moco_tf.methods.momentum import momentum_update
-from moco_tf.methods.queue import enqueue, initial_queue
+from moco_tf.methods.queue import (
+    NO_IMAGE,
+    enqueue,
+    enqueue_images,
+    initial_queue,
+    same_image,
+)
 from moco_tf.methods.shuffle import pick, replica_rows, shuffle, unshuffle
 from moco_tf.models.recompute import recomputing
 from moco_tf.sgd import sgd_update
@@ -47,6 +59,8 @@ class MoCo:
             another. The step is that of the whole batch, but for rounding.
         recompute: keep only what goes into each residual block of the query encoder, and compute
             the rest again in the backward pass.
+        mask_same_image: keep which image each key is of, and take a key for no negative that is of
+            the query's own image, or of an image of which the queue has a newer one.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class MoCo:
         loss_scaling=False,
         accumulation_steps=1,
         recompute=False,
+        mask_same_image=False,
     ):
         self.query, self.key, self.strategy = query, key, strategy
         self.key_momentum, self.temperature, self.symmetric = key_momentum, temperature, symmetric
@@ -94,6 +109,8 @@ class MoCo:
             queue = tf.cast(initial_queue(queue_size, dim, seed), dtype)
             self.queue = tf.Variable(queue, trainable=False)  # [K, C]
             self.pointer = tf.Variable(0, dtype=tf.int64, trainable=False)
+            unknown = tf.fill([queue_size], tf.cast(NO_IMAGE, tf.int64))
+            self.queue_images = tf.Variable(unknown, trainable=False) if mask_same_image else None
             self.buffers = [tf.Variable(tf.zeros_like(p), trainable=False) for p in self.parameters]
             self.loss_scale = tf.Variable(
                 tf.cast(INITIAL_LOSS_SCALE if loss_scaling else 1, dtype), trainable=False
@@ -103,7 +120,7 @@ class MoCo:
         self._encode_keys = tf.function(self._encode_keys_on_device, jit_compile=xla)
         self._compare = tf.function(self._compare_on_device, jit_compile=xla)
 
-    def train_step(self, view1, view2, permutations, learning_rate, details=False):
+    def train_step(self, view1, view2, permutations, learning_rate, images=None, *, details=False):
         """One step: momentum update, keys, queries, loss, enqueue, SGD. Call in a tf.function.
 
         Args:
@@ -111,6 +128,8 @@ class MoCo:
                 With several workers each gives the rows of its own replicas only; see `own_rows`.
             permutations: [calls, B], one shuffle of the batch for each key batch.
             learning_rate: scalar.
+            images: int64 [B], which image each row of the global batch is of, for
+                `mask_same_image`; else none.
             details: also return what a replay compares; gathers much from the replicas.
 
         Returns:
@@ -120,7 +139,8 @@ class MoCo:
         """
         for key, query in zip(self.key_parameters, self.parameters, strict=True):
             self._update(key, momentum_update, query, self.key_momentum)  # equation 2
-        result = self.strategy.run(self._replica_step, args=(view1, view2, permutations, details))
+        arguments = (view1, view2, permutations, images, details)
+        result = self.strategy.run(self._replica_step, args=arguments)
         # Each part's loss is divided by R * chunks: gradients are summed over chunks and replicas.
         gradients = self.strategy.extended.batch_reduce_to(
             SUM, list(zip(result["gradients"], self.parameters, strict=True))
@@ -129,6 +149,8 @@ class MoCo:
         scalars["first_broken"] = first_broken(
             scalars.pop("broken"), self.parameters, [self._of_any(g) for g in gradients]
         )
+        if self.queue_images is not None:
+            self._update(self.queue_images, self._enqueued_images, result["keys"], images)
         self._update(self.queue, self._enqueued, result["keys"])  # section 3.1
         count = permutations.shape[0] * permutations.shape[1]
         self.pointer.assign((self.pointer + count) % self.queue.shape[0])
@@ -140,7 +162,7 @@ class MoCo:
         scalars["feature_std"] = tf.sqrt(tf.maximum(spread, 0) / self.queue.shape[1])
         return scalars, self._details(result, gradients) if details else {}
 
-    def _replica_step(self, view1, view2, permutations, details):
+    def _replica_step(self, view1, view2, permutations, images, details):
         """Forward and backward of one replica's share of the batch; changes nothing."""
         context = tf.distribute.get_replica_context()
         rows = tf.gather(self.rows, context.replica_id_in_sync_group)  # [chunks, c]
@@ -151,8 +173,8 @@ class MoCo:
         keys, places = [], broken()
         how = {"keys": "rows", "statistics": rule, "broken": "sum"}
         for (_, key_images), permutation in zip(pairs, tf.unstack(permutations), strict=True):
-            images, order = self._to_shuffle(key_images, permutation, rows)
-            encode = partial(self._encode_chunk, parameters, statistics, images, order)
+            shuffled, order = self._to_shuffle(key_images, permutation, rows)
+            encode = partial(self._encode_chunk, parameters, statistics, shuffled, order)
             encoded = in_chunks(encode, rows, how)
             local, statistics = encoded["keys"], encoded["statistics"]
             places += encoded["broken"]
@@ -168,6 +190,7 @@ class MoCo:
             tf.identity(self.loss_scale),
             [query_images for query_images, _ in pairs],
             keys,
+            None if images is None else (images, tf.identity(self.queue_images)),
         )
         how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean", "broken": "sum"}
         result = in_chunks(compare, rows, how | dict.fromkeys(BY_IMAGE if details else (), "rows"))
@@ -204,12 +227,16 @@ class MoCo:
             shuffled = shuffle(images, permutation, rows)
         return self._encode_keys(parameters, statistics, shuffled)
 
-    def _compare_chunk(self, parameters, statistics, queue, loss_scale, images, keys, rows):
+    def _compare_chunk(self, parameters, statistics, queue, loss_scale, views, keys, numbers, rows):
+        hidden = None
+        if numbers is not None:
+            images, queue_images = numbers
+            hidden = same_image(tf.gather(images, rows), queue_images)  # [c, K]
         if self.parts > 1:
             with self._beside_the_images():
-                images = [pick(views, self._own(rows)) for views in images]
+                views = [pick(call, self._own(rows)) for call in views]
             keys = [pick(call, rows) for call in keys]
-        return self._compare(parameters, statistics, images, keys, queue, loss_scale)
+        return self._compare(parameters, statistics, views, keys, queue, loss_scale, hidden)
 
     def _beside_the_images(self):
         """Where rows are picked: several replicas get theirs from the host, not the whole batch."""
@@ -224,7 +251,7 @@ class MoCo:
         keys = tf.stop_gradient(unit_norm(tf.cast(keys, self.dtype)))  # [c, C]
         return {"keys": keys, "statistics": statistics, "broken": broken(images=images, keys=keys)}
 
-    def _compare_on_device(self, parameters, statistics, images, keys, queue, loss_scale):
+    def _compare_on_device(self, parameters, statistics, images, keys, queue, loss_scale, hidden):
         """Queries against keys and queue: InfoNCE and its gradient, on the c images of a chunk."""
         prepared, queries, logits = [], [], []
         with tf.GradientTape() as tape:
@@ -235,7 +262,7 @@ class MoCo:
                     parameters, statistics, prepared[-1], training=True
                 )
                 queries.append(unit_norm(tf.cast(output, self.dtype)))  # [c, C]
-                logits.append(queue_logits(queries[-1], positives, queue, self.temperature))
+                logits.append(queue_logits(queries[-1], positives, queue, self.temperature, hidden))
             losses = tf.stack([info_nce(call) for call in logits])  # [calls, c]
             loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))  # both directions are added
             scaled = loss * loss_scale / self.parts
@@ -253,15 +280,20 @@ class MoCo:
                 "top1": top_k_accuracy(every, 1),
                 "top5": top_k_accuracy(every, 5),
                 "positive_similarity": tf.reduce_mean(every[:, 0]) * self.temperature,
-                "negative_similarity": tf.reduce_mean(every[:, 1:]) * self.temperature,
+                "negative_similarity": negative_mean(every, hidden is not None) * self.temperature,
                 "feature_mean": tf.reduce_mean(features, axis=0),  # [C]
             },
         }
 
+    def _enqueued_images(self, queue_images, keys, images):
+        whole = None
+        if self.loss_scaling:
+            whole = tf.reduce_all(tf.math.is_finite(_in_order(keys)), axis=1)  # [calls * B]
+        calls = tf.tile(images, [keys.shape[0]])
+        return enqueue_images(queue_images, self.pointer, calls, whole)
+
     def _enqueued(self, queue, keys):
-        # Symmetric: the keys of view 1, which the second call made, go in first (demo notebook).
-        ordered = tf.reshape(tf.reverse(keys, axis=[0]), [-1, keys.shape[-1]])
-        new = enqueue(queue, self.pointer, ordered)[0]
+        new = enqueue(queue, self.pointer, _in_order(keys))[0]
         if self.loss_scaling:
             whole = tf.reduce_all(tf.math.is_finite(new), axis=1, keepdims=True)  # [K, 1]
             new = tf.where(whole, new, queue)
@@ -347,4 +379,14 @@ class MoCo:
         state |= {f"momentum/{n}": b for n, b in zip(names, self.buffers, strict=True)}
         if self.loss_scaling:
             state |= {"loss_scale": self.loss_scale, "finite_steps": self.finite_steps}
+        if self.queue_images is not None:
+            state["queue_images"] = self.queue_images
         return state
+
+
+def _in_order(keys):
+    """Keys [calls, B, C] as they go into the queue, [calls * B, C].
+
+    Symmetric: those of view 1, which the second call made, go in first (demo notebook).
+    """
+    return tf.reshape(tf.reverse(keys, axis=[0]), [-1, keys.shape[-1]])

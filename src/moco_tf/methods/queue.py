@@ -3,6 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+# Instead of the number of a key's image: the key is of none, or a newer one of its image has come.
+NO_IMAGE, SUPERSEDED = -1, -2
+
 
 def initial_queue(size, dim, seed):
     """K random unit rows: float32 array [size, dim], a function of `seed`."""
@@ -26,3 +29,39 @@ def enqueue(queue, pointer, keys):
     rows = (pointer + tf.range(count - kept, count, dtype=pointer.dtype)) % size
     queue = tf.tensor_scatter_nd_update(queue, rows[:, None], keys[count - kept :])
     return queue, (pointer + count) % size
+
+
+def enqueue_images(queue_images, pointer, images, written=None):
+    """Notes whose keys `enqueue` writes, and that they supersede all earlier ones of these images.
+
+    Args:
+        queue_images: int64 [K], number of the image of each key, NO_IMAGE or SUPERSEDED.
+        pointer: as `enqueue` takes it.
+        images: int64 [B], of the keys; one that is there several times keeps several keys.
+        written: bool [B], false where a key is not written after all; none: all are.
+
+    Returns:
+        The new `queue_images`.
+    """
+    written = tf.ones_like(images, tf.bool) if written is None else written
+    lost = max(0, images.shape[0] - queue_images.shape[0])  # overwritten by later ones at once
+    pointer, images, written = pointer + lost, images[lost:], written[lost:]
+    newer = tf.where(written, images, NO_IMAGE)
+    again = tf.reduce_any(queue_images[:, None] == newer[None], axis=1)  # [K]
+    old = tf.where(again & (queue_images != NO_IMAGE), tf.cast(SUPERSEDED, tf.int64), queue_images)
+    new = enqueue(old[:, None], pointer, images[:, None])[0][:, 0]
+    kept = enqueue(tf.ones([queue_images.shape[0], 1], tf.bool), pointer, written[:, None])[0][:, 0]
+    return tf.where(kept, new, old)
+
+
+def same_image(images, queue_images):
+    """Where a key is no negative: of the query's own image, or superseded.
+
+    Args:
+        images: int64 [B], of the queries.
+        queue_images: int64 [K]; see `enqueue_images`.
+
+    Returns:
+        bool [B, K].
+    """
+    return (images[:, None] == queue_images[None]) | (queue_images == SUPERSEDED)[None]
