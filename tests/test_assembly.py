@@ -117,9 +117,7 @@ def test_the_first_step_is_the_same_wherever_views_are_finished(augment_on, devi
         config, images = make_config(SHAPES, changes), files_of_two_sizes()
         method = build_method(config, build_strategy(config), images)
         batch = next(build_batches(config, images, 0))
-        scalars = build_step(config, method, images)(
-            *batch, tf.constant(0, tf.int64), tf.constant(0.1)
-        )
+        scalars = build_step(config, method, images)(*batch, 0, 0.1)
         losses.append(float(scalars["loss"]))
     assert abs(losses[0] - losses[1]) < 0.02 * losses[0]
 
@@ -132,5 +130,5 @@ def test_a_masked_step_is_told_the_images_of_its_batch():
     batches = build_batches(config, images, 1)
     for number in (1, 2, 3, 4):
         (places, _), view2 = next(batches)
-        told = step((places, _), view2, tf.constant(number, tf.int64), tf.constant(0.1))
+        told = step((places, _), view2, number, 0.1)
         np.testing.assert_array_equal(told, places)

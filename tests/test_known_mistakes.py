@@ -68,7 +68,7 @@ def check_keys(config, tmp_path):
             weights, statistics, tf.gather(pixels, rows), training=True
         )
         expected[rows] = unit_norm(keys)
-    step(*views, tf.constant(0, tf.int64), tf.constant(0.1))
+    step(*views, 0, 0.1)
     np.testing.assert_allclose(method.queue[:BATCH], expected, atol=1e-4)
     moved = method.key.model.get_layer("bn1").moving_mean
     assert np.abs(moved).max() > 0

@@ -161,14 +161,32 @@ def test_keys_of_the_querys_own_image_are_masked(symmetric, devices):
     np.testing.assert_array_equal(queue_images[len(held) :], -1)
 
 
-def test_masking_is_the_same_on_several_devices_and_in_chunks():
-    options = {"symmetric": True, "mask_same_image": True}
-    _, _, state = train(build(1, **options), steps=4)
-    assert (state["queue_images"] == -2).any()
-    for devices, chunks in ((4, 1), (1, 2), (2, 2)):
-        _, _, other = train(build(devices, accumulation_steps=chunks, **options), steps=4)
-        for name, value in state.items():
-            np.testing.assert_allclose(other[name], value, atol=1e-5, err_msg=name)
+@pytest.mark.parametrize(
+    ("devices", "options"),
+    [
+        (4, {}),
+        (2, {"accumulation_steps": 2, "layout": "interleaved"}),
+        (1, {"loss_scaling": True}),
+        pytest.param(1, {"xla": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_masking_is_the_same_in_any_way(devices, options):
+    plain = {"symmetric": True, "mask_same_image": True}
+    plain |= {name: value for name, value in options.items() if name == "layout"}
+    scalars, _, state = train(build(1, **plain), steps=4)
+    assert (state["queue_images"] == -2).any() and float(scalars["negatives"]) < 49
+    others, _, other = train(build(devices, **plain | options), steps=4)
+    for name, value in state.items():
+        np.testing.assert_allclose(other[name], value, atol=1e-4, err_msg=name)
+    assert float(others["negatives"]) == float(scalars["negatives"])
+
+
+def test_the_numbers_of_the_images_are_asked_for_by_name():
+    order = random_permutation(0, 0, 1, BATCH)
+    with pytest.raises(ValueError, match=r"images must be given .* received images=None\."):
+        build(1, mask_same_image=True).train_step(*views(0), order, 0.1)
+    with pytest.raises(ValueError, match="only then"):
+        build(1).train_step(*views(0), order, 0.1, images(0))
 
 
 def test_a_key_that_overflowed_leaves_the_one_before_and_its_image():

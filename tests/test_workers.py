@@ -163,7 +163,7 @@ def test_masking_goes_with_a_run_from_two_processes_to_one(data, tmp_path, whole
     assert_equal(tmp_path / "moved", tmp_path / "one")
     losses = [[row["loss"] for row in rows(run)] for run in (tmp_path / "one", whole_run)]
     assert losses[0][:3] == losses[1][:3]  # one epoch: no image has come again
-    assert all(one < other for one, other in zip(losses[0][3:5], losses[1][3:5], strict=True))
+    assert losses[0][3] < losses[1][3]  # the same parameters, fewer negatives
 
 
 @pytest.mark.slow

@@ -60,18 +60,18 @@ def together(images, setting: dict, steps: int) -> np.ndarray:
             parameter.mul_(1 + NUDGE * torch.randn_like(parameter))
     losses = np.empty((steps, 3))
     for number in range(steps):
-        views, at, lr = next(batches), tf.constant(number, tf.int64), rate(number)
+        views, lr = next(batches), rate(number)
         pictures = [
             torch.from_numpy(preprocess(view).numpy().transpose(0, 3, 1, 2).copy())
             for view in views
         ]
-        order = random_permutation(config.seed, at, 1, config.batch_size)[0].numpy()
+        order = random_permutation(config.seed, np.int64(number), 1, config.batch_size)[0].numpy()
         order = torch.from_numpy(order.astype(np.int64))
         for place, peer in enumerate(twins, start=1):
             peer.optimizer.param_groups[0]["lr"] = lr
             with mock.patch.object(torch, "randperm", lambda *_, given=order, **__: given):
                 losses[number, place] = float(peer.step(*pictures))
-        scalars = step(*views, at, tf.constant(lr, tf.float32))
+        scalars = step(*views, number, lr)
         losses[number, 0] = float(scalars["loss"])
     return losses
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tensorflow as tf
 
 from moco_tf.cluster import Cluster
@@ -98,7 +99,7 @@ def use_xla(config: Config) -> bool:
 
 
 def build_step(config: Config, method: MoCo, train: Images) -> Callable:
-    """Returns the compiled step: (view 1, view 2, step, learning rate) -> scalars to log.
+    """Returns the compiled step: (view 1, view 2, number, learning rate) -> scalars to log.
 
     Args:
         train: the images, of which `build_batches` gives the views.
@@ -106,21 +107,26 @@ def build_step(config: Config, method: MoCo, train: Images) -> Callable:
     calls = 2 if config.symmetric else 1
 
     @tf.function
-    def train_step(view1, view2, step, rate, images=None):
-        permutations = random_permutation(config.seed, step, calls, config.batch_size)
+    def compiled(view1, view2, number, rate, images):
+        permutations = random_permutation(config.seed, number, calls, config.batch_size)
         return method.train_step(view1, view2, permutations, rate, images)[0]
 
-    def masked_step(view1, view2, step, rate):
-        images = images_of_step(
+    def images_of(number):
+        return images_of_step(
             config.seed,
-            int(step),
+            number,
             count=train.count,
             batch_size=config.batch_size,
             epoch_steps=steps_per_epoch(train.count, config.batch_size),
         )
-        return train_step(view1, view2, step, rate, tf.constant(images))
 
-    return masked_step if config.mask_same_image else train_step
+    def train_step(view1, view2, number: int, rate: float):
+        images = tf.constant(images_of(number)) if config.mask_same_image else None
+        # NumPy's: TensorFlow keeps for good each of Python's numbers that it made a tensor of.
+        numbers = tf.constant(np.int64(number)), tf.constant(np.float32(rate))
+        return compiled(view1, view2, *numbers, images)
+
+    return train_step
 
 
 def how_far_on_host(config: Config, train: Images) -> Literal["view", "crop", "canvas", "place"]:

@@ -146,8 +146,8 @@ class Config(FolderConfig):
 
     mask_same_image: bool = Field(
         False,
-        description="take no key of the query's own image for a negative, nor of another image "
-        "any but its newest",
+        description="leave out negatives that are keys of the query's own image, or earlier keys "
+        "of an image that has a newer one",
     )
 
     # Optimisation

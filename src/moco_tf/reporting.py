@@ -122,7 +122,7 @@ class Reporter:
     def _draw(self, step: int, curves: dict[str, float]) -> None:
         with _told_in_one_line(), self._curves.as_default():
             for name, value in curves.items():
-                tf.summary.scalar(name, np.float32(value), step=np.int64(step))  # see `_train`
+                tf.summary.scalar(name, np.float32(value), step=np.int64(step))  # see `build_step`
             self._curves.flush()
 
 
@@ -208,7 +208,7 @@ def health_messages(
 
     Args:
         values: loss, top1 (percent) and feature_std (of unit features; 1 / sqrt(dim) if they
-            fill the sphere).
+            fill the sphere); of a masked queue also negatives, how many a query has.
         keys_per_step: keys enqueued a step. While the first, random keys are being replaced, and
             for a few steps more, little is said.
         calls: comparisons whose losses are added up, 2 if symmetric.
@@ -225,9 +225,10 @@ def health_messages(
             "learning rate and the augmentations."
         )
     settled = step > 200 + queue_size // keys_per_step
-    if settled and abs(values["loss"] / calls - math.log(1 + queue_size)) < 0.01:
+    guessing = math.log(1 + values.get("negatives", queue_size))
+    if settled and abs(values["loss"] / calls - guessing) < 0.01:
         messages.append(
-            "health: the loss is still that of guessing, log(1 + queue_size): nothing is learned. "
+            "health: the loss is still that of guessing, log(1 + negatives): nothing is learned. "
             "Check the learning rate and that both views show one image."
         )
     if settled and values["top1"] > 99.9:

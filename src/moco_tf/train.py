@@ -168,6 +168,7 @@ def _pretrain(
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
         if progress.images != train.identity:
+            method.forget_images()
             reporter.line(
                 "the training images are not those of before: from here on the run is not what it "
                 "would have been"
@@ -321,10 +322,8 @@ def _train(
             saver.look()
             view1, view2 = next_views()
             lr = rate(progress.step)
-            # NumPy's: TensorFlow keeps for good each of Python's numbers that it made a tensor of
-            step, lr_now = tf.constant(np.int64(progress.step)), tf.constant(np.float32(lr))
             with workers.meeting():
-                scalars = train_step(view1, view2, step, lr_now)
+                scalars = train_step(view1, view2, progress.step, lr)
             progress.step += 1
             interval.steps += 1
             looks[progress.step] = scalars["loss"], scalars.pop("first_broken")

@@ -86,9 +86,15 @@ def suggestions(config: Config, facts: Facts) -> list[Suggestion]:
 def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
     size, calls = config.queue_size, 2 if config.symmetric else 1
     keys = calls * config.batch_size  # a step
-    most = int(LARGEST_QUEUE_SHARE * calls * facts.images)
+    share = 1 if config.mask_same_image else LARGEST_QUEUE_SHARE
+    most = int(share * calls * facts.images)
     largest = max(most // keys * keys, keys)
-    if size > most and size > largest and not config.mask_same_image:
+    if size > most and size > largest and config.mask_same_image:
+        yield Suggestion(
+            "queue_size", size, largest, f"with mask_same_image the newest keys of {facts.images} "
+            f"images are all that counts, {calls * facts.images} rows of the queue"
+        )  # fmt: skip
+    elif size > most and size > largest:
         own = calls * own_keys_in_queue(size / calls, facts.images)
         yield Suggestion(
             "queue_size", size, largest, f"the queue holds the keys of {size / calls:.0f} of "

@@ -44,7 +44,6 @@ def rounds_of(
     A round's `waited` is the time in which the step had nothing to work on. The device works
     beside the host, so it counts only where the host asks for a batch that is not there yet.
     """
-    rate = tf.constant(config.scaled_learning_rate, tf.float32)
     done, waited = 0, 0.0
 
     def work(count: int) -> int:
@@ -53,7 +52,7 @@ def rounds_of(
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
-            scalars = train_step(*batch, tf.constant(np.int64(done)), rate)
+            scalars = train_step(*batch, done, config.scaled_learning_rate)
             done += 1
         float(scalars["loss"])  # waits for the device
         return count * config.batch_size

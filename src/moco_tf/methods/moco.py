@@ -28,6 +28,7 @@ from moco_tf.methods.queue import (
     enqueue,
     enqueue_images,
     initial_queue,
+    negatives_of,
     same_image,
 )
 from moco_tf.methods.shuffle import pick, replica_rows, shuffle, unshuffle
@@ -59,8 +60,8 @@ class MoCo:
             another. The step is that of the whole batch, but for rounding.
         recompute: keep only what goes into each residual block of the query encoder, and compute
             the rest again in the backward pass.
-        mask_same_image: keep which image each key is of, and take a key for no negative that is of
-            the query's own image, or of an image of which the queue has a newer one.
+        mask_same_image: keep which image each key is of, and leave out of the negatives keys of the
+            query's own image, and those of another image that are not of its newest step.
     """
 
     def __init__(
@@ -137,6 +138,11 @@ class MoCo:
             asked for, in batch order: "queries" and "keys" [calls, B, C], "logits" [calls, B,
             1 + K], "losses" [calls, B], "gradients" of the parameters, before weight decay.
         """
+        if (images is None) != (self.queue_images is None):
+            raise ValueError(
+                f"images must be given with mask_same_image, and only then; received images="
+                f"{images}. Pass the numbers of the batch's images, [B]."
+            )
         for key, query in zip(self.key_parameters, self.parameters, strict=True):
             self._update(key, momentum_update, query, self.key_momentum)  # equation 2
         arguments = (view1, view2, permutations, images, details)
@@ -268,6 +274,7 @@ class MoCo:
             scaled = loss * loss_scale / self.parts
         gradients = [g / loss_scale for g in tape.gradient(scaled, parameters)]
         every, features = tf.concat(logits, axis=0), tf.concat(queries, axis=0)
+        masked = {} if hidden is None else {"negatives": negatives_of(hidden, self.dtype)}
         return {
             "gradients": gradients,
             "query_statistics": statistics,
@@ -282,7 +289,8 @@ class MoCo:
                 "positive_similarity": tf.reduce_mean(every[:, 0]) * self.temperature,
                 "negative_similarity": negative_mean(every, hidden is not None) * self.temperature,
                 "feature_mean": tf.reduce_mean(features, axis=0),  # [C]
-            },
+            }
+            | masked,
         }
 
     def _enqueued_images(self, queue_images, keys, images):
@@ -369,6 +377,11 @@ class MoCo:
         if self.parts > 1:
             values = tf.gather(values, tf.math.invert_permutation(self.rows.reshape(-1)))
         return tf.stack(tf.unstack(values, 2 if self.symmetric else 1, axis=1))
+
+    def forget_images(self):
+        """For keys of images that are numbered otherwise from now on: none of them is masked."""
+        if self.queue_images is not None:
+            self.queue_images.assign(tf.fill(self.queue_images.shape, tf.cast(NO_IMAGE, tf.int64)))
 
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a step changes, by name."""

@@ -65,3 +65,8 @@ def same_image(images, queue_images):
         bool [B, K].
     """
     return (images[:, None] == queue_images[None]) | (queue_images == SUPERSEDED)[None]
+
+
+def negatives_of(hidden, dtype):
+    """How many keys are negatives of a query, on average over `hidden` [B, K]: a scalar."""
+    return tf.reduce_mean(tf.reduce_sum(tf.cast(~hidden, dtype), axis=1))
