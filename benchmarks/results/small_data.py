@@ -17,6 +17,7 @@ CIFAR = {"encoder": "resnet18", "stem": "small", "image_size": 32, "normalizatio
 WAYS = {
     "small": {"recipe": "small"},
     "moco-v2": {"recipe": "moco-v2"},
+    "small, K 256": {"recipe": "small", "queue_size": 256},
     "small, masked": {"recipe": "small", "mask_same_image": True},
     "small, K 4096": {"recipe": "small", "queue_size": 4096},
     "small, K 4096, masked": {"recipe": "small", "queue_size": 4096, "mask_same_image": True},
