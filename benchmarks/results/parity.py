@@ -4,10 +4,11 @@
     python benchmarks/results/parity.py --data ./cifar10 --demo --images 50000 --test-images 10000 \
         --epochs 200 --seeds 3 --json                                              (on a GPU)
 
-With --same-start both sides of a seed begin with the same weights, ours: less is left to chance.
+With --peer same_start both sides of a seed begin with the same weights, ours, and with --peer
+our_views they train on the same views as well: less is left to chance.
 Needs torch. Every training is a process of its own, the sides in turns; each is kept in
 OUT/trainings.jsonl as it ends, and a rerun does what is missing. Writes OUT/parity.md and .svg
-(same_start.*).
+(PEER.*).
 """
 
 import json
@@ -18,21 +19,26 @@ from picture import curves_svg
 from recorded import TRAININGS, all_recorded
 from setting import parser, prepared, spread
 
-SIDES = {"ours": "ours", "peer": "twin"}
-SAME_START = SIDES | {"peer": "same_start"}
+SIDES = ("ours", "peer")
+PEERS = {
+    "twin": "the twin with first weights and views of its own",
+    "same_start": "from our first weights",
+    "our_views": "from our first weights, on our views in our order",
+}
 
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
-    options.add_argument("--same-start", action="store_true", help="the twin begins with our draws")
+    meaning = "; ".join(f"{name}: {what}" for name, what in PEERS.items())
+    options.add_argument("--peer", choices=PEERS, default="twin", help=meaning)
     options = options.parse_args()
     images, digest, setting, seeds = prepared(options)
-    modules = (SAME_START if options.same_start else SIDES).values()
-    wanted = [(module, setting, seed) for seed in seeds for module in modules]
+    wanted = [(side, setting, seed) for seed in seeds for side in ("ours", options.peer)]
     found = all_recorded(options.out / TRAININGS, images, digest, wanted, options.at_once)
-    result = summary(dict(zip(SIDES, (found[0::2], found[1::2]), strict=True)), options.same_start)
+    paired = options.peer != "twin"
+    result = summary(dict(zip(SIDES, (found[0::2], found[1::2]), strict=True)), paired)
     result["settings"] = setting | {"images": options.images, "test_images": options.test_images}
-    name = "same_start" if options.same_start else "parity"
+    name = options.peer if paired else "parity"
     (options.out / f"{name}.md").write_text(table(result), encoding="utf-8")
     curves = {"moco-tf": result["ours"], "PyTorch twin": result["peer"]}
     picture = curves_svg(curves, "epoch", "kNN top-1, %")
@@ -40,14 +46,14 @@ def main() -> None:
     print(json.dumps(result) if options.json else table(result))
 
 
-def summary(rows: dict[str, list[dict]], same_start: bool) -> dict:
+def summary(rows: dict[str, list[dict]], paired: bool) -> dict:
     """Returns curves by seed, means of the last epoch, their difference and its standard error.
 
-    With the same start the error is that of the differences seed by seed.
+    If `paired`, as with the same first weights, the error is that of the differences by seed.
     """
     last = {side: [row["curve"][-1] for row in found] for side, found in rows.items()}
     error = math.hypot(*(spread(v) / math.sqrt(len(v)) for v in last.values()))
-    if same_start:
+    if paired:
         pairs = [a - b for a, b in zip(last["ours"], last["peer"], strict=True)]
         error = spread(pairs) / math.sqrt(len(pairs))
     return {side: [row["curve"] for row in found] for side, found in rows.items()} | {

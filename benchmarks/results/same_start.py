@@ -17,6 +17,11 @@ NAMES = {
 
 
 def train(images, setting, seed):
+    return twin.train(images, setting, seed, start=first_state(setting, seed))
+
+
+def first_state(setting, seed) -> dict:
+    """The state dict of a twin with the weights that our side draws."""
     encoder = build_encoder(
         "resnet18",
         image_size=32,
@@ -32,7 +37,7 @@ def train(images, setting, seed):
     splits = setting["batch_size"] // setting["group_size"]
     network = twin.network(setting["width"], setting["dim"], splits)
     put(encoder.model, network)
-    return twin.train(images, setting, seed, start=network.state_dict())
+    return network.state_dict()
 
 
 def put(model, network) -> None:

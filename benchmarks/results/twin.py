@@ -94,10 +94,12 @@ class Twin:
         return loss.detach()
 
 
-def train(images: Path, s: dict, seed: int, start: dict | None = None) -> dict:
+def train(images: Path, s: dict, seed: int, start: dict | None = None, loader=None) -> dict:
     """Returns kNN top-1 (percent) before and after each epoch, and the mean loss of each.
 
-    `start`: state dict of the first weights; none: drawn as the demo draws them.
+    Args:
+        start: state dict of the first weights; none: drawn as the demo draws them.
+        loader: gives an epoch's batches of two views; none: views of its own.
     """
     torch.manual_seed(seed), random.seed(seed)
     workers = 0 if os.environ.get("OMP_NUM_THREADS") == "1" else os.cpu_count()
@@ -106,7 +108,7 @@ def train(images: Path, s: dict, seed: int, start: dict | None = None) -> dict:
     arrays = np.load(images)
     twin = Twin(s, start)
     base = twin.optimizer.param_groups[0]["lr"]
-    loader = torch.utils.data.DataLoader(
+    loader = loader or torch.utils.data.DataLoader(
         TwoViews(arrays["x_train"], s["crop_min_area"]),
         batch_size=s["batch_size"],
         shuffle=True,
