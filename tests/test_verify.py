@@ -273,7 +273,7 @@ MISTAKES = {
     "queue with this step's keys": plain(
         step_module,
         "queue_logits",
-        lambda q, k, queue, t: (
+        lambda q, k, queue, t, hidden: (
             tf.concat(
                 [
                     tf.reduce_sum(q * k, 1, keepdims=True),

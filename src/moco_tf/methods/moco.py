@@ -257,7 +257,9 @@ class MoCo:
         keys = tf.stop_gradient(unit_norm(tf.cast(keys, self.dtype)))  # [c, C]
         return {"keys": keys, "statistics": statistics, "broken": broken(images=images, keys=keys)}
 
-    def _compare_on_device(self, parameters, statistics, images, keys, queue, loss_scale, hidden):
+    def _compare_on_device(
+        self, parameters, statistics, images, keys, queue, loss_scale, hidden=None
+    ):
         """Queries against keys and queue: InfoNCE and its gradient, on the c images of a chunk."""
         prepared, queries, logits = [], [], []
         with tf.GradientTape() as tape:
