@@ -143,7 +143,6 @@ class Config(FolderConfig):
     key_momentum: float = Field(0.999, ge=0, le=1, description="momentum of the key encoder (m)")
     temperature: float = Field(0.07, gt=0, description="temperature of the softmax (T)")
     symmetric: bool = Field(False, description="let each view be query and key in turn")
-
     mask_same_image: bool = Field(
         False,
         description="leave out negatives that are keys of the query's own image, or earlier keys "

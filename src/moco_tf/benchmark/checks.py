@@ -89,12 +89,13 @@ def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
     share = 1 if config.mask_same_image else LARGEST_QUEUE_SHARE
     most = int(share * calls * facts.images)
     largest = max(most // keys * keys, keys)
-    if size > most and size > largest and config.mask_same_image:
+    too_large = size > most and size > largest
+    if too_large and config.mask_same_image:
         yield Suggestion(
             "queue_size", size, largest, f"with mask_same_image the newest keys of {facts.images} "
             f"images are all that counts, {calls * facts.images} rows of the queue"
         )  # fmt: skip
-    elif size > most and size > largest:
+    elif too_large:
         own = calls * own_keys_in_queue(size / calls, facts.images)
         yield Suggestion(
             "queue_size", size, largest, f"the queue holds the keys of {size / calls:.0f} of "

@@ -133,8 +133,9 @@ def finish_places(places, draws, pixels, *, image_size, augmentation, crop_min_a
 
 def first_unreadable(images, *, seed, step, batch_size, epoch_steps) -> str | None:
     """Returns the first file in the batch of `step` that cannot be decoded, if there is one."""
-    size = {"count": images.count, "batch_size": batch_size, "epoch_steps": epoch_steps}
-    indices = images_of_step(seed, step, **size)
+    indices = images_of_step(
+        seed, step, count=images.count, batch_size=batch_size, epoch_steps=epoch_steps
+    )
     for index in indices if images.files else ():
         try:
             decode(images.read(index))

@@ -20,9 +20,9 @@ def enqueue(queue, pointer, keys):
     the queue holds, the last ones stay.
 
     Args:
-        queue: [K, C].
+        queue: [K, C], or [K] of numbers.
         pointer: scalar in [0, K): row that the first key goes to.
-        keys: [B, C].
+        keys: [B, C], or [B].
     """
     size, count = queue.shape[0], keys.shape[0]
     kept = min(size, count)
@@ -45,12 +45,11 @@ def enqueue_images(queue_images, pointer, images, written=None):
     """
     written = tf.ones_like(images, tf.bool) if written is None else written
     lost = max(0, images.shape[0] - queue_images.shape[0])  # overwritten by later ones at once
-    pointer, images, written = pointer + lost, images[lost:], written[lost:]
-    newer = tf.where(written, images, NO_IMAGE)
+    newer = tf.where(written, images, NO_IMAGE)[lost:]
     again = tf.reduce_any(queue_images[:, None] == newer[None], axis=1)  # [K]
     old = tf.where(again & (queue_images != NO_IMAGE), tf.cast(SUPERSEDED, tf.int64), queue_images)
-    new = enqueue(old[:, None], pointer, images[:, None])[0][:, 0]
-    kept = enqueue(tf.ones([queue_images.shape[0], 1], tf.bool), pointer, written[:, None])[0][:, 0]
+    new, _ = enqueue(old, pointer, images)
+    kept, _ = enqueue(tf.ones_like(old, tf.bool), pointer, written)
     return tf.where(kept, new, old)
 
 
