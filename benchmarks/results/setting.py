@@ -42,6 +42,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--epochs", type=int, default=10)
     options.add_argument("--seeds", type=int, nargs="+", default=[3], help="how many, or which")
     options.add_argument("--demo", action="store_true", help="the full recipe, for a GPU")
+    options.add_argument("--last-only", action="store_true", help="kNN after the last epoch only")
     options.add_argument("--at-once", type=int, default=1, help="trainings side by side")
     options.add_argument("--out", type=Path, default=Path("runs/results"))
     options.add_argument("--json", action="store_true")
@@ -53,6 +54,8 @@ def prepared(options: argparse.Namespace) -> tuple[Path, str, dict, list[int]]:
     images = options.out / f"images-{options.images}-{options.test_images}.npz"
     digest = subset(options.data, images, train=options.images, test=options.test_images)
     setting = (DEMO if options.demo else SCALED) | {"epochs": options.epochs}
+    if options.last_only:
+        setting["knn_every"] = 0
     seeds = options.seeds
     return images, digest, setting, list(range(*seeds)) if len(seeds) == 1 else seeds
 
