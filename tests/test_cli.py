@@ -61,6 +61,7 @@ def test_bad_input_is_one_line_and_exit_code_two(capsys, tmp_path, flags, messag
     ("arguments", "message"),
     [
         (["pretrain", "--bach-size", "3"], "--bach-size. Did you mean --batch-size?"),
+        (["pretrain", "--symmetric", "shapes"], "must be true or false; received shapes."),
         (["pretrain", "shapes", "v2"], "v2. See moco-tf pretrain --help."),
         (["knn", "run", "--k", "x"], "--k"),
         (["nothing"], "moco-tf --help"),

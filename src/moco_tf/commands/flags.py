@@ -5,6 +5,9 @@ import difflib
 import sys
 from typing import Any
 
+# As pydantic reads them.
+WORDS = {"true", "false", "t", "f", "yes", "no", "y", "n", "on", "off", "1", "0"}
+
 
 def fail(message: str) -> int:
     print(f"moco-tf: error: {message}", file=sys.stderr)
@@ -15,8 +18,9 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line."""
 
     def error(self, message):
-        words = [w for w in message.split() if w.startswith("--")]
-        near = [m for w in words for m in difflib.get_close_matches(w, self._option_string_actions)]
+        known = self._option_string_actions
+        words = {w.rstrip(":") for w in message.split() if w.startswith("--")} - known.keys()
+        near = [m for w in words for m in difflib.get_close_matches(w, known)]
         hint = f"Did you mean {near[0]}?" if near else f"See {self.prog} --help."
         self.exit(fail(f"{message.rstrip('.')}. {hint}"))
 
@@ -26,13 +30,24 @@ def add_field(parser, name: str, field: Any, flag: str | None = None) -> None:
     options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
     options["help"] = f"{field.description} [{field.default}]".replace("%", "%%")
     if field.annotation is bool:
-        parser.add_argument(*flags, nargs="?", const="true", metavar="BOOL", **options)
+        options |= {"const": "true", "metavar": "BOOL", "type": truth}
+        parser.add_argument(*flags, nargs="?", **options)
         off = "--no-" + name.replace("_", "-")
         parser.add_argument(
             off, dest=name, action="store_const", const="false", default=argparse.SUPPRESS
         )
     else:
         parser.add_argument(*flags, metavar="X", **options)
+
+
+def truth(text: str) -> str:
+    """Parses a flag that is true or false: a word after it that is neither was not meant for it."""
+    if text.lower() not in WORDS:
+        raise argparse.ArgumentTypeError(
+            f"must be true or false; received {text}. If that is another argument, write it before "
+            f"the flag"
+        )
+    return text
 
 
 def share(text: str) -> float:
