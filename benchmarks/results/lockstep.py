@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import torch
 import twin
-from same_start import put
+from same_start import pictures, put
 from setting import parser, prepared
 
 from moco_tf import assembly
@@ -70,16 +70,13 @@ def together(images, setting: dict, steps: int) -> tuple[np.ndarray, dict[str, f
     losses = np.empty((steps, 3))
     for number in range(steps):
         views, lr = next(batches), rate(number)
-        pictures = [
-            torch.from_numpy(preprocess(view).numpy().transpose(0, 3, 1, 2).copy())
-            for view in views
-        ]
+        inputs = pictures(views, preprocess)
         order = random_permutation(config.seed, np.int64(number), 1, config.batch_size)[0].numpy()
         order = torch.from_numpy(order.astype(np.int64))
         for place, peer in enumerate(twins, start=1):
             peer.optimizer.param_groups[0]["lr"] = lr
             with mock.patch.object(torch, "randperm", lambda *_, given=order, **__: given):
-                losses[number, place] = float(peer.step(*pictures))
+                losses[number, place] = float(peer.step(*inputs))
         scalars = step(*views, number, lr)
         losses[number, 0] = float(scalars["loss"])
     return losses, _apart(method, twins[0])

@@ -4,7 +4,6 @@ import itertools
 
 import same_start
 import tensorflow as tf
-import torch
 import twin
 
 from moco_tf import assembly
@@ -28,10 +27,7 @@ class Loader:
 
     def __iter__(self):
         for views in itertools.islice(self._batches, self._steps):
-            yield [
-                torch.from_numpy(self._prepare(view).numpy().transpose(0, 3, 1, 2).copy())
-                for view in views
-            ]
+            yield same_start.pictures(views, self._prepare)
 
 
 def train(images, setting, seed):

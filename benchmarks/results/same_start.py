@@ -49,3 +49,9 @@ def put(model, network) -> None:
         if kind == "kernel":
             values = values.transpose(3, 2, 0, 1) if values.ndim == 4 else values.T
         state[f"{layer}.{NAMES[kind]}"].copy_(torch.from_numpy(np.ascontiguousarray(values)))
+
+
+def pictures(views, preprocess) -> list[torch.Tensor]:
+    """Our two views [B, S, S, 3], preprocessed, as the twin takes them: [B, 3, S, S]."""
+    arrays = (preprocess(view).numpy().transpose(0, 3, 1, 2) for view in views)
+    return [torch.from_numpy(array.copy()) for array in arrays]
