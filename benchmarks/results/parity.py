@@ -8,7 +8,7 @@ With --peer same_start both sides of a seed begin with the same weights, ours, a
 our_views they train on the same views as well: less is left to chance.
 Needs torch. Every training is a process of its own, the sides in turns; each is kept in
 OUT/trainings.jsonl as it ends, and a rerun does what is missing. Writes OUT/parity.md and .svg
-(PEER.*).
+(PEER.*; no picture with --last-only).
 """
 
 import json
@@ -40,9 +40,10 @@ def main() -> None:
     result["settings"] = setting | {"images": options.images, "test_images": options.test_images}
     name = options.peer if paired else "parity"
     (options.out / f"{name}.md").write_text(table(result), encoding="utf-8")
-    curves = {"moco-tf": result["ours"], "PyTorch twin": result["peer"]}
-    picture = curves_svg(curves, "epoch", "kNN top-1, %")
-    (options.out / f"{name}.svg").write_text(picture, encoding="utf-8")
+    if not options.last_only:
+        curves = {"moco-tf": result["ours"], "PyTorch twin": result["peer"]}
+        picture = curves_svg(curves, "epoch", "kNN top-1, %")
+        (options.out / f"{name}.svg").write_text(picture, encoding="utf-8")
     print(json.dumps(result) if options.json else table(result))
 
 
