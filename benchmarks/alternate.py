@@ -29,7 +29,7 @@ def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, dict]:
                 stdout=subprocess.PIPE,
                 text=True,
                 bufsize=1,
-                env={"TF_ENABLE_ONEDNN_OPTS": "1"} | os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
             )
             said[name] = {"ready": _answer(workers[name], name), "rounds": []}
         for number in range(rounds):
