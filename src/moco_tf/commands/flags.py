@@ -5,8 +5,7 @@ import difflib
 import sys
 from typing import Any
 
-# As pydantic reads them.
-WORDS = {"true", "false", "t", "f", "yes", "no", "y", "n", "on", "off", "1", "0"}
+from pydantic import TypeAdapter, ValidationError
 
 
 def fail(message: str) -> int:
@@ -19,8 +18,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         known = self._option_string_actions
-        words = {w.rstrip(":") for w in message.split() if w.startswith("--")} - known.keys()
-        near = [m for w in words for m in difflib.get_close_matches(w, known)]
+        words = [w.rstrip(":") for w in message.split() if w.startswith("--")]
+        near = [m for w in words if w not in known for m in difflib.get_close_matches(w, known)]
         hint = f"Did you mean {near[0]}?" if near else f"See {self.prog} --help."
         self.exit(fail(f"{message.rstrip('.')}. {hint}"))
 
@@ -42,11 +41,13 @@ def add_field(parser, name: str, field: Any, flag: str | None = None) -> None:
 
 def truth(text: str) -> str:
     """Parses a flag that is true or false: a word after it that is neither was not meant for it."""
-    if text.lower() not in WORDS:
+    try:
+        TypeAdapter(bool).validate_python(text)  # as the config will read it
+    except ValidationError:
         raise argparse.ArgumentTypeError(
             f"must be true or false; received {text}. If that is another argument, write it before "
             f"the flag"
-        )
+        ) from None
     return text
 
 
