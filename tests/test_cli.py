@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from conftest import ROOT
 
 from moco_tf.cli import main
 from moco_tf.commands.pretrain import resolve_config
@@ -119,6 +120,26 @@ def test_official_recipes_have_the_published_numbers():
     assert (demo.batch_size // demo.group_size, demo.group_layout) == (8, "interleaved")
     shapes = RECIPES["shapes"].config
     assert shapes.batch_size // shapes.group_size >= 4
+
+
+def test_the_recipe_small_is_what_measured_best():
+    """Of all that was trained for it on 5,000 images (docs/results.md)."""
+    file = ROOT / "benchmarks" / "results" / "trainings_2026-11-27.jsonl"
+    accuracies = {}
+    for row in map(json.loads, file.read_text().splitlines()):
+        setting = row["key"]["setting"]
+        recipe = setting.pop("recipe", None)
+        if recipe:
+            config = resolve_config(recipe, None, setting)
+            accuracies.setdefault(config.model_dump_json(), []).append(row["curve"][-1])
+    assert len(accuracies) == 7 and {len(seeds) for seeds in accuracies.values()} == {3}
+    best = json.loads(max(accuracies, key=lambda config: sum(accuracies[config])))
+    small = RECIPES["small"].config
+    assert (small.queue_size, small.key_momentum, small.mask_same_image) == (
+        best["queue_size"],
+        best["key_momentum"],
+        best["mask_same_image"],
+    )
 
 
 def test_a_yaml_file_may_name_its_recipe(tmp_path):

@@ -14,16 +14,18 @@ from setting import SCALED, parser, prepared
 
 ALIKE = ("width", "batch_size", "group_size", "learning_rate", "knn_k")
 CIFAR = {"encoder": "resnet18", "stem": "small", "image_size": 32, "normalization": "cifar10"}
+MASKED = {"mask_same_image": True}
+SHORT = {"recipe": "moco-v2", "queue_size": 1024}  # equals `small` at one network and rate
+SHORT_99 = {"recipe": "small", "key_momentum": 0.99}
 WAYS = {
-    "small": {"recipe": "small"},
+    "small": SHORT,
     "moco-v2": {"recipe": "moco-v2"},
-    "small, K 256": {"recipe": "small", "queue_size": 256},
-    "small, masked": {"recipe": "small", "mask_same_image": True},
-    "small, K 4096": {"recipe": "small", "queue_size": 4096},
-    "small, K 4096, masked": {"recipe": "small", "queue_size": 4096, "mask_same_image": True},
     "moco-v2, m 0.99": {"recipe": "moco-v2", "key_momentum": 0.99},
-    "moco-v2, K 1024": {"recipe": "moco-v2", "queue_size": 1024},
-    "moco-v2, m 0.99, K 4096": {"recipe": "moco-v2", "key_momentum": 0.99, "queue_size": 4096},
+    "small, K 256": SHORT | {"queue_size": 256},
+    "small, m 0.99": SHORT_99,
+    "small, m 0.99, masked": SHORT_99 | MASKED,
+    "small, m 0.99, K 4096": SHORT_99 | {"queue_size": 4096},
+    "small, m 0.99, K 4096, masked": SHORT_99 | {"queue_size": 4096} | MASKED,
 }
 
 

@@ -70,7 +70,6 @@ _SMALL = _V2.model_copy(
         "encoder": "resnet18",
         "group_size": 16,
         "queue_size": 1024,
-        "key_momentum": 0.99,
         "batch_size": 64,
         "learning_rate": 0.12,
     }
@@ -119,9 +118,9 @@ RECIPES = {
     ),
     "small": Recipe(
         _SMALL,
-        "our own: MoCo v2 for a folder of a few thousand images; a queue of a quarter of them at "
-        "most, a key encoder that keeps up with few steps",
-        "not measured at its own size; scaled down on 5,000 images of CIFAR-10: docs/results.md",
+        "our own: MoCo v2 for a folder of a few thousand images, and a queue of a quarter of them",
+        "scaled down, 10 epochs of 5,000 images of CIFAR-10: kNN top-1 32.6, plain moco-v2 26.1, "
+        "untrained 23.3 (docs/results.md); not measured at its own size",
     ),
     "shapes": Recipe(
         _SHAPES,
