@@ -54,6 +54,16 @@ def golden(golden_folder):
     return load
 
 
+@pytest.fixture
+def global_policy():
+    """Returns a function that sets Keras's global dtype policy, which a test leaves as it was."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
 @pytest.fixture(scope="module")
 def shallow():
     """While a module asks for it, resnet18 has one block a stage: half as much to compile."""

@@ -101,6 +101,71 @@ def test_unfrozen_every_array_of_the_encoder_moves(small_run, labelled):
     np.testing.assert_allclose(moved["bn1/moving_variance"], wanted, rtol=1e-5)
 
 
+def test_the_layers_follow_kerass_global_policy_as_those_of_its_applications_do(
+    small_run, global_policy
+):
+    images = pixels(16, 5)
+    wanted = moco_tf.load_encoder(small_run, preprocessing=True)(images).numpy()
+    global_policy("mixed_bfloat16")
+    theirs = keras.applications.MobileNetV2((32, 32, 3), weights=None, include_top=False)
+    encoder = moco_tf.load_encoder(small_run, preprocessing=True)
+    kept = {"normalize"}  # of pixels 0 to 255, before anything is rounded
+    for model in (theirs, encoder):
+        layers = [layer for layer in model.layers if layer.variables and layer.name not in kept]
+        assert {layer.dtype_policy.name for layer in layers} == {"mixed_bfloat16"}
+        assert {variable.dtype for variable in model.variables} == {"float32"}
+        assert model.output.dtype == "bfloat16"
+    found = encoder(images)
+    assert found.dtype == "bfloat16"
+    error = np.abs(tf.cast(found, "float32") - wanted).max() / np.abs(wanted).max()
+    assert 0 < error < 0.02  # of 20 layers, each rounded to 8 bits
+
+
+def test_a_dtype_of_its_own_goes_before_the_global_one(small_run, global_policy):
+    global_policy("mixed_bfloat16")
+    images = normalized(pixels(16), "imagenet")
+    encoder = moco_tf.load_encoder(small_run, dtype="float32")
+    assert encoder(images).dtype == "float32"
+    double = moco_tf.load_encoder(small_run, dtype=keras.DTypePolicy("float64"))(images)
+    assert double.dtype == "float64"
+    np.testing.assert_allclose(encoder(images), double, rtol=1e-4)
+    with pytest.raises(ValueError, match="float33"):
+        moco_tf.load_encoder(small_run, dtype="float33")
+
+
+def test_batch_norm_under_mixed_precision_computes_in_float32(small_run, labelled):
+    encoder = moco_tf.load_encoder(small_run, dtype="mixed_bfloat16")
+    norm = encoder.get_layer("bn1")
+    tap = keras.Model(encoder.input, [norm.input, norm.output])
+    gamma, beta, mean, variance = (np.float64(variable.numpy()) for variable in norm.variables)
+    given, found = (np.float64(tf.cast(t, "float32")) for t in tap(labelled[0]))
+    wanted = (given - mean) / np.sqrt(variance + 1e-5) * gamma + beta
+    np.testing.assert_allclose(found, wanted, atol=2**-8 * np.abs(wanted).max())
+    tap(labelled[0], training=True)
+    axes = (0, 1, 2)
+    after = [variable.numpy() for variable in norm.variables[2:]]
+    np.testing.assert_allclose(after[0], 0.9 * mean + 0.1 * given.mean(axes), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after[1], 0.9 * variance + 0.1 * given.var(axes), rtol=1e-5)
+
+
+def test_two_encoders_in_one_model_are_told_apart_by_their_names(small_run, tmp_path, labelled):
+    images, labels = labelled
+    assert moco_tf.load_encoder(small_run).name == "encoder"
+    left, right = (moco_tf.load_encoder(small_run, name=name) for name in ("left", "right"))
+    right.trainable = False
+    inputs = keras.Input(images.shape[1:])
+    both = keras.layers.concatenate([left(inputs), right(inputs)])
+    model = keras.Model(inputs, keras.layers.Dense(2)(both))
+    np.testing.assert_array_equal(model.get_layer("left")(images), right(images))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images, labels, batch_size=16, epochs=1, verbose=0)
+    model.save(tmp_path / "both.keras")
+    again = keras.saving.load_model(tmp_path / "both.keras")
+    np.testing.assert_array_equal(
+        again.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
+
+
 def test_importing_the_package_imports_no_tensorflow():
     code = (
         "import sys, moco_tf\n"

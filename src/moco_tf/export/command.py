@@ -65,7 +65,7 @@ def export(
     with tf.device("/CPU:0"):  # a GPU's convolutions may be TF32
         encoder = encoder_of(snapshot, run)
         normalization = config.normalization if with_preprocessing else None
-        model = plain_model(encoder, head=with_head, normalization=normalization, name=run)
+        model = plain_model(encoder, head=with_head, normalization=normalization, source=run)
     pictures = comparison_images(data, config, warn=warn)
     tuned = snapshot.origin.get("format") == "finetune"
     any_size = takes_any_size(to, with_preprocessing)

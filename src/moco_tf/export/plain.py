@@ -22,9 +22,14 @@ INPUT, OUTPUT = "images", "features"
 
 
 def load_encoder(
-    run: Path | str, *, head: bool = False, preprocessing: bool = False
+    run: Path | str,
+    *,
+    head: bool = False,
+    preprocessing: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str = "encoder",
 ) -> keras.Model:
-    """Returns the encoder of a run as a plain Keras model: images to features, float32 [b, D].
+    """Returns the encoder of a run as a plain Keras model: images to features [b, D].
 
     All its layers are Keras's own, so it can be trained, saved, and used inside other models.
     BatchNormalization is Keras's too. In training mode it takes the whole batch for one group, and
@@ -38,17 +43,31 @@ def load_encoder(
         head: go on to the head: the projection, of a fine-tuned encoder the classifier's logits.
         preprocessing: take uint8 pixels [b, S, S, 3] and normalise them inside. Otherwise the
             input is float32 [b, S, S, 3], normalised as the run's config says.
+        dtype: policy of the layers, as "mixed_bfloat16"; none: Keras's global one. Whatever it is,
+            `Rescaling` of the preprocessing and the statistics of BatchNormalization are computed
+            in float32 at least. The features have the policy's compute dtype.
+        name: of the model. Two encoders in one Keras model need two names.
 
     Raises:
         InputError: if `run` is no such thing, or has no head that could be taken.
+        ValueError: if Keras knows no such `dtype`.
     """
+    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
     encoder, config, _ = features.load_encoder(run, warn=to_stderr)
     normalization = config.normalization if preprocessing else None
-    return plain_model(encoder, head=head, normalization=normalization, name=run)
+    return plain_model(
+        encoder, head=head, normalization=normalization, source=run, name=name, dtype=policy
+    )
 
 
 def plain_model(
-    encoder: Encoder, *, head: bool, normalization: str | None, name: Path | str
+    encoder: Encoder,
+    *,
+    head: bool,
+    normalization: str | None,
+    source: Path | str,
+    name: str = "encoder",
+    dtype: str | keras.DTypePolicy = "float32",
 ) -> keras.Model:
     """Returns a model of standard layers with the arrays of `encoder`, copied.
 
@@ -56,15 +75,19 @@ def plain_model(
         head: end in the head's output, not in the pooled features.
         normalization: of the pixels, inside the model, whose input is then uint8; none: the
             input is normalised float32.
-        name: what an error calls the encoder.
+        source: what an error calls the encoder.
+        name: of the model.
+        dtype: policy of its layers.
 
     Raises:
         InputError: if the head is wanted and there is none.
     """
-    source = encoder.model if head else encoder.backbone
-    if source is None:
-        raise InputError(f"{name} has no head: it is a converted backbone. Leave --with-head out.")
-    shape = source.input.shape[1:]
+    model = encoder.model if head else encoder.backbone
+    if model is None:
+        raise InputError(
+            f"{source} has no head: it is a converted backbone. Leave --with-head out."
+        )
+    shape = model.input.shape[1:]
     if normalization is None:
         inputs = keras.Input(shape, dtype="float32", name=INPUT)
         x = inputs
@@ -74,14 +97,14 @@ def plain_model(
         scale = [1 / (255 * s) for s in std]
         offset = [-m / s for m, s in zip(mean, std, strict=True)]
         x = keras.layers.Rescaling(scale, offset, name="normalize", dtype="float32")(inputs)
-    tensors = {id(source.input): x}
-    for layer, given, made in calls(source):
-        copy = _standard(layer)
+    tensors = {id(model.input): x}
+    for layer, given, made in calls(model):
+        copy = _standard(layer, dtype)
         tensors[id(made)] = copy(
             [tensors[id(t)] for t in given] if given[1:] else tensors[id(given[0])]
         )
         _copy_arrays(layer, copy)
-    return keras.Model(inputs, tensors[id(source.output)], name="encoder")
+    return keras.Model(inputs, tensors[id(model.output)], name=name)
 
 
 def calls(model: keras.Model) -> Iterator[tuple[Any, list[Any], Any]]:
@@ -92,13 +115,13 @@ def calls(model: keras.Model) -> Iterator[tuple[Any, list[Any], Any]]:
             yield layer, given if isinstance(given, list) else [given], layer.output
 
 
-def _standard(layer: keras.Layer) -> keras.Layer:
-    """A new layer that computes the same in inference mode, whatever Keras's global precision."""
+def _standard(layer: keras.Layer, dtype: str | keras.DTypePolicy) -> keras.Layer:
+    """A new layer that computes the same in inference mode, but for rounding to `dtype`."""
     if isinstance(layer, GroupBatchNorm):
         return keras.layers.BatchNormalization(
-            momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name, dtype="float32"
+            momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name, dtype=dtype
         )
-    return type(layer).from_config(layer.get_config())
+    return type(layer).from_config(layer.get_config() | {"dtype": dtype})
 
 
 def _copy_arrays(layer: keras.Layer, copy: keras.Layer) -> None:
