@@ -1,4 +1,4 @@
-"""A run folder on another file system (gs://, s3://, hdfs://, ...): kept here, and copied there.
+"""A run folder on another file system (gs://): kept here, and copied there.
 
 A run needs locks and files that grow, which those have not. So it works in a folder of this
 machine, and after each save all that has changed goes over: what is new first, read back, and only
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import os
 import re
 import shutil
@@ -143,14 +142,10 @@ class RemoteFolder:
 def _refuse_unknown(url: str) -> None:
     scheme = url.partition("://")[0]
     if scheme not in tf.io.gfile.get_registered_schemes():
-        with contextlib.suppress(Exception):  # absent, or made for another TensorFlow
-            importlib.import_module("tensorflow_io")  # which adds some
-    known = tf.io.gfile.get_registered_schemes()
-    if scheme not in known:
-        listed = ", ".join(f"{name}://" for name in sorted(known) if name)
         raise InputError(
-            f"run_dir={url} is on no file system that TensorFlow knows here: {listed}. Use one of "
-            f"these, or install tensorflow-io."
+            f"run_dir={url}: a run cannot be written to {scheme}:// yet. Use a folder of this "
+            f"machine, such as --run-dir runs/mine, and copy it to {scheme}:// afterwards. What "
+            f"works besides is gs://."
         )
 
 
