@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from moco_tf.config import Config, _divisors, check_devices, make_config, shown
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
+from moco_tf.run_folder import read_config
 
 SHAPES = RECIPES["shapes"].config
 
@@ -93,6 +94,20 @@ def test_numbers_that_no_run_has_are_refused_at_once(value):
     assert len(str(said.value)) < 300
     with pytest.raises(InputError):
         make_config(SHAPES, {"batch_size": value, "devices": 7})
+
+
+def test_a_config_names_a_recipe_only_by_coming_from_it(tmp_path):
+    with pytest.raises(ValidationError, match=r"RECIPES\['small'\]\.config, changed with"):
+        Config(recipe="small", data="photos")  # MoCo v1's settings, for the others are not given
+    with pytest.raises(InputError, match=r"recipe='small' would be a name.*RECIPES\['small'\]"):
+        make_config(SHAPES, {"recipe": "small"})
+    assert Config(data="photos").recipe == "custom"
+    small = RECIPES["small"].config
+    assert make_config(small, {"recipe": "small", "epochs": "3"}).recipe == "small"
+    assert Config.model_validate(small.model_dump()) == small  # whole, it is the recipe's own
+    (tmp_path / "config.json").write_text('{"recipe": "small", "queue_size": 512}')
+    old = read_config(tmp_path)  # of a version with fewer fields
+    assert (old.recipe, old.queue_size, old.temperature) == ("small", 512, 0.07)
 
 
 def test_the_divisors_are_all_of_them():

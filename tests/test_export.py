@@ -223,7 +223,7 @@ def test_where_the_runs_images_are_gone_shapes_are_drawn_and_it_is_said(capsys):
     config = Config(**TINY | {"data": "/absent"})
     found = pictures.comparison_images(None, config, warn=said.append)
     assert found.data == "shapes" and "data='/absent'" in said[0]
-    config = Config(**TINY | {"data": "/absent", "recipe": CONVERTED})
+    config = config.model_copy(update={"recipe": CONVERTED})
     again = pictures.comparison_images(None, config, warn=pytest.fail)
     np.testing.assert_array_equal(again.prepared, found.prepared)
     with pytest.raises(InputError, match="data='/nothing'"):

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -74,9 +75,12 @@ AnyConfig = TypeVar("AnyConfig", bound=FolderConfig)
 
 
 class Config(FolderConfig):
-    """A complete description of a pre-training run (every default is MoCo v1's, spec 1.1)."""
+    """A complete description of a pre-training run (every default is MoCo v1's, spec 1.1).
 
-    recipe: str = Field("moco-v1", description="name of the recipe this started from")
+    Changed copies of a recipe's config keep its name: `make_config(RECIPES["small"].config, ...)`.
+    """
+
+    recipe: str = Field("custom", description="name of the recipe this started from; custom: none")
 
     # Data
     data: str = Field(
@@ -221,6 +225,15 @@ class Config(FolderConfig):
         "projection", description="features that the kNN monitor compares"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_recipe(cls, values: Any, info: ValidationInfo) -> Any:
+        """A name alone brings no settings. A whole config may carry one, and so may an old file."""
+        named = isinstance(values, dict) and "recipe" in values
+        if named and info.mode == "python" and not cls.model_fields.keys() <= values.keys():
+            raise ValueError(_only_a_name(values["recipe"]))
+        return values
+
     @field_validator("xla", mode="before")
     @classmethod
     def _on_or_off(cls, value: Any) -> Any:
@@ -309,11 +322,21 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
     for name in changes:
         if name not in known:
             raise InputError(f"unknown field {name!r}. Known fields: {', '.join(sorted(known))}.")
+    own = getattr(base, "recipe", None)
+    if changes.get("recipe", own) != own:
+        raise InputError(_only_a_name(changes["recipe"]))
     changed = {name: _from_text(name, known[name], value) for name, value in changes.items()}
     try:
         return type(base).model_validate(base.model_dump() | changed)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
+
+
+def _only_a_name(recipe: Any) -> str:
+    return (
+        f"recipe={shown(recipe)} would be a name without its settings. Start from the recipe: "
+        f"moco_tf.recipes.RECIPES[{shown(recipe)}].config, changed with moco_tf.config.make_config."
+    )
 
 
 def _from_text(name: str, field: Any, value: Any) -> Any:

@@ -6,6 +6,7 @@ Imports no TensorFlow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ def read_file(path: Path) -> Snapshot:
     if "config" not in extra:
         raise InputError(f"{path} is one checkpoint of a run. Give the run's folder instead.")
     try:
-        config = Config.model_validate(extra["config"])
+        config = Config.model_validate_json(json.dumps(extra["config"]))
     except ValidationError as error:
         problem = error.errors()[0]
         raise InputError(

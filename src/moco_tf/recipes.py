@@ -1,6 +1,6 @@
 """RECIPES: name -> a complete config, where it comes from and what to expect of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moco_tf.config import Config
 
@@ -14,10 +14,9 @@ class Recipe:
     expect: str
 
 
-_V1 = Config(recipe="moco-v1", data="imagenet")
+_V1 = Config(data="imagenet")
 _V2 = _V1.model_copy(
     update={
-        "recipe": "moco-v2",
         "head": "mlp",
         "temperature": 0.2,
         "augmentation": "v2",
@@ -25,7 +24,6 @@ _V2 = _V1.model_copy(
     }
 )
 _DEMO = Config(
-    recipe="cifar10-demo",
     data="cifar10",
     image_size=32,
     augmentation="demo",
@@ -47,7 +45,6 @@ _DEMO = Config(
 )
 _SHAPES = _DEMO.model_copy(
     update={
-        "recipe": "shapes",
         "data": "shapes",
         "normalization": "imagenet",
         "crop_min_area": 0.4,
@@ -65,7 +62,6 @@ _SHAPES = _DEMO.model_copy(
 )
 _SMALL = _V2.model_copy(
     update={
-        "recipe": "small",
         "data": "pictures",
         "encoder": "resnet18",
         "group_size": 16,
@@ -77,7 +73,7 @@ _SMALL = _V2.model_copy(
 _OFFICIAL = "facebookresearch/moco, commit 7397dfe"
 
 DEFAULT_RECIPE = "shapes"
-RECIPES = {
+_RECIPES = {
     "moco-v1": Recipe(
         _V1,
         f"arXiv:1911.05722; {_OFFICIAL}",
@@ -89,14 +85,13 @@ RECIPES = {
         "ImageNet linear top-1 67.5 +- 0.1 (53 h on 8 V100, official code); not measured here",
     ),
     "moco-v2-800ep": Recipe(
-        _V2.model_copy(update={"recipe": "moco-v2-800ep", "epochs": 800}),
+        _V2.model_copy(update={"epochs": 800}),
         f"arXiv:2003.04297; {_OFFICIAL}",
         "ImageNet linear top-1 71.1 (about 212 h on 8 V100, official code); not measured here",
     ),
     "moco-v1-simclr": Recipe(
         _V1.model_copy(
             update={
-                "recipe": "moco-v1-simclr",
                 "augmentation": "simclr",
                 "crop_min_area": 0.08,
                 "normalization": "none",
@@ -112,7 +107,7 @@ RECIPES = {
         "here",
     ),
     "cifar10-demo-symmetric": Recipe(
-        _DEMO.model_copy(update={"recipe": "cifar10-demo-symmetric", "symmetric": True}),
+        _DEMO.model_copy(update={"symmetric": True}),
         "CIFAR-10 demo notebook of facebookresearch/moco, symmetric loss",
         "kNN top-1 85.3 after 200 epochs (notebook); not measured here",
     ),
@@ -127,4 +122,8 @@ RECIPES = {
         "our own: drawn shapes, so that a first run needs no data",
         "kNN top-1 65.6, untrained 29.1, raw pixels 40.1 (seed 0; 160 s on 2 slow CPU cores)",
     ),
+}
+RECIPES = {
+    name: replace(recipe, config=recipe.config.model_copy(update={"recipe": name}))
+    for name, recipe in _RECIPES.items()
 }

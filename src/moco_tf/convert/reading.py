@@ -145,7 +145,6 @@ def _config(
 ) -> Config:
     base = RECIPES["cifar10-demo" if found.stem == "small" else "moco-v1"].config
     changes: dict[str, Any] = {
-        "recipe": CONVERTED,
         "encoder": found.encoder,
         "width": found.width,
         "stem": found.stem,
@@ -156,4 +155,5 @@ def _config(
     }
     if "queue" in parts.queue:
         changes["queue_size"] = max(1, *parts.queue["queue"].shape)
-    return make_config(base, {name: v for name, v in changes.items() if v is not None})
+    config = make_config(base, {name: v for name, v in changes.items() if v is not None})
+    return config.model_copy(update={"recipe": CONVERTED})
