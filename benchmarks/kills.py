@@ -151,7 +151,7 @@ def _half_saves(run_dir: Path) -> set[tuple[str, int]]:
 
 def _logged_step(run_dir: Path) -> int:
     path = run_dir / "metrics.jsonl"
-    return path.read_text().count("\n") if path.exists() else 0
+    return path.read_text().count('"loss"') if path.exists() else 0
 
 
 def _table(result: dict) -> str:

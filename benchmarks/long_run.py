@@ -86,7 +86,7 @@ def _written(run_dir: Path) -> dict[str, int]:
 
 def _logged_step(run_dir: Path) -> int:
     path = run_dir / "metrics.jsonl"
-    return 10 * path.read_bytes().count(b"\n") if path.exists() else 0
+    return 10 * path.read_bytes().count(b'"loss"') if path.exists() else 0
 
 
 def _slope(points: list[dict]) -> float:

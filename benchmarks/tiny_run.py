@@ -71,9 +71,9 @@ def digest(run_dir: Path) -> str:
 
 
 def losses(run_dir: Path) -> list[tuple[int, float]]:
-    """Returns (step, loss) of every row of metrics.jsonl."""
+    """Returns (step, loss) of every logging point in metrics.jsonl."""
     rows = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
-    return [(row["step"], row["loss"]) for row in rows]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
 
 
 def _free_ports(count: int) -> list[int]:

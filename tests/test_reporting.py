@@ -4,11 +4,13 @@ import ctypes
 import io
 import json
 import math
+import re
 
 import pytest
 import tensorflow as tf
 from rich.console import Console
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.errors import InputError
@@ -80,19 +82,68 @@ def said(reporter):
 def test_a_logging_point_goes_to_file_curves_and_console(reporter, tmp_path):
     reporter.start(tmp_path, 20, 0, healthy=SIZES)
     reporter.metrics(10, HEALTHY)
-    reporter.evaluation(10, {"knn_top1": 61.25})
     reporter.metrics(20, HEALTHY | {"loss": 4.0})
     reporter.close()
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert rows == [{"step": 10} | HEALTHY, {"step": 20} | HEALTHY | {"loss": 4.0}]
+    assert rows(tmp_path) == [{"step": 10} | HEALTHY, {"step": 20} | HEALTHY | {"loss": 4.0}]
     assert points(tmp_path, "train/loss") == [(10, 5.0), (20, 4.0)]
     assert points(tmp_path, "train/top1") == [(10, 40.0), (20, 40.0)]
-    assert points(tmp_path, "knn/top1") == [(10, 61.25)]
     tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["tensors"]
     assert {"train/top5", "train/learning_rate", "health/feature_std"} <= set(tags)
+    assert "step 10/20  epoch 1  loss 5.000  top1 40.0%" in said(reporter).splitlines()[0]
+
+
+BASELINES = {"knn_top1_untrained": 29.125, "knn_top1_pixels": 40.5}
+
+
+def test_an_evaluation_has_a_row_of_its_own_and_lines_to_compare_with(reporter, tmp_path):
+    reporter.start(tmp_path, 20, 0, healthy=SIZES)
+    reporter.evaluation(0, {"knn_top1": 29.125}, BASELINES)
+    reporter.metrics(10, HEALTHY)
+    reporter.evaluation(10, {"knn_top1": 61.25}, BASELINES)
+    reporter.metrics(20, HEALTHY)
+    reporter.close()
+    assert rows(tmp_path) == [
+        {"step": 0, "knn_top1": 29.125, "knn_top1_pixels": 40.5},
+        {"step": 10} | HEALTHY,
+        {"step": 10, "knn_top1": 61.25},
+        {"step": 20} | HEALTHY,
+    ]
+    assert points(tmp_path, "knn/top1") == [(0, 29.125), (10, 61.25)]
+    assert points(tmp_path, "knn/top1_untrained") == [(0, 29.125), (10, 29.125)]
+    assert points(tmp_path, "knn/top1_pixels") == [(0, 40.5), (10, 40.5)]
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (shown,) = curves.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(tf.make_ndarray(shown.tensor_proto).item())
+    (lines,) = layout.category[0].chart[0].multiline.tag
+    drawn = {tag for tag in curves.Tags()["tensors"] if re.match(lines, tag)}
+    assert drawn == {"knn/top1", "knn/top1_untrained", "knn/top1_pixels"}
     lines = said(reporter).splitlines()
-    assert "step 10/20  epoch 1  loss 5.000  top1 40.0%" in lines[0]
-    assert "kNN 61.2%" in lines[2]
+    assert lines[0] == "step 0: kNN top-1 29.12% untrained, 40.50% raw pixels"
+    assert lines[2] == "step 10: kNN top-1 61.25%"
+    assert "kNN 61.2%" in lines[3]
+
+
+@pytest.mark.parametrize("step", [0, 10])
+def test_a_resumed_run_repeats_no_evaluation(tmp_path, step):
+    """It is killed after an evaluation that the checkpoint of `step` has not seen yet."""
+    mark = None
+    for resumed in (0, step):
+        reporter = Reporter()
+        reporter.console = Console(file=io.StringIO(), soft_wrap=True)
+        reporter.start(tmp_path, 20, resumed, before=mark)
+        if not resumed:
+            reporter.evaluation(0, {"knn_top1": 29.125}, BASELINES)
+            reporter.metrics(10, HEALTHY)
+            mark = reporter.written()
+        reporter.evaluation(10, {"knn_top1": 61.25}, BASELINES)
+        reporter.close()
+    assert [row["step"] for row in rows(tmp_path)] == [0, 10, 10]
+    if not step:
+        assert points(tmp_path, "knn/top1") == [(0, 29.125), (10, 61.25)]
+
+
+def rows(run_dir):
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_memory_does_not_grow_with_the_rows(reporter, tmp_path):
@@ -114,18 +165,15 @@ def test_a_warning_is_said_once_and_nan_is_null(reporter, tmp_path):
     for step in (10, 20):
         reporter.metrics(step, HEALTHY | {"loss": math.nan})
     assert said(reporter).count("diverged") == 1
-    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])["loss"] is None
+    assert rows(tmp_path)[0]["loss"] is None
 
 
 def test_resuming_drops_later_rows_and_a_row_cut_off_by_a_kill(reporter, tmp_path, capsys):
-    rows = [json.dumps({"step": step, "loss": 1.0}) for step in (10, 20, 30)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 4']))
+    there = [json.dumps({"step": step, "loss": 1.0}) for step in (10, 20, 30)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*there, '{"step": 4']))
     reporter.start(tmp_path, 40, 20, healthy=SIZES)
     reporter.metrics(30, HEALTHY)
-    steps = [
-        json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert steps == [10, 20, 30]
+    assert [row["step"] for row in rows(tmp_path)] == [10, 20, 30]
     assert "broken line" in capsys.readouterr().err
 
 

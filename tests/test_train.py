@@ -84,8 +84,13 @@ def uninterrupted(whole_run):
     return read_json(whole_run / "summary.json")
 
 
-def metrics(run_dir):
+def rows(run_dir):
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def metrics(run_dir):
+    """The logging points, without the evaluations."""
+    return [row for row in rows(run_dir) if "loss" in row]
 
 
 def test_summary_and_metrics_hold_what_scripts_read(whole_run, uninterrupted):
@@ -97,10 +102,22 @@ def test_summary_and_metrics_hold_what_scripts_read(whole_run, uninterrupted):
     assert {"loss", "knn_top1", "knn_top1_untrained", "knn_top1_pixels", "state_sha256"} <= set(
         summary
     )
-    rows = metrics(whole_run)
-    assert [row["step"] for row in rows] == list(range(1, 10))
+    points = metrics(whole_run)
+    assert [row["step"] for row in points] == list(range(1, 10))
     names = {"epoch", "loss", "top1", "top5", "lr", "images_per_second", "data_wait"}
-    assert names <= set(rows[0])
+    assert names <= set(points[0])
+
+
+def test_each_evaluation_is_a_row_beside_the_baselines(data, tmp_path):
+    """Of a run in pieces, after each of its three epochs of three steps."""
+    for stop in (0, 4, None):
+        summary = pretrain(config(data, tmp_path / "run", knn_every=1, max_steps=stop))
+    found = [row for row in rows(tmp_path / "run") if "knn_top1" in row]
+    assert [row["step"] for row in found] == [0, 3, 4, 6, 9]
+    assert found[0]["knn_top1"] == summary["knn_top1_untrained"]
+    assert found[0]["knn_top1_pixels"] == summary["knn_top1_pixels"]
+    assert found[-1]["knn_top1"] == summary["knn_top1"]
+    assert all(row.keys() == {"step", "knn_top1"} for row in found[1:])
 
 
 @pytest.mark.parametrize("stops", [pytest.param((4,), marks=pytest.mark.slow), (1, 2, 7)])

@@ -27,9 +27,10 @@ class Curves(Reporter):
         super().metrics(step, values)
         self.losses[values["epoch"]].append(values["loss"])
 
-    def evaluation(self, step, values):
-        super().evaluation(step, values)
-        self.knn.append(values["knn_top1"])
+    def evaluation(self, step, values, baselines):
+        super().evaluation(step, values, baselines)
+        if step:  # before that it is the untrained encoder's
+            self.knn.append(values["knn_top1"])
 
     def line(self, text):
         if "kNN" in text:

@@ -7,14 +7,16 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from moco_tf.errors import InputError
 from moco_tf.run_folder import METRICS, TENSORBOARD, write_atomically, write_error
@@ -34,6 +36,7 @@ class Reporter:
         self._said: set[str] = set()
         self._written: Written | None = None
         self._knn = ""
+        self._compared = False
 
     def start(
         self,
@@ -52,11 +55,8 @@ class Reporter:
         """
         self.last_step, self._healthy = last_step, healthy
         self._path = Path(run_dir) / METRICS
-        rows = of_logs(before).get(METRICS)
-        if rows and not (self._path.exists() and begins_with(self._path.read_bytes(), rows)):
-            self.line(f"{METRICS} is damaged: its rows are not those that were written; going on.")
         self._written = Written(Path(run_dir), before)
-        write_atomically(self._path, "".join(_rows_until(self._path, resumed_step)).encode())
+        write_atomically(self._path, self._rows_of(resumed_step, of_logs(before).get(METRICS)))
         self._rows = self._files.enter_context(self._path.open("a", encoding="utf-8"))
         with _told_in_one_line():
             self._curves = tf.summary.create_file_writer(str(Path(run_dir) / TENSORBOARD))
@@ -73,19 +73,28 @@ class Reporter:
             self._task = self._progress.add_task("", total=last_step, completed=resumed_step)
             self._files.enter_context(self._progress)
 
+    def _rows_of(self, step: int, mark: Mapping[str, Any] | None) -> bytes:
+        """The rows that a run goes on from: those that the checkpoint of `step` has seen.
+
+        Args:
+            mark: their digest in that checkpoint; none: all rows up to `step` are taken.
+        """
+        if not step:  # all is written anew
+            return b""
+        if mark:
+            data = self._path.read_bytes() if self._path.exists() else b""
+            if begins_with(data, mark):
+                return data[: mark["bytes"]]
+            self.line(f"{METRICS} is damaged: its rows are not those that were written; going on.")
+        return "".join(_rows_until(self._path, step)).encode()
+
     def line(self, text: str) -> None:
         """One line of text."""
         self.console.print(text, markup=False)
 
     def metrics(self, step: int, values: dict) -> None:
         """Writes one logging point; says once what is unhealthy. A NaN is null in JSON."""
-        row = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        text = json.dumps({"step": step} | row) + "\n"
-        try:
-            self._rows.write(text)
-            self._rows.flush()
-        except OSError as error:
-            raise write_error(self._path, len(text), error) from None
+        self._append(step, values)
         self._draw(step, {_curve(name): value for name, value in values.items()})
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
@@ -104,11 +113,23 @@ class Reporter:
                 self._said.add(message)
                 self.line(message)
 
-    def evaluation(self, step: int, values: dict) -> None:
-        """Writes results of an evaluation: {"knn_top1": percent}."""
-        self._draw(step, {name.replace("_", "/", 1): value for name, value in values.items()})
+    def evaluation(self, step: int, values: dict[str, float], baselines: dict[str, float]) -> None:
+        """Writes the results of an evaluation, as a row of their own.
+
+        Args:
+            values: {"knn_top1": percent}; of step 0, the untrained encoder's.
+            baselines: {"knn_top1_untrained": percent, "knn_top1_pixels": percent}, to be compared
+                with: drawn at every evaluation, as lines.
+        """
+        at_start = {} if step else {k: v for k, v in baselines.items() if k.endswith("_pixels")}
+        self._append(step, values | at_start)
+        if not self._compared:
+            self._compared = True
+            self._draw_together()
+        self._draw(step, {_curve(name): value for name, value in (values | baselines).items()})
         self._knn = f"  kNN {values['knn_top1']:.1f}%"
-        self.line(f"step {step}: kNN top-1 {values['knn_top1']:.2f}%")
+        untrained = "" if step else f" untrained, {baselines['knn_top1_pixels']:.2f}% raw pixels"
+        self.line(f"step {step}: kNN top-1 {values['knn_top1']:.2f}%{untrained}")
 
     def written(self) -> Digests:
         """Digests of all that was written since the run began, for a checkpoint to carry."""
@@ -118,6 +139,28 @@ class Reporter:
         """Closes the files; may be called again, and before `start`."""
         with contextlib.suppress(OSError, tf.errors.OpError):  # of what was refused before
             self._files.close()
+
+    def _append(self, step: int, values: dict) -> None:
+        """Writes a row."""
+        row = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        text = json.dumps({"step": step} | row) + "\n"
+        try:
+            self._rows.write(text)
+            self._rows.flush()
+        except OSError as error:
+            raise write_error(self._path, len(text), error) from None
+
+    def _draw_together(self) -> None:
+        """Has TensorBoard show accuracy and baselines in one chart, under Custom Scalars."""
+        lines = layout_pb2.MultilineChartContent(tag=[r"^knn/top1(_untrained|_pixels)?$"])
+        chart = layout_pb2.Chart(title="kNN top-1, percent", multiline=lines)
+        layout = layout_pb2.Layout(
+            category=[layout_pb2.Category(title="evaluations", chart=[chart])]
+        )
+        about = tf.compat.v1.SummaryMetadata()
+        about.plugin_data.plugin_name = "custom_scalars"
+        with _told_in_one_line(), self._curves.as_default():
+            tf.summary.write("custom_scalars__config__", layout.SerializeToString(), 0, about)
 
     def _draw(self, step: int, curves: dict[str, float]) -> None:
         with _told_in_one_line(), self._curves.as_default():
@@ -138,7 +181,7 @@ class Silent(Reporter):
     def metrics(self, step: int, values: dict) -> None:
         """Not written."""
 
-    def evaluation(self, step: int, values: dict) -> None:
+    def evaluation(self, step: int, values: dict[str, float], baselines: dict[str, float]) -> None:
         """Not written."""
 
 
@@ -252,13 +295,14 @@ def _told_in_one_line() -> Iterator[None]:
 def _forget_after(curves, step: int) -> None:
     """Makes TensorBoard leave out points after `step` in older files: they are drawn once more."""
     start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-    event = tf.compat.v1.Event(wall_time=time.time(), step=step + 1, session_log=start)
+    first = step + 1 if step else 0  # the untrained encoder is evaluated anew
+    event = tf.compat.v1.Event(wall_time=time.time(), step=first, session_log=start)
     tf.raw_ops.ImportEvent(writer=curves._resource, event=event.SerializeToString())
 
 
 def _curve(name: str) -> str:
-    """Where TensorBoard shows a value: "loss" is train/loss, "val_top1" is val/top1."""
-    if name.startswith("val_"):
+    """Where TensorBoard shows a value: "loss" is train/loss, "knn_top1" is knn/top1."""
+    if name.startswith(("val_", "knn_")):
         return name.replace("_", "/", 1)
     return f"{'health' if name in HEALTH else 'train'}/{TAGS.get(name, name)}"
 

@@ -176,6 +176,7 @@ def _pretrain(
     progress.images = train.identity
     if monitors and not progress.step:
         progress.knn_top1_untrained, progress.knn_top1_pixels = (m() for m in monitors)
+        reporter.evaluation(0, {"knn_top1": progress.knn_top1_untrained}, _baselines(progress))
     _train(
         config,
         method,
@@ -301,7 +302,8 @@ def _train(
         progress.seconds += spent.seconds
         if progress.knn_top1 is None:
             return []
-        reporter.evaluation(progress.step, {"knn_top1": progress.knn_top1})
+        values = {"knn_top1": progress.knn_top1}
+        reporter.evaluation(progress.step, values, _baselines(progress))
         progress.knn_top1_best = max(progress.knn_top1, best or 0.0)
         return ["best_knn"] if best is None or progress.knn_top1 > best else []
 
@@ -359,6 +361,12 @@ def _train(
             leave_if(signal)
         if not last_step:
             save(None)
+
+
+def _baselines(progress: Progress) -> dict[str, float]:
+    """What was measured before the first step, as far as it is known."""
+    names = ("knn_top1_untrained", "knn_top1_pixels")
+    return {name: getattr(progress, name) for name in names if getattr(progress, name) is not None}
 
 
 def _finite(knn_top1, reporter: Reporter) -> float | None:
