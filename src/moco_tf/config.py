@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from moco_tf.errors import InputError
+from moco_tf.near_names import near_name
 
 MOST = 2**31 - 1  # of any whole number in a config
 _SHORT = reprlib.Repr()
@@ -321,7 +322,9 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
     known = type(base).model_fields
     for name in changes:
         if name not in known:
-            raise InputError(f"unknown field {name!r}. Known fields: {', '.join(sorted(known))}.")
+            near = near_name(name, known)
+            hint = f"Did you mean {near}?" if near else f"Known fields: {', '.join(sorted(known))}."
+            raise InputError(f"unknown field {shown(name)}. {hint}")
     own = getattr(base, "recipe", None)
     if changes.get("recipe", own) != own:
         raise InputError(_only_a_name(changes["recipe"]))

@@ -1,11 +1,12 @@
 """A parser that says what is wrong in one line, and one flag for each field of a config."""
 
 import argparse
-import difflib
 import sys
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+
+from moco_tf.near_names import near_name
 
 
 def fail(message: str) -> int:
@@ -18,9 +19,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         known = self._option_string_actions
-        words = [w.rstrip(":") for w in message.split() if w.startswith("--")]
-        near = [m for w in words if w not in known for m in difflib.get_close_matches(w, known)]
-        hint = f"Did you mean {near[0]}?" if near else f"See {self.prog} --help."
+        words = [w.rstrip(":").partition("=")[0] for w in message.split() if w.startswith("-")]
+        near = next(filter(None, (near_name(w, known) for w in words if w not in known)), None)
+        hint = f"Did you mean {near}?" if near else f"See {self.prog} --help."
         self.exit(fail(f"{message.rstrip('.')}. {hint}"))
 
 
