@@ -195,3 +195,21 @@ def test_yaml_that_means_harm_is_one_line(tmp_path, monkeypatch, text):
     assert time.process_time() - started < 5
     assert str(refused.value).isprintable() and len(str(refused.value)) <= 2000
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+
+
+@pytest.mark.parametrize("json_mode", [False, True])
+def test_the_first_line_comes_before_tensorflow(tmp_path, capsys, monkeypatch, json_mode):
+    """Which takes seconds; with --json standard output is for the object alone."""
+
+    class StartsError(Exception):
+        pass
+
+    def start_tensorflow():
+        raise StartsError
+
+    monkeypatch.setattr("moco_tf.commands.pretrain.start_tensorflow", start_tensorflow)
+    with pytest.raises(StartsError):
+        main(["pretrain", "--run-dir", str(tmp_path / "run"), *(["--json"] if json_mode else [])])
+    said = capsys.readouterr()
+    line, other = (said.err, said.out) if json_mode else (said.out, said.err)
+    assert line.strip() == "0.0 s  starting TensorFlow" and not other

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -72,10 +73,13 @@ def config(data, run_dir, **changes):
 
 @pytest.fixture(scope="module")
 def whole_run(shallow, data, tmp_path_factory):
-    """The folder of a run that nothing interrupted, for reading only."""
+    """The folder of a run that nothing interrupted, for reading only; what it said lies beside."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    summary = pretrain(config(data, run_dir))
+    reporter = Reporter()
+    reporter.console = Console(file=io.StringIO(), soft_wrap=True)
+    summary = pretrain(config(data, run_dir), reporter=reporter)
     assert read_json(run_dir / "summary.json") == summary
+    (run_dir.parent / "said.txt").write_text(reporter.console.file.getvalue())
     return run_dir
 
 
@@ -106,6 +110,24 @@ def test_summary_and_metrics_hold_what_scripts_read(whole_run, uninterrupted):
     assert [row["step"] for row in points] == list(range(1, 10))
     names = {"epoch", "loss", "top1", "top5", "lr", "images_per_second", "data_wait"}
     assert names <= set(points[0])
+
+
+def test_what_goes_on_is_said_as_it_begins(whole_run, data):
+    said = (whole_run.parent / "said.txt").read_text()
+    stages = re.findall(r"^ *(\d+\.\d) s  (.*)$", said, re.MULTILINE)
+    assert [what for _, what in stages] == [
+        f"reading the images of {data}",
+        "building the encoders",
+        "kNN of the untrained encoder",
+        "kNN of the raw pixels",
+        "compiling the first step",
+    ]
+    seconds = [float(after) for after, _ in stages]
+    assert seconds == sorted(seconds)
+    images = re.search(r"resnet18 on .*, 48 images;", said)
+    assert said.index("reading") < images.start() < said.index("building")
+    assert said.index("compiling") < said.index("first step after") < said.index("step 1/9")
+    assert said.index("done: step 9") < said.index(f"all of it is in {whole_run}")
 
 
 def test_each_evaluation_is_a_row_beside_the_baselines(data, tmp_path):

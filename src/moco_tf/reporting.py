@@ -27,9 +27,14 @@ HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
 
 
 class Reporter:
-    """Writes what a run reports. With `json_mode`, the console is stderr."""
+    """Writes what a run reports. With `json_mode`, the console is stderr.
 
-    def __init__(self, json_mode: bool = False):
+    Args:
+        began: when the command did, by `time.monotonic`; none: now.
+    """
+
+    def __init__(self, json_mode: bool = False, began: float | None = None):
+        self._began = time.monotonic() if began is None else began
         self.console = Console(stderr=json_mode, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._files = contextlib.ExitStack()
@@ -91,6 +96,10 @@ class Reporter:
     def line(self, text: str) -> None:
         """One line of text."""
         self.console.print(text, markup=False)
+
+    def stage(self, text: str) -> None:
+        """Says what begins now, and how long the command has been running."""
+        self.line(f"{time.monotonic() - self._began:6.1f} s  {text}")
 
     def metrics(self, step: int, values: dict) -> None:
         """Writes one logging point; says once what is unhealthy. A NaN is null in JSON."""

@@ -30,6 +30,7 @@ from moco_tf.config import Config
 from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.diverged import refuse_diverged
+from moco_tf.ending import ending_lines
 from moco_tf.errors import DivergedError, InputError, WorkerLostError
 from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
@@ -97,10 +98,14 @@ def pretrain(
                 still_held = held.enter_context(run_folder.locked(run_dir))
                 run_folder.check(run_dir, config)
             own = workers.chief or run_dir.is_dir()
+            reporter.stage(f"reading the images of {config.data}")
             images = build_images(config, cache=run_dir if own else cache_folder())
         held.callback(reporter.close)
         kept = Kept(run_folder.checkpoint_folder(run_dir), still_held, remote)
-        return _pretrain(config, run_dir, reporter, workers, kept, *images)
+        summary = _pretrain(config, run_dir, reporter, workers, kept, *images)
+    for line in ending_lines(summary, name, *images):
+        reporter.line(line)
+    return summary
 
 
 def _nothing() -> None:
@@ -145,9 +150,13 @@ def _pretrain(
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
     total_steps = config.epochs * epoch_steps
     last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
+    rate = build_schedule(config, epoch_steps)
+    reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
+    for line in _notes(train, test, config.image_size):
+        reporter.line(line)
+    reporter.stage("building the encoders")
     with workers.meeting():  # variables begin with the values of the chief
         method = build_method(config, strategy, train)
-    rate = build_schedule(config, epoch_steps)
     split = build_split(config, train, test) if workers.chief else None
     monitors = [partial(top1, split) for top1 in build_monitors(config, method)] if split else None
     progress = Progress()
@@ -162,9 +171,6 @@ def _pretrain(
     healthy = {"dim": config.dim, "queue_size": config.queue_size, "calls": calls}
     healthy["keys_per_step"] = calls * config.batch_size
     reporter.start(run_dir, last_step, progress.step, healthy=healthy, before=progress.written)
-    reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
-    for line in _notes(train, test, config.image_size):
-        reporter.line(line)
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
         if progress.images != train.identity:
@@ -175,7 +181,10 @@ def _pretrain(
             )
     progress.images = train.identity
     if monitors and not progress.step:
-        progress.knn_top1_untrained, progress.knn_top1_pixels = (m() for m in monitors)
+        reporter.stage("kNN of the untrained encoder")
+        progress.knn_top1_untrained = monitors[0]()
+        reporter.stage("kNN of the raw pixels")
+        progress.knn_top1_pixels = monitors[1]()
         reporter.evaluation(0, {"knn_top1": progress.knn_top1_untrained}, _baselines(progress))
     _train(
         config,
@@ -261,6 +270,8 @@ def _train(
             raise Interrupted(signal, progress.step)
 
     def next_views():
+        if compiling:
+            reporter.stage("compiling the first step")
         views = failure = None
         with interval.waiting():
             try:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+import time
 from collections import Counter
 from typing import Any
 
@@ -89,28 +91,21 @@ def _read_yaml(file: str) -> dict[str, Any]:
 
 
 def _pretrain(options) -> int:
+    began = time.monotonic()
     flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
     flags.pop("recipe")
     config = resolve_config(options.recipe, options.config, flags)
     cluster = find_cluster(options.workers, options.worker_index, os.environ)
+    out = sys.stderr if options.json else sys.stdout
+    print(f"{time.monotonic() - began:6.1f} s  starting TensorFlow", file=out, flush=True)
     start_tensorflow()
     from moco_tf.reporting import Reporter
     from moco_tf.train import pretrain
 
-    reporter = Reporter(json_mode=options.json)
+    reporter = Reporter(json_mode=options.json, began=began)
     if cluster:
         reporter.line(f"this is {cluster.name(cluster.index)} of {len(cluster.workers)}")
     summary = pretrain(config, reporter=reporter, cluster=cluster)
     if options.json:
         print(json.dumps(summary))
-        return 0
-    reporter.line(f"done: step {summary['step']}, {summary['seconds']:.0f} s")
-    found = {
-        "trained": summary["knn_top1"],
-        "untrained": summary["knn_top1_untrained"],
-        "raw pixels": summary["knn_top1_pixels"],
-    }
-    shown = [f"{what} {top1:.1f}%" for what, top1 in found.items() if top1 is not None]
-    if shown:
-        reporter.line("kNN top-1: " + "   ".join(shown))
     return 0

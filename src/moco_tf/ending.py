@@ -1,0 +1,56 @@
+"""What is said when a run has ended: its results, where everything lies, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from moco_tf.data.sources import Images
+from moco_tf.remote import local_folder
+from moco_tf.run_folder import METRICS, SUMMARY, TENSORBOARD, checkpoint_folder
+
+
+def ending_lines(
+    summary: Mapping[str, Any], run_dir: str, train: Images, test: Images | None
+) -> list[str]:
+    """Returns the last lines of a run that `summary` is of.
+
+    Args:
+        run_dir: as it was given; it may be on another file system.
+        train, test: its images.
+    """
+    lines = [f"done: step {summary['step']}, {summary['seconds']:.0f} s"]
+    found = {
+        "trained": summary["knn_top1"],
+        "untrained": summary["knn_top1_untrained"],
+        "raw pixels": summary["knn_top1_pixels"],
+    }
+    shown = [f"{what} {top1:.1f}%" for what, top1 in found.items() if top1 is not None]
+    if shown:
+        lines.append("kNN top-1: " + "   ".join(shown))
+    lines.append(
+        f"all of it is in {run_dir}: {checkpoint_folder('').name}/, {METRICS}, {SUMMARY}, and "
+        f"curves in {TENSORBOARD}/"
+    )
+    folder = local_folder(run_dir)
+    if folder is None:
+        return [*lines, "copy it to this machine for the other commands"]
+    labelled = [part is not None and part.labels is not None for part in (train, test)]
+    return [*lines, "next:", *(f"  {line}" for line in next_commands(str(folder), *labelled))]
+
+
+def next_commands(run_dir: str, labelled: bool, labelled_test: bool) -> list[str]:
+    """Returns three commands that take the run further, as a shell reads them.
+
+    Args:
+        labelled: whether the training images are, which kNN needs.
+        labelled_test: whether there are test images with labels as well, which a probe needs.
+    """
+    run = shlex.quote(run_dir if not run_dir.startswith("-") else f"./{run_dir}")
+    embed = f"moco-tf embed {run} --out features.npz"
+    export = f"moco-tf export {run} --format savedmodel --out encoder"
+    if not labelled:
+        return [f"tensorboard --logdir {run}/{TENSORBOARD}", embed, export]
+    judged = f"moco-tf probe {run} --quick" if labelled_test else export
+    return [f"moco-tf knn {run} --features pooled", judged, embed]
