@@ -7,20 +7,25 @@ import io
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 MOST_PIXELS = 89_478_485  # of an image, 256 MiB as RGB; from there on Pillow warns of a bomb
 MOST_SCANNED_PIXELS = 2**31  # of a JPEG, times its scans: each of them goes over all pixels
 MOST_BYTES = 2**29  # of a file
 _START = 30  # bytes in which PNG and WebP say how large they are
 _SCAN, _PNG = b"\xff\xda", b"\x89PNG\r\n\x1a\n"
-FORMATS = "JPEG, PNG, BMP, GIF or WebP"
+FORMATS = "JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, PGM, PBM or AVIF"
+_PILLOW_FORMATS = ("JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
+_TIFF = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]
+_NETPBM = [b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"]
+_BITS, _TILE_WIDTH, _TILE_LENGTH = 258, 322, 323  # tags of TIFF
 
 
 def decode(contents):
-    """uint8 [h, w, 3]. The format is told by the first bytes, not by a file's name.
+    """uint8 [h, w, 3]: Pillow's RGB, alpha dropped. The first bytes tell the format, not the name.
 
-    It fails where the image is damaged, or larger than the numbers above.
+    Of 16-bit gray values the upper 8 bits are kept. It fails where the image is damaged, or larger
+    than the numbers above.
     """
     return tf.cond(
         tf.io.is_jpeg(contents), lambda: _decode_jpeg(contents), lambda: _decode_other(contents)
@@ -39,7 +44,11 @@ def _decode_jpeg(contents):
     with _at_most(MOST_PIXELS, pixels):
         scanned = pixels * tf.size(parts, tf.int64)
     with _at_most(MOST_SCANNED_PIXELS, scanned):
-        return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+        return tf.cond(
+            shape[2] == 4,  # CMYK: without Adobe's marker TensorFlow takes it for its negative
+            lambda: _decode_in_python(contents),
+            lambda: tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
+        )
 
 
 def _decode_other(contents):
@@ -48,12 +57,11 @@ def _decode_other(contents):
     Of a GIF, TensorFlow decodes all frames to give the first one.
     """
     start = tf.strings.join([tf.strings.substr(contents, 0, _START), b"\0" * _START])
-    image = tf.cond(
+    return tf.cond(
         _is_for_pillow(start),
-        lambda: tf.numpy_function(_decode_with_pillow, [contents], tf.uint8, stateful=False),
+        lambda: _decode_in_python(contents),
         lambda: _decode_with_tensorflow(contents, start),
     )
-    return tf.ensure_shape(image, [None, None, 3])
 
 
 def _decode_with_tensorflow(contents, start):
@@ -61,7 +69,7 @@ def _decode_with_tensorflow(contents, start):
 
     def webp():
         with _at_most(MOST_PIXELS, _webp_pixels(start, digits)):
-            return tf.io.decode_webp(contents, channels=3)[0]
+            return tf.io.decode_webp(contents)[0, :, :, :3]  # it refuses to leave out alpha
 
     def png():
         is_png = tf.strings.substr(start, 0, len(_PNG)) == _PNG
@@ -106,11 +114,34 @@ def _only_if(condition, reason: str):
     return tf.control_dependencies([tf.debugging.Assert(condition, [reason])])
 
 
+def _decode_in_python(contents):
+    image = tf.numpy_function(_decode_with_pillow, [contents], tf.uint8, stateful=False)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
 def _decode_with_pillow(contents: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(contents), formats=("BMP", "GIF", "WEBP")) as image:
-        if image.width * image.height > MOST_PIXELS:
+    """The first frame. Values of more than 16 bits are refused: their range is not known."""
+    try:
+        image = Image.open(io.BytesIO(contents), formats=_PILLOW_FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"it is no {FORMATS}") from None
+    with image:
+        tags = getattr(image, "tag_v2", {})  # of TIFF
+        tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
+        if max(image.width * image.height, tile) > MOST_PIXELS:
             raise ValueError(f"it is larger than the {MOST_PIXELS} pixels that are decoded")
-        return np.asarray(image.convert("RGB"))  # the first frame
+        image.info.pop("transparency", None)  # of a palette, for which `convert` warns
+        if image.mode.startswith("I;16"):
+            return _gray(np.asarray(image) >> (tags.get(_BITS, (16,))[0] - 8))
+        if image.mode == "I" and image.format == "PPM":  # scaled to 16 bits, whatever its maximum
+            return _gray(np.asarray(image) >> 8)
+        if image.mode in ("I", "F"):
+            raise ValueError("its values have signs or more than 16 bits: their range is unknown")
+        return np.asarray(image.convert("RGB"))
+
+
+def _gray(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values.astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def _is_webp(start):
@@ -118,8 +149,9 @@ def _is_webp(start):
 
 
 def _is_for_pillow(start):
-    """Whether it is a BMP, a GIF or an animated WebP; the extended header has a flag of that."""
+    """Whether TensorFlow does not read it; animated WebP has a flag in the extended header."""
+    two, four, kind = (tf.strings.substr(start, at, n) for at, n in ((0, 2), (0, 4), (4, 4)))
     extended = _is_webp(start) & (tf.strings.substr(start, 12, 4) == b"VP8X")
     flags = tf.io.decode_raw(tf.strings.substr(start, 20, 1), tf.uint8)[0]
-    is_bmp, is_gif = (tf.strings.substr(start, 0, len(m)) == m for m in (b"BM", b"GIF8"))
-    return is_bmp | is_gif | (extended & (flags & 2 > 0))
+    starts = tf.reduce_any(two == [b"BM", *_NETPBM]) | tf.reduce_any(four == [b"GIF8", *_TIFF])
+    return starts | (kind == b"ftyp") | (extended & (flags & 2 > 0))
