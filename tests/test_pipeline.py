@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf.data.crop import resized_crops_batch
+from moco_tf.data.crop import resize, resized_crops_batch
 from moco_tf.data.decode import decode
 from moco_tf.data.order import epoch_order
 from moco_tf.data.pipeline import (
+    centre_crop,
     eval_batches,
     finish_canvases,
     finish_crops,
@@ -195,6 +196,62 @@ def test_evaluation_keeps_order_and_the_last_partial_batch(images):
     batches = list(eval_batches(images, indices=np.arange(9), image_size=12, batch_size=4))
     assert [len(batch) for batch in batches] == [4, 4, 1]
     np.testing.assert_array_equal(batches[2][0], images.read(8))
+
+
+@tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+def centre(image):
+    return centre_crop(image, 32)
+
+
+def middle_of_the_whole(image, side=32):
+    """The whole image resized, in float32 by TensorFlow, and its middle cut out."""
+    target, (height, width) = round(side * 256 / 224), image.shape[:2]
+    size = [target * n // min(height, width) for n in (height, width)]
+    top, left = (round((n - side) / 2) for n in size)
+    return resize(image, size).numpy()[top : top + side, left : left + side]
+
+
+def shapes():
+    """Reduced and enlarged, of aspects up to 7: as images are."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        short = rng.integers(1, 300)
+        sides = [short, min(short * 7, int(short * np.exp(rng.uniform(0, np.log(7)))))]
+        yield tuple(sides if rng.random() < 0.5 else sides[::-1])
+
+
+def test_the_middle_is_that_of_the_whole_bit_for_bit():
+    rng = np.random.default_rng(1)
+    for shape in [*shapes(), (1, 1), (36, 36), (37, 36), (224, 224), (31, 32), (32, 224)]:
+        image = rng.integers(0, 256, (*shape, 3), np.uint8)
+        np.testing.assert_array_equal(centre(image), middle_of_the_whole(image), str(shape))
+
+
+def test_the_middle_of_a_line_or_a_panorama_is_the_filters():
+    """A level off at most, where the positions in float32 make the tie another's."""
+    rng = np.random.default_rng(1)
+    for shape in [
+        (1, 20),
+        (20, 1),
+        (1, 2000),
+        (2000, 1),
+        (3, 100),
+        (7, 61),
+        (40, 3000),
+        (5000, 90),
+    ]:
+        image = rng.integers(0, 256, (*shape, 3), np.uint8)
+        off = np.abs(centre(image).numpy().astype(int) - middle_of_the_whole(image))
+        assert off.max() <= 1 and off.mean() < 0.1, shape
+
+
+@pytest.mark.parametrize("shape", [(1, 80_000_000), (80_000_000, 1)])
+def test_a_line_costs_no_more_than_its_middle(shape):
+    """All of it, enlarged, would be more than 10**12 values."""
+    line = np.zeros((*shape, 3), np.uint8)
+    line.reshape(-1, 3)[39_999_999:40_000_001] = 200
+    middle = centre(line).numpy()
+    assert middle.max() == 200 and middle[16, 16].min() == 200
 
 
 def encoded(image, file_format, **options):

@@ -8,6 +8,7 @@ from PIL import Image
 
 TRIES = 10
 RATIO = (3 / 4, 4 / 3)
+LONG = 8  # sides of a square: of an image that is longer once resized, only the middle is made
 
 
 def random_crop_window(draws, height, width, min_area):
@@ -114,5 +115,40 @@ def resize(image, size, method="bilinear", antialias=True):
     Bilinear with antialiasing is Pillow's filter, less its rounding between the two passes; unlike
     `resized_crops` it can be part of an exported graph.
     """
-    resized = tf.image.resize(image, size, method, antialias=antialias)
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+    return _rounded(tf.image.resize(image, size, method, antialias=antialias))
+
+
+def resized_middle(image, size, side):
+    """Returns uint8 [side, side, 3]: the middle of `resize(image, size)`.
+
+    Along an axis that gets longer than `LONG` sides, only the pixels that the middle needs are
+    read, so that work and memory do not grow with the length of a line or a panorama. There the
+    result is the filter's to within a grey level; of all other images it is bit for bit that of
+    the whole.
+
+    Args:
+        image: uint8 [h, w, 3].
+        size: int64 [2], at least `side`.
+    """
+    old, low = tf.cast(tf.shape(image)[:2], tf.float64), tf.cast(size - side, tf.float64)
+    low, size = tf.round(low / 2), tf.cast(size, tf.float64)
+    scale, long = size / old, size > LONG * side
+    reach = tf.maximum(1 / scale, 1) + 1  # of the filter, and a pixel more
+    begin = tf.where(long, tf.maximum(tf.floor(low / scale - reach), 0), 0)
+    end = tf.where(long, tf.minimum(tf.math.ceil((low + side) / scale + reach), old), old)
+    first = tf.where(long, low, 0)  # of the resized pixels that are made
+    (top, left), (bottom, right) = (tf.unstack(tf.cast(edge, tf.int64)) for edge in (begin, end))
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[None, top:bottom, left:right],
+        size=tf.where(long, side, tf.cast(size, tf.int32)),
+        scale=tf.cast(scale, tf.float32),
+        translation=tf.cast(begin * scale - first, tf.float32),
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+    top, left = tf.unstack(tf.cast(low - first, tf.int64))
+    return _rounded(resized[top : top + side, left : left + side])
+
+
+def _rounded(values):
+    return tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)

@@ -17,6 +17,7 @@ from moco_tf.data.crop import (
     resize,
     resized_crops,
     resized_crops_batch,
+    resized_middle,
 )
 from moco_tf.data.decode import crop, decode
 from moco_tf.data.order import images_of_step, places
@@ -229,20 +230,13 @@ def eval_batches(images, *, indices, image_size, batch_size):
 
 def centre_crop(image, size):
     """uint8 [size, size, 3] of the middle of `image`; see `eval_batches`."""
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    sides = tf.cast(tf.shape(image)[:2], tf.int64)
 
     def resized():
-        short = tf.minimum(height, width)
         target = round(size * 256 / 224)
-        new_h, new_w = target * height // short, target * width // short
-        middle = resize(image, tf.stack([new_h, new_w]))
-        top, left = (
-            tf.cast(tf.round(tf.cast(side - size, tf.float32) / 2), tf.int32)
-            for side in (new_h, new_w)
-        )
-        return crop(middle, tf.stack([top, left, size, size]))
+        return resized_middle(image, target * sides // tf.reduce_min(sides), size)
 
-    whole = (height == size) & (width == size)
+    whole = tf.reduce_all(sides == size)
     return tf.cond(whole, lambda: tf.cast(image, tf.uint8), resized)
 
 
