@@ -37,8 +37,11 @@ LEVELS = {
     "pack": 3,
     "diverged": 4,
     "saving": 4,
+    "ending": 5,
     "encoder_file": 4,
     "check": 4,
+    "extension": 4,
+    "initial": 5,
     "evaluate": 5,
     "assembly": 6,
     "convert": 6,
@@ -67,6 +70,8 @@ WITHOUT_TENSORFLOW = (
     "written",
     "checkpoint",
     "encoder_file",
+    "extension",
+    "initial",
     "check",
 )
 

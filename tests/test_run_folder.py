@@ -50,6 +50,26 @@ def test_another_config_is_refused_field_by_field(tmp_path):
     assert read_config(tmp_path) == CONFIG
 
 
+def test_more_epochs_are_recorded_and_all_else_stays(tmp_path):
+    began = with_fields(epochs=5, init="a", init_sha256="0" * 64, max_steps=9)
+    claim(tmp_path, began)
+    more = {"epochs": 8, "init": "a", "earlier_schedules": ((6, 5),)}
+    assert claim(tmp_path, with_fields(**more)) is True
+    found = began.model_copy(update={"epochs": 8, "earlier_schedules": ((6, 5),)})
+    assert read_config(tmp_path) == found
+    before = (tmp_path / "config.json").read_bytes()
+    now = with_fields(epochs=8, init="a")  # does not know what the folder has recorded
+    assert claim(tmp_path, now) is True
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert run_folder.recorded(tmp_path, now) == now.model_copy(
+        update={"init_sha256": "0" * 64, "earlier_schedules": ((6, 5),)}
+    )
+    with pytest.raises(InputError, match=r": epochs \(8 there, 5 now\)\. Use"):
+        claim(tmp_path, began)
+    with pytest.raises(InputError, match="init_sha256"):
+        claim(tmp_path, now.model_copy(update={"init_sha256": "1" * 64}))
+
+
 def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     for attempt in (lambda: claim(tmp_path, CONFIG), lambda: locked(tmp_path).__enter__()):

@@ -3,9 +3,11 @@
 import io
 import itertools
 import json
+import math
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from rich.console import Console
 
 import moco_tf.train
 from moco_tf import checkpoint
+from moco_tf.assembly import build_method
 from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.check import check_run
 from moco_tf.config import make_config
@@ -27,7 +30,7 @@ from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.reporting import Reporter
-from moco_tf.run_folder import read_json
+from moco_tf.run_folder import read_config, read_json
 from moco_tf.train import pretrain
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -217,6 +220,48 @@ def test_another_config_for_the_folder_is_refused_by_name(data, tmp_path):
     pretrain(config(data, tmp_path / "run", max_steps=1))
     with pytest.raises(InputError, match="temperature"):
         pretrain(config(data, tmp_path / "run", temperature=0.5))
+
+
+@pytest.mark.slow
+def test_more_epochs_go_on_and_the_folder_tells_the_whole_run(data, tmp_path):
+    run = tmp_path / "run"
+    pretrain(config(data, run, epochs=2, max_steps=5))
+    with pytest.raises(InputError, match=r"would jump from .* at step 5\. Add --extend"):
+        pretrain(config(data, run))
+    pretrain(config(data, run, max_steps=7), extend=True)
+    found = read_config(run)
+    assert (found.epochs, found.earlier_schedules) == (3, ((5, 2),))
+    summary = pretrain(config(data, run))  # has only to be said once
+    assert check_run(run)["whole"] and summary["step"] == 9
+    rates = [row["lr"] for row in metrics(run)]
+    half = [math.cos(math.pi * epoch / epochs) / 2 for epoch, epochs in ((0, 2), (1, 2), (1, 3))]
+    last = math.cos(math.pi * 2 / 3) / 2
+    wanted = [0.00375 * (0.5 + cosine) for cosine in [half[0]] * 3 + half[1:2] * 2 + half[2:]]
+    assert rates == pytest.approx(wanted + [0.00375 * (0.5 + last)] * 3)
+    again = found.model_copy(update={"run_dir": str(tmp_path / "again"), "max_steps": None})
+    assert pretrain(again)["state_sha256"] == summary["state_sha256"]
+
+
+def test_a_run_begins_with_the_weights_of_another_and_then_needs_it_no_more(
+    data, tmp_path, whole_run
+):
+    source = tmp_path / "source"
+    shutil.copytree(whole_run, source)
+    given = {"init": str(source), "learning_rate": 0.03}
+    pretrain(config(data, tmp_path / "run", max_steps=0, **given))
+    there, here = (load_snapshot(run, warn=print).state for run in (source, tmp_path / "run"))
+    for name in [name for name in there if name.startswith("query_encoder/")]:
+        np.testing.assert_array_equal(here[name], there[name])
+        np.testing.assert_array_equal(here[name.replace("query", "key")], there[name])
+    fresh = build_method(config(data, "x"), tf.distribute.get_strategy()).state()
+    for name in [name for name in fresh if "encoder/" not in name]:
+        np.testing.assert_array_equal(here[name], fresh[name].numpy(), err_msg=name)
+    query = {name: array for name, array in there.items() if name.startswith("query_encoder/")}
+    assert read_config(tmp_path / "run").init_sha256 == checkpoint.digest(query)
+    shutil.rmtree(source)
+    assert pretrain(config(data, tmp_path / "run", max_steps=1, **given))["step"] == 1
+    with pytest.raises(InputError, match="is not a run folder"):
+        pretrain(config(data, tmp_path / "new", max_steps=1, **given))
 
 
 def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):

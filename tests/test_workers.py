@@ -169,6 +169,18 @@ def test_masking_goes_with_a_run_from_two_processes_to_one(data, tmp_path, whole
 
 
 @pytest.mark.slow
+def test_two_processes_begin_with_the_weights_of_another_run_and_go_on_longer(
+    data, tmp_path, whole_run
+):
+    given = ("--init", str(whole_run), "--max-steps", "2")
+    train(data, tmp_path / "one", *given)
+    train(data, tmp_path / "two", *given, workers=2)
+    train(data, tmp_path / "one", *given[:2], "--epochs", "9", "--extend")
+    train(data, tmp_path / "two", *given[:2], "--epochs", "9", "--extend", workers=2)
+    assert_equal(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("augment_on", ["host", "device", "device_resize"])
 def test_two_processes_are_two_devices_bit_for_bit(data, tmp_path, augment_on):
     folder = tmp_path / "pictures"

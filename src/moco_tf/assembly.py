@@ -254,10 +254,11 @@ def build_schedule(config: Config, epoch_steps: int) -> Callable[[int], float]:
     """Returns the learning rate as a function of the step."""
 
     def rate(step: int) -> float:
+        earlier = (epochs for until, epochs in config.earlier_schedules if step < until)
         return learning_rate(
             step,
             steps_per_epoch=epoch_steps,
-            epochs=config.epochs,
+            epochs=next(earlier, config.epochs),
             base=config.scaled_learning_rate,
             schedule=config.schedule,
             milestones=config.milestones,

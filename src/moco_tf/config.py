@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -53,12 +53,17 @@ RUNTIME_FIELDS = frozenset(
     }
 )
 
+# Fields that a run records for itself, and no flag gives. They are compared where they are given.
+RECORDED_FIELDS = frozenset({"init_sha256", "earlier_schedules"})
+
 
 class FolderConfig(BaseModel):
     """A config that a folder of results is kept for, and may be continued with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     runtime_fields: ClassVar[frozenset[str]] = RUNTIME_FIELDS
+    growing_fields: ClassVar[frozenset[str]] = frozenset()  # may be more than in the folder
+    recorded_fields: ClassVar[frozenset[str]] = frozenset()
     folder_flag: ClassVar[str] = "--run-dir"  # the option that names the folder
 
     @model_validator(mode="before")
@@ -80,6 +85,9 @@ class Config(FolderConfig):
 
     Changed copies of a recipe's config keep its name: `make_config(RECIPES["small"].config, ...)`.
     """
+
+    growing_fields: ClassVar[frozenset[str]] = frozenset({"epochs", "earlier_schedules"})
+    recorded_fields: ClassVar[frozenset[str]] = RECORDED_FIELDS
 
     recipe: str = Field("custom", description="name of the recipe this started from; custom: none")
 
@@ -142,6 +150,14 @@ class Config(FolderConfig):
     running_statistics: Literal["first_group", "mean"] = Field(
         "first_group", description="whose statistics BatchNorm keeps for inference"
     )
+    init: str | None = Field(
+        None,
+        min_length=1,
+        description="run folder or encoder file whose weights to begin with; none: random ones",
+    )
+    init_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="digest of the weights of init"
+    )
 
     # Method
     queue_size: int = Field(65536, ge=1, description="keys in the queue (K)")
@@ -170,6 +186,9 @@ class Config(FolderConfig):
     lr_drop: float = Field(0.1, gt=0, le=1, description="factor of each drop")
     schedule_unit: Literal["epoch", "step"] = Field(
         "epoch", description="change the cosine once per epoch, as official, or every step"
+    )
+    earlier_schedules: tuple[tuple[int, Annotated[int, Field(ge=1)]], ...] = Field(
+        (), description="(step, epochs): until this step the cosine was that of so many epochs"
     )
     first_epoch: Literal[0, 1] = Field(
         0, description="number of the first epoch in the schedule (the CIFAR demo counts from 1)"

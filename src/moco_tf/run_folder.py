@@ -40,7 +40,7 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
     """Makes `run_dir` the folder of `config`'s run; returns whether the run was there already.
 
     A new folder gets config.json and versions.json. In an existing run config.json stays as it is,
-    and versions.json names what the present process runs on.
+    but for more epochs, and versions.json names what the present process runs on.
 
     Raises:
         InputError: if the folder holds something that is no run, a link where a folder should be,
@@ -51,6 +51,12 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
     if not resumed:
         make_folder(run_dir)
         write_json(run_dir / CONFIG, config.model_dump(mode="json"))
+    else:
+        there, now = read_config_of(type(config), run_dir), recorded(run_dir, config)
+        names = config.growing_fields | config.recorded_fields
+        grown = there.model_copy(update={name: getattr(now, name) for name in names})
+        if grown != there:
+            write_json(run_dir / CONFIG, grown.model_dump(mode="json"))
     write_json(run_dir / VERSIONS, versions())
     return resumed
 
@@ -67,6 +73,19 @@ def check(run_dir: Path, config: AnyConfig) -> bool:
     if resumed:
         _refuse_other_config(run_dir, read_config_of(type(config), run_dir), config)
     return resumed
+
+
+def recorded(run_dir: Path, config: AnyConfig) -> AnyConfig:
+    """Returns `config` with what the run in the folder has recorded and `config` leaves open."""
+    there = read_config_of(type(config), run_dir)
+    names = config.recorded_fields - set(_recorded(config))
+    return config.model_copy(update={name: getattr(there, name) for name in names})
+
+
+def _recorded(config: AnyConfig) -> list[str]:
+    """The recorded fields that `config` gives."""
+    fields = type(config).model_fields
+    return [n for n in config.recorded_fields if getattr(config, n) != fields[n].default]
 
 
 @contextlib.contextmanager
@@ -312,8 +331,10 @@ def _is_held(run_dir: Path, descriptor: int) -> bool:
 
 def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> None:
     old, new = there.model_dump(mode="json"), now.model_dump(mode="json")
-    fixed = old.keys() - now.runtime_fields
+    fixed = old.keys() - now.runtime_fields - now.recorded_fields | set(_recorded(now))
     different = [name for name in old if name in fixed and old[name] != new[name]]
+    more = {name for name in now.growing_fields if new[name] > old[name]}
+    different = [name for name in different if name not in more]
     if different:
         listed = ", ".join(f"{name} ({old[name]} there, {new[name]} now)" for name in different)
         raise InputError(

@@ -26,12 +26,14 @@ from moco_tf.assembly import (
     build_strategy,
 )
 from moco_tf.cluster import Cluster
-from moco_tf.config import Config
+from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.diverged import refuse_diverged
 from moco_tf.ending import ending_lines
 from moco_tf.errors import DivergedError, InputError, WorkerLostError
+from moco_tf.extension import more_epochs
+from moco_tf.initial import InitialWeights, read_initial_weights
 from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
 from moco_tf.progress import progress_of
@@ -48,7 +50,10 @@ from moco_tf.workers import Workers
 from moco_tf.written import Digests
 
 # What one of several workers may have otherwise than the others; all else decides what is computed.
-OWN_FIELDS = {"run_dir", "max_bad_images", "max_small_images", "preemption_seconds"}
+OWN_FIELDS = {
+    *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init"),
+    *RECORDED_FIELDS,
+}
 
 
 @dataclass
@@ -70,13 +75,19 @@ class Progress:
 
 
 def pretrain(
-    config: Config, *, reporter: Reporter | None = None, cluster: Cluster | None = None
+    config: Config,
+    *,
+    reporter: Reporter | None = None,
+    cluster: Cluster | None = None,
+    extend: bool = False,
 ) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
 
     Args:
         cluster: the processes that train together, each calling this; the first one reports and
             writes the run folder, which the others need not see.
+        extend: more epochs than the run in the folder had are welcome also where the learning rate
+            depends on them, and jumps.
 
     Returns:
         What `summary.json` holds.
@@ -93,16 +104,22 @@ def pretrain(
     with contextlib.ExitStack() as held:
         with workers.setting_up():
             run_dir, remote, still_held = Path(name), None, _nothing
+            weights = None
             if workers.chief:
                 run_dir, remote = held.enter_context(working_folder(name))
                 still_held = held.enter_context(run_folder.locked(run_dir))
-                run_folder.check(run_dir, config)
+                if run_folder.check(run_dir, config):
+                    config = run_folder.recorded(run_dir, config)
+                saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
+                if config.init and saved is None:
+                    weights = read_initial_weights(config, run_dir, warn=reporter.line)
+                    config = config.model_copy(update={"init_sha256": weights.sha256})
             own = workers.chief or run_dir.is_dir()
             reporter.stage(f"reading the images of {config.data}")
             images = build_images(config, cache=run_dir if own else cache_folder())
         held.callback(reporter.close)
         kept = Kept(run_folder.checkpoint_folder(run_dir), still_held, remote)
-        summary = _pretrain(config, run_dir, reporter, workers, kept, *images)
+        summary = _pretrain(config, run_dir, reporter, workers, kept, *images, weights, extend)
     for line in ending_lines(summary, name, *images):
         reporter.line(line)
     return summary
@@ -143,16 +160,25 @@ def _pretrain(
     kept: Kept,
     train: Images,
     test: Images | None,
+    weights: InitialWeights | None,
+    extend: bool,
 ) -> dict:
     strategy = workers.strategy
     fixed = config.model_dump_json(exclude=OWN_FIELDS)
     workers.refuse_different({"config": fixed, "set of images": train.identity})
-    epoch_steps = steps_per_epoch(train.count, config.batch_size)
+    epoch_steps, longer = steps_per_epoch(train.count, config.batch_size), ""
+    with workers.setting_up():
+        if workers.chief:
+            config, longer = _extended(config, run_dir, kept.folder, epoch_steps, extend)
+    known = workers.from_chief({name: getattr(config, name) for name in RECORDED_FIELDS})
+    if not workers.chief:  # which alone sees the folder
+        config = config.model_copy(update=known)
     total_steps = config.epochs * epoch_steps
     last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
     rate = build_schedule(config, epoch_steps)
     reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
-    for line in _notes(train, test, config.image_size):
+    given = [weights.line if weights else "", longer]
+    for line in [*filter(None, given), *_notes(train, test, config.image_size)]:
         reporter.line(line)
     reporter.stage("building the encoders")
     with workers.meeting():  # variables begin with the values of the chief
@@ -164,8 +190,10 @@ def _pretrain(
         if workers.chief:
             run_folder.claim(run_dir, config)  # only now: bad data must not leave a run behind
             progress = _restore(run_dir, method, reporter)
+            if weights:
+                weights.assign(method.state())
     progress = Progress(**workers.from_chief(asdict(progress)))
-    if progress.step:
+    if progress.step or config.init:
         workers.assign_from_chief(method.state())
     calls = 2 if config.symmetric else 1
     healthy = {"dim": config.dim, "queue_size": config.queue_size, "calls": calls}
@@ -331,6 +359,8 @@ def _train(
                 save(*evaluate(), None)
             progress.knn_due = progress.knn_due and workers.chief
             leave_if(workers.largest(stop.signal or 0))
+        if not last_step or (config.init and not progress.step):
+            save(None)  # from here on nobody needs what `init` names
         while progress.step < last_step:
             saver.look()
             view1, view2 = next_views()
@@ -370,8 +400,6 @@ def _train(
             if tags:
                 save(*tags)
             leave_if(signal)
-        if not last_step:
-            save(None)
 
 
 def _baselines(progress: Progress) -> dict[str, float]:
@@ -398,6 +426,23 @@ def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
     progress = progress_of(Progress, extra, step=step, folder=folder)
     checkpoint.assign(method.state(), arrays)
     return progress
+
+
+def _extended(
+    config: Config, run_dir: Path, checkpoints: Path, epoch_steps: int, allowed: bool
+) -> tuple[Config, str]:
+    """The config to go on with, and a line on it where its run had fewer epochs."""
+    resumed = (run_dir / run_folder.CONFIG).exists()
+    before = run_folder.read_config(run_dir).epochs if resumed else config.epochs
+    if before == config.epochs:
+        return config, ""
+    return more_epochs(
+        config.model_copy(update={"epochs": before}),
+        config.epochs,
+        step=checkpoint.newest_step(checkpoints) or 0,
+        rate_of=partial(build_schedule, epoch_steps=epoch_steps),
+        allowed=allowed,
+    )
 
 
 def _arrays(method: MoCo) -> dict[str, np.ndarray]:

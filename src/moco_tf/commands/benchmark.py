@@ -5,7 +5,7 @@ import json
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.pretrain import resolve_config
 from moco_tf.commands.starting import start_tensorflow
-from moco_tf.config import Config
+from moco_tf.config import RECORDED_FIELDS, Config
 
 
 def add(commands) -> None:
@@ -19,7 +19,7 @@ def add(commands) -> None:
     benchmark.add_argument("--steps", type=int, default=5, help="batches in a round [5]")
     benchmark.add_argument("--rounds", type=int, default=7, help="rounds measured [7]")
     for name, field in Config.model_fields.items():
-        if name not in ("recipe", "run_dir", "max_steps"):
+        if name not in ("recipe", "run_dir", "max_steps", *RECORDED_FIELDS):
             add_field(benchmark, name, field)
     benchmark.set_defaults(run=_benchmark)
 

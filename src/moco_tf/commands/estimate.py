@@ -6,7 +6,7 @@ from typing import Any
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.pretrain import resolve_config
 from moco_tf.commands.starting import start_tensorflow
-from moco_tf.config import Config
+from moco_tf.config import RECORDED_FIELDS, Config
 
 
 def add(commands) -> None:
@@ -17,7 +17,7 @@ def add(commands) -> None:
     estimate.add_argument("recipe", nargs="?", help="[shapes]", metavar="RECIPE")
     estimate.add_argument("--config", metavar="FILE.yaml", help="fields from a YAML file")
     for name, field in Config.model_fields.items():
-        if name != "recipe":
+        if name not in ("recipe", *RECORDED_FIELDS):
             add_field(estimate, name, field)
     estimate.set_defaults(run=_estimate)
 

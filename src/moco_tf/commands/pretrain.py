@@ -10,7 +10,7 @@ from typing import Any
 from moco_tf.cluster import find_cluster
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.starting import start_tensorflow
-from moco_tf.config import Config, make_config, shown
+from moco_tf.config import RECORDED_FIELDS, Config, make_config, shown
 from moco_tf.errors import InputError
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
 
@@ -25,8 +25,13 @@ def add(commands) -> None:
     pretrain.add_argument("recipe", nargs="?", help="[shapes]", metavar="RECIPE")
     pretrain.add_argument("--config", metavar="FILE.yaml", help="fields from a YAML file")
     for name, field in Config.model_fields.items():
-        if name != "recipe":
+        if name not in ("recipe", *RECORDED_FIELDS):
             add_field(pretrain, name, field)
+    pretrain.add_argument(
+        "--extend",
+        action="store_true",
+        help="with more --epochs than the run had: let the rate of a cosine schedule jump",
+    )
     pretrain.add_argument(
         "--workers",
         metavar="HOST:PORT,...",
@@ -105,7 +110,7 @@ def _pretrain(options) -> int:
     reporter = Reporter(json_mode=options.json, began=began)
     if cluster:
         reporter.line(f"this is {cluster.name(cluster.index)} of {len(cluster.workers)}")
-    summary = pretrain(config, reporter=reporter, cluster=cluster)
+    summary = pretrain(config, reporter=reporter, cluster=cluster, extend=options.extend)
     if options.json:
         print(json.dumps(summary))
     return 0
