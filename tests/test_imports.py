@@ -11,6 +11,7 @@ PACKAGE = Path(moco_tf.__file__).parent
 LEVELS = {
     "errors": 0,
     "interruption": 0,
+    "held_back": 0,
     "cluster": 1,
     "exchange": 1,
     "npz": 1,
@@ -58,6 +59,7 @@ WITHOUT_TENSORFLOW = (
     "rendezvous",
     "cluster",
     "errors",
+    "held_back",
     "interruption",
     "npz",
     "near_names",

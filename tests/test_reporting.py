@@ -67,6 +67,16 @@ def test_health_is_said_in_words(changes, step, words):
     assert all(words in message for message in messages)
 
 
+def test_collapse_names_the_data_first_where_many_images_show_nothing():
+    collapsed = HEALTHY | {"feature_std": 0.0}
+    (message,) = health_messages(collapsed, step=1, blank_share=0.5, **SIZES)
+    assert message.index("Look at the data first: 50% of the images are black") < message.index(
+        "Check the learning rate"
+    )
+    (message,) = health_messages(collapsed, step=1, blank_share=0.05, **SIZES)
+    assert "data" not in message
+
+
 @pytest.fixture
 def reporter():
     reporter = Reporter()

@@ -23,6 +23,7 @@ from moco_tf.run_folder import METRICS, TENSORBOARD, write_atomically, write_err
 from moco_tf.written import Digests, Written, begins_with, of_logs
 
 TAGS = {"lr": "learning_rate"}
+MANY_BLANK = 0.1  # of the images: from there on they may be why the features collapse
 HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
 
 
@@ -49,7 +50,7 @@ class Reporter:
         last_step: int,
         resumed_step: int,
         *,
-        healthy: dict[str, int] | None = None,
+        healthy: dict[str, Any] | None = None,
         before: Digests | None = None,
     ) -> None:
         """Opens the files; what they show of steps after `resumed_step` is taken away.
@@ -254,7 +255,14 @@ class Interval:
 
 
 def health_messages(
-    values: dict, *, dim: int, queue_size: int, keys_per_step: int, calls: int, step: int
+    values: dict,
+    *,
+    dim: int,
+    queue_size: int,
+    keys_per_step: int,
+    calls: int,
+    step: int,
+    blank_share: float = 0.0,
 ) -> list[str]:
     """Plain-language lines for what is off in the values of a logging point.
 
@@ -264,6 +272,7 @@ def health_messages(
         keys_per_step: keys enqueued a step. While the first, random keys are being replaced, and
             for a few steps more, little is said.
         calls: comparisons whose losses are added up, 2 if symmetric.
+        blank_share: of the images, how many are black or of one colour.
     """
     if not all(math.isfinite(values[name]) for name in ("loss", "feature_std")):
         return [
@@ -271,10 +280,12 @@ def health_messages(
             "again with a smaller learning rate, or in float32."
         ]
     messages = []
+    blank = f"Look at the data first: {blank_share:.0%} of the images are black or of one colour. "
+    data = blank if blank_share >= MANY_BLANK else ""
     if values["feature_std"] < 0.1 / math.sqrt(dim):
         messages.append(
-            "health: the features have collapsed: they are nearly equal for all images. Check the "
-            "learning rate and the augmentations."
+            f"health: the features have collapsed: they are nearly equal for all images. {data}"
+            "Check the learning rate and the augmentations."
         )
     settled = step > 200 + queue_size // keys_per_step
     guessing = math.log(1 + values.get("negatives", queue_size))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -196,8 +196,9 @@ def _pretrain(
     if progress.step or config.init:
         workers.assign_from_chief(method.state())
     calls = 2 if config.symmetric else 1
-    healthy = {"dim": config.dim, "queue_size": config.queue_size, "calls": calls}
+    healthy: dict[str, Any] = {"dim": config.dim, "queue_size": config.queue_size, "calls": calls}
     healthy["keys_per_step"] = calls * config.batch_size
+    healthy["blank_share"] = train.blank_share
     reporter.start(run_dir, last_step, progress.step, healthy=healthy, before=progress.written)
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
@@ -467,9 +468,10 @@ def _describe(config, train, test, strategy, first_rate, epoch_steps, total_step
 
 
 def _notes(train: Images, test: Images | None, image_size: int) -> list[str]:
-    """Lines on images that are left out or enlarged."""
-    skipped = train.skipped_line(), test.skipped_line("test ") if test else ""
-    notes = [line for line in skipped if line]
+    """Lines on images that are left out, show nothing or are enlarged."""
+    lines = [train.skipped_line(), train.looks_line()]
+    lines += [test.skipped_line("test "), test.looks_line("test ")] if test else []
+    notes = [line for line in lines if line]
     if test and test.why_unlabelled:
         notes.append(f"{test.why_unlabelled}: kNN uses held-out training images")
     small = train.smaller_than(image_size)

@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.decode import MOST_BYTES, decode
+from moco_tf.data.looks import look
 from moco_tf.errors import InputError
+from moco_tf.held_back import without_libjpeg
 from moco_tf.npz import read_npz
 from moco_tf.sealed import seal_zip
 
@@ -159,7 +161,8 @@ def _part(
         "labels": labels,
         "why_unlabelled": why_unlabelled,
         "class_names": tuple(_shown(name) for name in classes),
-        "sizes": sizes[good],
+        "sizes": sizes[good, :2],
+        "looks": sizes[good, 2],
         "skipped": tuple(bad),
         "files": tuple(_shown(path) for path in kept),
         "paths": tuple(path.relative_to(root).as_posix() for path in kept),
@@ -168,13 +171,14 @@ def _part(
 
 
 def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
-    """Height and width of each file decoded, int32 [n, 2]; 0 where it cannot be, or is too large.
+    """Height, width and `look` of each file, int32 [n, 3]; 0 where it cannot be decoded.
 
     A file of more than `MOST_BYTES` is not read.
     """
 
     def measure(index, file):
-        return index, tf.shape(decode(tf.io.read_file(file)))[:2]
+        image = decode(tf.io.read_file(file))
+        return index, tf.concat([tf.shape(image)[:2], [look(image)]], 0)
 
     names = [os.fsencode(path) for path in files]
     stamps = np.array([_stamp(name) for name in names], np.int64)  # [n, 2]
@@ -184,8 +188,9 @@ def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
         return sizes
     numbered = tf.data.Dataset.from_tensor_slices((unknown, [names[i] for i in unknown]))
     measured = numbered.map(measure, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    for index, size in measured.as_numpy_iterator():
-        sizes[index] = size
+    with without_libjpeg():
+        for index, size in measured.as_numpy_iterator():
+            sizes[index] = size
     if cache:
         _keep_sizes(cache, names, stamps, sizes)
     return sizes
@@ -210,13 +215,13 @@ def _keep_sizes(cache: Path, names: list[bytes], stamps: np.ndarray, sizes: np.n
 
 
 def _known_sizes(names: list[bytes], stamps: np.ndarray, cache: Path | None) -> np.ndarray:
-    """Sizes that the cache has of files that are as they were; 0 for all others: int32 [n, 2]."""
-    sizes = np.zeros((len(names), 2), np.int32)
+    """What the cache has of files that are as they were; 0 for all others: int32 [n, 3]."""
+    sizes = np.zeros((len(names), 3), np.int32)
     try:
         found = read_npz(cache, "a list of images") if cache and cache.exists() else {}
         known = {n: i for i, n in enumerate(found["names"].tobytes().split(b"\0"))}
         table = np.concatenate([found["stamps"], found["sizes"]], axis=1)
-        whole = table.shape == (len(known), 4) and table.dtype == np.int64
+        whole = table.shape == (len(known), 5) and table.dtype == np.int64
     except (InputError, KeyError, ValueError):  # none yet, or damaged: all are decoded
         return sizes
     for row, name in enumerate(names):

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.files import open_folder
+from moco_tf.data.looks import SHOWS, looks, looks_line
 from moco_tf.data.pack import is_pack, open_pack
 from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
 from moco_tf.errors import InputError
@@ -40,6 +41,7 @@ class Images:
     files: tuple[str, ...] | None = None
     paths: tuple[str, ...] | None = None  # of the files, below the folder; as the system has them
     sizes: np.ndarray | None = None  # int32 [count, 2]: height and width, where known
+    looks: np.ndarray | None = None  # int32 [count]: which show nothing, see `look`; where known
     identity: str = ""  # changes with the images or their order
     content: str = ""  # changes with any byte of the images, where that is known without reading
     why_unlabelled: str = ""  # of a test part whose classes are not those of the training part
@@ -55,6 +57,15 @@ class Images:
         shown = ", ".join(self.skipped[:3]) + (" ..." if len(self.skipped) > 3 else "")
         return f"skipped {len(self.skipped)} unreadable {kind}images: {shown}" if shown else ""
 
+    def looks_line(self, kind: str = "") -> str:
+        """Says how many images are black or of one colour; empty if none is known to be."""
+        return looks_line(self.looks, self.files, kind)
+
+    @property
+    def blank_share(self) -> float:
+        """Share of the images that are known to be black or of one colour."""
+        return 0.0 if self.looks is None else float(np.mean(self.looks != SHOWS))
+
     def subset(self, indices: np.ndarray) -> "Images":
         """The images at `indices`, int64 [n], in that order."""
         with tf.device("CPU:0"):
@@ -69,6 +80,7 @@ class Images:
             files=None if self.files is None else tuple(self.files[i] for i in indices),
             paths=None if self.paths is None else tuple(self.paths[i] for i in indices),
             sizes=None if self.sizes is None else self.sizes[indices],
+            looks=None if self.looks is None else self.looks[indices],
             identity=chosen.hexdigest(),
         )
 
@@ -145,6 +157,7 @@ def from_arrays(name: str, images: np.ndarray, labels=None, class_names=()) -> I
         labels,
         tuple(class_names),
         sizes=sizes,
+        looks=looks(images),
         identity=hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
     )
 
