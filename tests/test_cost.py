@@ -61,16 +61,6 @@ def test_the_disk_holds_what_is_kept_and_what_is_being_written():
     assert cost.disk_bytes(100, 2, keep=2, best=False, logged_rows=0) == 200
 
 
-@pytest.mark.parametrize("size", [5, 20, 40, 55, 90])
-def test_own_keys_are_those_of_a_queue_that_is_filled_epoch_by_epoch(size):
-    images, epochs = 40, 1500
-    rng = np.random.default_rng(size)
-    order = np.concatenate([rng.permutation(images) for _ in range(epochs)])
-    held = [np.sum(order[i - size : i] == order[i]) for i in range(3 * images, len(order))]
-    # The closed form is of many images: with so few, an image's own place counts.
-    assert np.mean(held) == pytest.approx(cost.own_keys_in_queue(size, images), abs=0.02)
-
-
 def shapes_of(state):
     return {name: (array.shape, array.dtype.name) for name, array in state.items()}
 

@@ -129,6 +129,8 @@ def test_what_goes_on_is_said_as_it_begins(whole_run, data):
     assert seconds == sorted(seconds)
     images = re.search(r"resnet18 on .*, 48 images;", said)
     assert said.index("reading") < images.start() < said.index("building")
+    queue = said.index("suggestion: --queue-size 16 (now 50): the queue holds the keys of 1 epochs")
+    assert images.start() < queue < said.index("building")
     assert said.index("compiling") < said.index("first step after") < said.index("step 1/9")
     assert said.index("done: step 9") < said.index(f"all of it is in {whole_run}")
 
@@ -322,7 +324,9 @@ def test_an_image_that_breaks_while_training_is_named_and_nothing_is_lost(tmp_pa
     reporter.console = Console(file=io.StringIO(), soft_wrap=True)
     again = base.model_copy(update={"max_steps": saved + 1})
     assert pretrain(again, reporter=reporter)["step"] == saved + 1
-    assert "the training images are not those of before" in reporter.console.file.getvalue()
+    said = reporter.console.file.getvalue()
+    assert "the training images are not those of before" in said
+    assert "suggestion:" not in said  # its config can be changed no more
     state = checkpoint.load_latest(tmp_path / "run/checkpoints", warn=print)[0]
     images, pointer = state["queue_images"], int(state["queue_pointer"])
     new = (pointer - 1 - np.arange(TINY["batch_size"])) % len(images)

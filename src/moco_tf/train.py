@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf import checkpoint, run_folder
+from moco_tf.advice import Facts, short_sides, suggestions
 from moco_tf.assembly import (
     build_batches,
     build_images,
@@ -37,6 +38,7 @@ from moco_tf.initial import InitialWeights, read_initial_weights
 from moco_tf.interruption import Interrupted, StopSignals, Unsaved
 from moco_tf.methods.moco import MoCo
 from moco_tf.progress import progress_of
+from moco_tf.recipes import RECIPES
 from moco_tf.remote import RemoteFolder, cache_folder, working_folder
 from moco_tf.reporting import (
     Interval,
@@ -178,7 +180,9 @@ def _pretrain(
     rate = build_schedule(config, epoch_steps)
     reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
     given = [weights.line if weights else "", longer]
-    for line in [*filter(None, given), *_notes(train, test, config.image_size)]:
+    new = checkpoint.newest_step(kept.folder) is None
+    advice = _advice(config, train, strategy, total_steps) if new else []
+    for line in [*filter(None, given), *_notes(train, test, config.image_size), *advice]:
         reporter.line(line)
     reporter.stage("building the encoders")
     with workers.meeting():  # variables begin with the values of the chief
@@ -465,6 +469,21 @@ def _describe(config, train, test, strategy, first_rate, epoch_steps, total_step
         f"{config.scaled_learning_rate:g} ({scaling}), first {first_rate:g}; "
         f"{epoch_steps} steps an epoch, {total_steps} in all{stop}"
     )
+
+
+def _advice(config, train: Images, strategy, total_steps: int) -> list[str]:
+    """Lines on what is off in the config for these images, as far as it costs nothing to know."""
+    recipe = RECIPES.get(config.recipe)
+    facts = Facts(
+        images=train.count,
+        steps=total_steps,
+        devices=strategy.num_replicas_in_sync,
+        gpus=len(tf.config.list_physical_devices("GPU")),
+        short_sides=short_sides(train.sizes),
+        small_images=len(train.smaller_than(config.image_size)),
+        recipe_learning_rate=recipe.config.learning_rate if recipe else None,
+    )
+    return [found.line for found in suggestions(config, facts)]
 
 
 def _notes(train: Images, test: Images | None, image_size: int) -> list[str]:

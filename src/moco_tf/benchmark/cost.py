@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from moco_tf.advice import INPUT_LIMITS_FROM
+
 Limit = Literal["input", "compute", "balanced"]
 
-# Of the time that input and step take one after the other, the share of the input from which on it
-# is called the limit. Nearer to a half, which of them is slower changes from round to round: rounds
-# of one process differ by 5 % and more on a shared machine.
-INPUT_LIMITS_FROM = 0.55
-COMPUTE_LIMITS_TO = 0.45
+COMPUTE_LIMITS_TO = 0.45  # as far from a half as `INPUT_LIMITS_FROM`
 
 MOST_ROUNDS, FEWEST_ROUNDS = 5, 3  # of a measurement: a median of fewer is no median
 MOST_STEPS = 16  # in a round
@@ -77,18 +75,3 @@ def disk_bytes(
     """
     files = min(numbered, keep + 1) + best
     return files * checkpoint_bytes + logged_rows * LOGGED_ROW_BYTES
-
-
-def own_keys_in_queue(queue_size: float, images: float) -> float:
-    """How many keys of a query's own image the queue holds, on average, from earlier epochs.
-
-    Every image comes once an epoch at a random place, so that its last key is n - u + p images old,
-    u and p uniform in [0, n): K^2 / 2n^2 up to K = n, and K / n - 1/2 from there on.
-
-    Args:
-        queue_size: K, over the number of keys that an image adds a step.
-        images: n.
-    """
-    if queue_size <= images:
-        return queue_size**2 / (2 * images**2)
-    return queue_size / images - 0.5

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
+from moco_tf.advice import short_sides
 from moco_tf.assembly import (
     build_batches,
     build_images,
@@ -23,12 +23,10 @@ from moco_tf.assembly import (
 )
 from moco_tf.benchmark import measure, memory
 from moco_tf.benchmark.checkpoint_size import checkpoint_bytes
-from moco_tf.benchmark.checks import SMALL_IMAGES_SHARE
 from moco_tf.benchmark.input import input_rounds
 from moco_tf.benchmark.step import repeated, rounds_of
 from moco_tf.benchmark.whole_run import KnnParts, Parts, last_step, whole_run
 from moco_tf.config import Config
-from moco_tf.data.sources import Images
 from moco_tf.evaluate.knn import PIXEL_SIZE
 from moco_tf.evaluate.split import Split
 from moco_tf.methods.moco import MoCo
@@ -115,7 +113,7 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
         devices=strategy.num_replicas_in_sync,
         gpus=len(tf.config.list_physical_devices("GPU")),
         encoded=train.encoded,
-        short_sides=_short_sides(train),
+        short_sides=short_sides(train.sizes),
         small_images=len(train.smaller_than(config.image_size)),
     )
 
@@ -150,14 +148,6 @@ def _peak(config: Config, built: int, split: Split | None, measured: int) -> int
 
 def _pixel_dim(config: Config) -> int:
     return 3 * min(config.image_size, PIXEL_SIZE) ** 2
-
-
-def _short_sides(train: Images) -> tuple[int, int] | None:
-    """Short side, pixels, that all images but a few have, and half of them."""
-    if train.sizes is None:
-        return None
-    sides = np.sort(train.sizes.min(axis=1))
-    return int(sides[int(SMALL_IMAGES_SHARE * train.count)]), int(sides[train.count // 2])
 
 
 def _disk_free(run_dir: Path) -> int | None:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from moco_tf.advice import Suggestion
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.pretrain import resolve_config
 from moco_tf.commands.starting import start_tensorflow
@@ -63,10 +64,7 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"the queue holds keys of {result['queue_epochs']:.2g} epochs",
         f"medians of n = {result['n']} rounds",
     ]
-    for one in result["suggestions"]:
-        flag = f"--{one['field'].replace('_', '-')}"
-        value = f"{flag} {one['suggest']}" if _typed(one) else f"{flag}: {one['suggest']}"
-        said.append(f"suggestion: {value} (now {one['value']}): {one['reason']}")
+    said += [Suggestion(**one).line for one in result["suggestions"]]
     return said if result["suggestions"] else [*said, "nothing is off in the config"]
 
 
@@ -85,8 +83,3 @@ def duration(seconds: float) -> str:
 def size(count: int) -> str:
     """Bytes in MB or GB, powers of ten."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _typed(suggestion: dict[str, Any]) -> bool:
-    """Whether the value can be typed after the flag."""
-    return " " not in str(suggestion["suggest"])

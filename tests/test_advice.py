@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from moco_tf.benchmark.checks import Facts, suggestions
+from moco_tf.advice import Facts, own_keys_in_queue, short_sides, suggestions
 from moco_tf.config import make_config
 from moco_tf.recipes import RECIPES
 
@@ -39,7 +40,7 @@ def test_a_queue_larger_than_the_data():
     changes = {"queue_size": 4096, "batch_size": 64, "group_size": 8}
     one = only(changes, facts)
     assert (one.field, one.value, one.suggest) == ("queue_size", 4096, 704)  # 11 * 64 <= 750
-    assert one.flag == "--queue-size 704"
+    assert one.line == f"suggestion: --queue-size 704 (now 4096): {one.reason}"
     assert "1.4 epochs" in one.reason and "0.87 of" in one.reason and "64 steps" in one.reason
     assert found(follow(one, changes), facts) == []
     symmetric = only(changes, facts, symmetric=True)  # each image leaves two keys a step
@@ -161,7 +162,7 @@ def test_a_peak_near_the_memory_though_every_chunk_is_one_group():
     changes = {"accumulation_steps": 8}  # 512 images in groups of 64
     one = only(changes, facts)
     assert (one.field, one.value, one.suggest) == ("recompute", False, "true")
-    assert one.flag == "--recompute true"
+    assert one.line.startswith("suggestion: --recompute true (now False): ")
     changes = follow(one, changes)
     assert only(changes | {"accumulation_steps": 4}, facts).field == "accumulation_steps"
     one = only(changes, facts)
@@ -178,3 +179,19 @@ def test_a_monitor_that_takes_long():
     one = only(facts=replace(FACTS, knn_seconds=50, seconds=100))
     assert (one.field, one.suggest) == ("knn_every", 4)  # then 12.5 of 62.5 s: a fifth
     assert found(facts=replace(FACTS, knn_seconds=20, seconds=100)) == []
+
+
+@pytest.mark.parametrize("size", [5, 20, 40, 55, 90])
+def test_own_keys_are_those_of_a_queue_that_is_filled_epoch_by_epoch(size):
+    images, epochs = 40, 1500
+    rng = np.random.default_rng(size)
+    order = np.concatenate([rng.permutation(images) for _ in range(epochs)])
+    held = [np.sum(order[i - size : i] == order[i]) for i in range(3 * images, len(order))]
+    # The closed form is of many images: with so few, an image's own place counts.
+    assert np.mean(held) == pytest.approx(own_keys_in_queue(size, images), abs=0.02)
+
+
+def test_short_sides_are_those_of_all_images_but_a_few_and_of_half():
+    sizes = np.stack([np.arange(100, 0, -1), np.full(100, 60)], axis=1)  # sides 1 to 60, then 60
+    assert short_sides(sizes) == (6, 51)
+    assert short_sides(None) is None

@@ -1,6 +1,7 @@
 """What is off in a config for these images and this machine, why, and the value to use.
 
-Pure functions of the config and of `Facts`. Following a suggestion silences it.
+Pure functions of the config and of `Facts`. Following a suggestion silences it. `pretrain` gives
+the facts that cost nothing to know, `estimate` also those that it measures. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from moco_tf.benchmark.cost import INPUT_LIMITS_FROM, own_keys_in_queue
+import numpy as np
+
 from moco_tf.config import Config
 
 # K / images from which on a suggestion is made: at a quarter 3 % of the queries meet an earlier key
@@ -32,6 +34,10 @@ KEY_MOMENTA = (
 SMALLEST_GROUP, OFFICIAL_GROUP = 8, 32
 
 SMALL_IMAGES_SHARE = 0.05  # share of images enlarged: ImageNet has a few, more blur what is learned
+# Of the time that input and step take one after the other, the share of the input from which on it
+# is called the limit. Nearer to a half, which of them is slower changes from round to round: rounds
+# of one process differ by 5 % and more on a shared machine.
+INPUT_LIMITS_FROM = 0.55
 MEMORY_SHARE = 0.85  # the rest goes to what other processes and the file cache take meanwhile
 DISK_SHARE = 0.9
 WAITING_SHARE = 0.1  # of a step's time, without a batch: more cores or smaller files gain that much
@@ -73,8 +79,13 @@ class Suggestion:
     reason: str
 
     @property
-    def flag(self) -> str:
-        return f"--{self.field.replace('_', '-')} {self.suggest}"
+    def line(self) -> str:
+        """The suggestion as a sentence, with the flag to type if that is possible."""
+        flag = f"--{self.field.replace('_', '-')}"
+        typed = (
+            f"{flag} {self.suggest}" if " " not in str(self.suggest) else f"{flag}: {self.suggest}"
+        )
+        return f"suggestion: {typed} (now {self.value}): {self.reason}"
 
 
 def suggestions(config: Config, facts: Facts) -> list[Suggestion]:
@@ -82,6 +93,33 @@ def suggestions(config: Config, facts: Facts) -> list[Suggestion]:
     checks = (_queue, _groups, _key_momentum, _learning_rate, _devices, _small, _input)
     machine = (_memory, _disk, _knn)
     return [found for check in (*checks, *machine) for found in check(config, facts)]
+
+
+def short_sides(sizes: np.ndarray | None) -> tuple[int, int] | None:
+    """Returns the short side, pixels, that all images but a few have, and that half of them have.
+
+    Args:
+        sizes: int32 [n, 2], height and width of each image; None: not known.
+    """
+    if sizes is None:
+        return None
+    sides = np.sort(sizes.min(axis=1))
+    return int(sides[int(SMALL_IMAGES_SHARE * len(sides))]), int(sides[len(sides) // 2])
+
+
+def own_keys_in_queue(queue_size: float, images: float) -> float:
+    """How many keys of a query's own image the queue holds, on average, from earlier epochs.
+
+    Every image comes once an epoch at a random place, so that its last key is n - u + p images old,
+    u and p uniform in [0, n): K^2 / 2n^2 up to K = n, and K / n - 1/2 from there on.
+
+    Args:
+        queue_size: K, over the number of keys that an image adds a step.
+        images: n.
+    """
+    if queue_size <= images:
+        return queue_size**2 / (2 * images**2)
+    return queue_size / images - 0.5
 
 
 def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
@@ -99,10 +137,10 @@ def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
     elif too_large:
         own = calls * own_keys_in_queue(size / calls, facts.images)
         yield Suggestion(
-            "queue_size", size, largest, f"the queue holds the keys of {size / calls:.0f} of "
-            f"{facts.images} images, {size / calls / facts.images:.2g} epochs: on average "
-            f"{own:.2g} of a query's negatives are earlier keys of its own image, and the oldest "
-            f"key is {size / keys:.0f} steps old",
+            "queue_size", size, largest, f"the queue holds the keys of "
+            f"{_short(size / calls / facts.images)} epochs of {facts.images} images: on average "
+            f"{_short(own)} of a query's negatives are earlier keys of its own image, and the "
+            f"oldest key is {size / keys:.0f} steps old",
         )  # fmt: skip
     elif size % keys:
         yield Suggestion(
@@ -136,7 +174,7 @@ def _groups(config: Config, facts: Facts) -> Iterator[Suggestion]:
 
 def _key_momentum(config: Config, facts: Facts) -> Iterator[Suggestion]:
     left = config.key_momentum**facts.steps
-    if left <= LARGEST_INITIAL_SHARE:
+    if config.init or left <= LARGEST_INITIAL_SHARE:
         return
     reason = (
         f"after {facts.steps} steps m^steps = {left:.0%} of the key encoder are still its first, "
@@ -258,3 +296,8 @@ def _knn(config: Config, facts: Facts) -> Iterator[Suggestion]:
         share = facts.knn_seconds / facts.seconds
         reason = f"the kNN monitor takes {share:.0%} of the run's time"
         yield Suggestion("knn_every", config.knn_every, every, reason)
+
+
+def _short(number: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{number:.2g}" if number < 100 else f"{number:.0f}"
