@@ -195,7 +195,7 @@ def test_a_linear_classification_checkpoint_gives_its_backbone(tmp_path):
             r"queue_ptr must be one number from 0 to 7; received \[9\]",
         ),
         ("queue_ptr", torch.zeros(0), r"queue_ptr must be one number from 0 to 7; received \[\]"),
-        ("predictor.weight", torch.zeros(3), r"unknown key predictor.weight of shape \(3,\)"),
+        ("encoder_q.layer5.weight", torch.zeros(3), r"unknown key layer5.weight of shape \(3,\)"),
     ],
 )
 def test_a_full_file_that_does_not_fit_is_refused_by_name(tmp_path, key, value, message):
@@ -259,8 +259,8 @@ def test_harmless_objects_are_refused_with_the_way_out(tmp_path, capsys, extra, 
 def test_other_contents_and_damage_are_one_line(tmp_path, capsys):
     path = tmp_path / "a.pth.tar"
     assert "holds a list, not a state dict" in refused([1, 2], path, capsys)
-    assert "'epoch' is a int, not a tensor" in refused({"epoch": 1}, path, capsys)
-    assert "its key 1 is not text" in refused({1: torch.ones(1)}, path, capsys)
+    for nothing in ({"epoch": 1}, {1: torch.ones(1)}):
+        assert "holds no state dict: no tensor in it has a name" in refused(nothing, path, capsys)
     wide = {"layer1.0.conv1.weight": torch.ones(4, 3, 1, 1), "layer99999999999.0.x": torch.ones(1)}
     assert "lacks the key conv1.weight" in refused(wide, path, capsys)
     wide["conv1.weight"] = torch.ones(4, 3, 7, 7)
@@ -287,7 +287,7 @@ def test_little_that_stands_for_much_is_refused(tmp_path, capsys):
     path = tmp_path / "a.pth"
     said = refused({"conv1.weight": one.as_strided((10**6, 3, 7, 7), (0,) * 4)}, path, capsys)
     assert "its tensors are far larger than it is" in said
-    assert "holds no state dict" in refused({"conv1.weight": one, "more": nested}, path, capsys)
+    assert "expected 4 dimensions" in refused({"conv1.weight": one, "more": nested}, path, capsys)
     assert "a tuple in it stands for more than" in refused({"more": pair}, path, capsys)
     squeezed = io.BytesIO()
     torch.save({"a": torch.zeros(2**25)}, path)

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from moco_tf.convert.architecture import Architecture, infer
+from moco_tf.convert.contents import take_apart
 from moco_tf.convert.reading import torch_shapes
-from moco_tf.convert.state_dict import take_apart, to_ours
+from moco_tf.convert.state_dict import to_ours
 from moco_tf.models import ENCODERS, build_encoder
 from moco_tf.torch_names import demo_name, to_torch, torch_name
 

@@ -5,8 +5,6 @@ import numpy as np
 from moco_tf.convert.detectron2 import detectron2_name, from_detectron2_name
 from moco_tf.models import build_encoder
 from moco_tf.torch_names import (
-    demo_name,
-    from_demo_name,
     from_torch,
     our_name,
     to_torch,
@@ -26,7 +24,6 @@ def test_every_name_goes_both_ways():
     for variable in model().variables:
         name = torch_name(variable.path)
         assert our_name(name, len(variable.shape)) == variable.path
-        assert from_demo_name(demo_name(name, 4), 4) == name
         assert from_detectron2_name(detectron2_name(name)) == name
         array = np.random.default_rng(0).random(variable.shape)
         np.testing.assert_array_equal(from_torch(to_torch(array)), array)

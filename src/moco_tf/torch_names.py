@@ -19,7 +19,6 @@ COUNTER = (
     "num_batches_tracked"  # of a BatchNorm layer in PyTorch: training steps, no number of ours
 )
 _LEAF_ORDER = ("weight", "bias", *STATISTICS, COUNTER)
-_DEMO_STEM = {"0": "conv1", "1": "bn1"}
 
 
 def torch_name(path: str) -> str:
@@ -70,14 +69,6 @@ def demo_name(name: str, stages: int) -> str:
     else:
         number = {"conv1": 0, "bn1": 1, "fc": stages + 5}[first]
     return f"net.{number}.{rest}"
-
-
-def from_demo_name(name: str, stages: int) -> str:
-    """torchvision's name of the demo's `name`: the inverse of `demo_name`."""
-    _, number, rest = name.split(".", 2)
-    if number in _DEMO_STEM:
-        return f"{_DEMO_STEM[number]}.{rest}"
-    return f"fc.{rest}" if int(number) == stages + 5 else f"layer{int(number) - 2}.{rest}"
 
 
 def to_torch(array: np.ndarray) -> np.ndarray:

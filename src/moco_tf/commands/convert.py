@@ -18,6 +18,7 @@ def add(commands) -> None:
     convert.add_argument("--with-head", action="store_true", help="keep fc where it is left out")
     convert.add_argument("--image-size", type=int, metavar="X", help="none: 224, small stem 32")
     convert.add_argument("--normalization", metavar="X", help="none: imagenet, small stem cifar10")
+    convert.add_argument("--key", metavar="X", help="of several encoders in SOURCE, that under X")
     convert.add_argument("--overwrite", action="store_true", help="replace an existing TARGET")
     convert.set_defaults(run=_convert)
 
@@ -33,6 +34,7 @@ def _convert(options) -> int:
         with_head=options.with_head,
         image_size=options.image_size,
         normalization=options.normalization,
+        key=options.key,
         overwrite=options.overwrite,
     )
     if options.json:

@@ -12,8 +12,9 @@ from safetensors.numpy import save as to_safetensors
 from moco_tf import encoder_file, run_folder
 from moco_tf.convert import detectron2, official, torch_file
 from moco_tf.convert.check import compare
+from moco_tf.convert.contents import Parts
 from moco_tf.convert.reading import Source, from_parts, read_source
-from moco_tf.convert.state_dict import Parts, to_state_dict
+from moco_tf.convert.state_dict import to_state_dict
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot
 from moco_tf.errors import InputError
 from moco_tf.reporting import to_stderr
@@ -40,6 +41,7 @@ def convert(
     with_head: bool = False,
     image_size: int | None = None,
     normalization: str | None = None,
+    key: str | None = None,
     overwrite: bool = False,
     warn: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:
@@ -57,6 +59,8 @@ def convert(
             `source` as the projection head, not as a classifier to leave out.
         image_size, normalization: of the images the encoder is for, where `source` does not say;
             none: the official ones for its stem (224 and "imagenet", 32 and "cifar10").
+        key: what the encoder lies under in a file of PyTorch's that holds several, such as
+            "state_dict_ema"; none: the first that is no moving average of another.
         overwrite: replace a `target` that exists.
 
     Raises:
@@ -69,6 +73,7 @@ def convert(
         image_size=image_size,
         normalization=normalization,
         with_head=with_head,
+        key=key,
         warn=warn,
     )
     head = with_head or to not in ("torchvision", "timm")

@@ -7,13 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from moco_tf.convert.state_dict import (
-    Arrays,
-    Parts,
-    parameter_names,
-    to_ours,
-    to_state_dict,
-)
+from moco_tf.convert.contents import Arrays, Parts
+from moco_tf.convert.state_dict import parameter_names, to_ours, to_state_dict
 from moco_tf.encoder_file import KEY_ENCODER, MOMENTUM, QUERY_ENCODER, Snapshot
 from moco_tf.errors import InputError
 from moco_tf.torch_names import torch_name

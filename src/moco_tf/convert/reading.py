@@ -11,8 +11,9 @@ import numpy as np
 
 from moco_tf.config import Config, make_config
 from moco_tf.convert import architecture, official
-from moco_tf.convert.source import kind_of, read_state_dict
-from moco_tf.convert.state_dict import Arrays, Parts, counted_steps, take_apart, without_head
+from moco_tf.convert.contents import Arrays, Parts, take_apart
+from moco_tf.convert.source import kind_of, read_content
+from moco_tf.convert.state_dict import counted_steps, without_head
 from moco_tf.encoder_file import CONVERTED, Snapshot, read_file, read_run
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import untrained_encoder
@@ -37,6 +38,7 @@ def read_source(
     image_size: int | None = None,
     normalization: str | None = None,
     with_head: bool = False,
+    key: str | None = None,
     warn: Callable[[str], None],
 ) -> Source:
     """Returns what a run folder, a converted file or a file with PyTorch's names holds.
@@ -45,29 +47,25 @@ def read_source(
         image_size, normalization: of the images the encoder is for; none: the run's own, or the
             official ones for its stem (224 and imagenet, 32 and cifar10).
         with_head: take a plain `fc` as the projection head, not as a classifier to leave out.
+        key: what the encoder lies under in a file with PyTorch's names that holds several.
         warn: called with a line for each damaged checkpoint.
 
     Raises:
         InputError: for anything wrong with the file.
     """
     kind = kind_of(path)
+    if key is not None and kind in ("run", "moco-tf"):
+        raise InputError(f"key={key} chooses in a file with PyTorch's names; {path} is none.")
     if kind in ("run", "moco-tf"):
         snapshot = read_run(path, warn=warn) if kind == "run" else read_file(path)
         given = {"image_size": image_size, "normalization": normalization}
         changes = {name: value for name, value in given.items() if value is not None}
         config = make_config(snapshot.config, changes)
         return Source(replace(snapshot, config=config), kind)
-    state_dict, rest = read_state_dict(path, kind)
-    parts = take_apart(state_dict, str(path))
-    parts, notes = (parts, ()) if with_head else _without_classifier(parts)
-    return from_parts(
-        parts,
-        rest,
-        str(path),
-        image_size=image_size,
-        normalization=normalization,
-        notes=notes,
-    )
+    content = read_content(path, kind)
+    parts = take_apart(content, str(path), key)
+    parts = parts if with_head else _without_classifier(parts)
+    return from_parts(parts, content, str(path), image_size=image_size, normalization=normalization)
 
 
 def from_parts(
@@ -77,7 +75,6 @@ def from_parts(
     *,
     image_size: int | None = None,
     normalization: str | None = None,
-    notes: tuple[str, ...] = (),
 ) -> Source:
     """Returns a snapshot of the encoders and the queue of a state dict.
 
@@ -102,7 +99,7 @@ def from_parts(
     if isinstance(rest.get("epoch"), int):
         origin["epoch"] = rest["epoch"]
     snapshot = Snapshot(state, config, counted_steps(parts.query), origin)
-    return Source(snapshot, kind, parts.query, notes)
+    return Source(snapshot, kind, parts.query, parts.notes)
 
 
 def _check_size(config: Config, parts: Parts, name: str) -> None:
@@ -124,17 +121,17 @@ def torch_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _without_classifier(parts: Parts) -> tuple[Parts, tuple[str, ...]]:
+def _without_classifier(parts: Parts) -> Parts:
     """A single linear `fc` beside plain names is a classifier; ours has a prefix or two layers."""
     kernel = parts.query.get("fc.weight")
     if parts.official or kernel is None or kernel.ndim != 2:
-        return parts, ()
+        return parts
     classes, features = kernel.shape
     note = (
         f"fc ({features} -> {classes}) was taken as a classifier and left out; "
         f"--with-head keeps it as the projection head"
     )
-    return replace(parts, query=without_head(parts.query)), (note,)
+    return replace(parts, query=without_head(parts.query), notes=(*parts.notes, note))
 
 
 def _config(

@@ -1,4 +1,4 @@
-"""What SOURCE is, told from its first bytes, and the state dict in it."""
+"""What SOURCE is, told from its first bytes, and what is in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from moco_tf.config import shown
 from moco_tf.convert import torch_file
 from moco_tf.errors import InputError
 
@@ -43,36 +42,19 @@ def kind_of(path: Path) -> str:
     )
 
 
-def read_state_dict(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
-    """Returns (state dict, what else the file holds: epoch, arch, optimizer).
+def read_content(path: Path, kind: str) -> dict[str, Any]:
+    """Returns what the file holds: arrays by name, nested or not, and what else is there.
 
     Args:
         kind: "safetensors" or "torch".
 
     Raises:
-        InputError: if the file is damaged, may run code, or holds no state dict.
+        InputError: if the file is damaged, may run code, or holds no dict.
     """
-    if kind == "safetensors":
-        return _read_safetensors(path), {}
-    content = torch_file.read(path)
+    content = _read_safetensors(path) if kind == "safetensors" else torch_file.read(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state dict.")
-    for name in ("state_dict", "model"):
-        if isinstance(content.get(name), dict):
-            rest = {key: value for key, value in content.items() if key != name}
-            return _only_arrays(content[name], path), rest
-    return _only_arrays(content, path), {}
-
-
-def _only_arrays(state_dict: dict[str, Any], path: Path) -> Arrays:
-    for name, value in state_dict.items():
-        if not isinstance(name, str):
-            raise InputError(f"{path} holds no state dict: its key {shown(name)} is not text.")
-        if not isinstance(value, np.ndarray):
-            raise InputError(
-                f"{path} holds no state dict: {name!r} is a {type(value).__name__}, not a tensor."
-            )
-    return state_dict
+    return content
 
 
 def _read_safetensors(path: Path) -> Arrays:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +10,6 @@ from moco_tf.errors import InputError
 from moco_tf.torch_names import (
     COUNTER,
     STATISTICS,
-    from_demo_name,
     from_torch,
     our_name,
     to_torch,
@@ -21,49 +18,6 @@ from moco_tf.torch_names import (
 )
 
 Arrays = dict[str, np.ndarray]
-STAGES = 4
-_QUEUE = ("queue", "queue_ptr")
-_DEMO = re.compile(r"net\.\d+\.")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A state dict taken apart; encoders by torchvision's names, in the order of the file."""
-
-    query: Arrays
-    key: Arrays
-    queue: Arrays  # "queue" [C, K] and "queue_ptr" [1], or nothing
-    official: bool  # whether the query encoder was called encoder_q
-
-
-def take_apart(state_dict: Mapping[str, np.ndarray], name: str) -> Parts:
-    """Returns the encoders and the queue of a state dict, without prefixes.
-
-    Read are the official names (module.encoder_q.*, with or without module.), those of the CIFAR
-    demo (encoder_q.net.*) and torchvision's plain ones.
-
-    Raises:
-        InputError: for a key that belongs to none of these.
-    """
-    plain = {key.removeprefix("module."): value for key, value in state_dict.items()}
-    official = any(key.startswith("encoder_q.") for key in plain)
-    if not official:
-        return Parts(_torchvision(plain), {}, {}, official)
-    query, key, queue = {}, {}, {}
-    for full, value in plain.items():
-        first, _, rest = full.partition(".")
-        if full in _QUEUE:
-            queue[full] = value
-        elif first == "encoder_q":
-            query[rest] = value
-        elif first == "encoder_k":
-            key[rest] = value
-        else:
-            raise InputError(
-                f"{name}: unknown key {full} of shape {value.shape}. Known are encoder_q.*, "
-                f"encoder_k.*, queue and queue_ptr."
-            )
-    return Parts(_torchvision(query), _torchvision(key), queue, official)
 
 
 def to_ours(
@@ -139,11 +93,3 @@ def parameter_names(names: Iterable[str]) -> list[str]:
 def counted_steps(arrays: Mapping[str, np.ndarray]) -> int:
     """Returns the training steps that the first BatchNorm layer counted; 0 if it did not."""
     return int(arrays.get(f"bn1.{COUNTER}", 0))
-
-
-def _torchvision(arrays: Arrays) -> Arrays:
-    """The demo's names replaced by torchvision's; others as they are."""
-    return {
-        from_demo_name(key, STAGES) if _DEMO.match(key) else key: value
-        for key, value in arrays.items()
-    }
