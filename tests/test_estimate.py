@@ -36,7 +36,16 @@ def flags(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     words = [w for n, v in SMALL.items() for w in (f"--{n.replace('_', '-')}", str(v))]
-    return [*words, "--data", str(tmp_path / "data.npz"), "--epochs", "3", "--knn-every", "2"]
+    return [
+        "shapes",
+        *words,
+        "--data",
+        str(tmp_path / "data.npz"),
+        "--epochs",
+        "3",
+        "--knn-every",
+        "2",
+    ]
 
 
 def test_an_estimate_is_whole_exact_in_its_sizes_and_leaves_nothing(flags, tmp_path, capsys):

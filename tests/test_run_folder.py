@@ -39,6 +39,38 @@ def test_fields_of_the_machine_may_change(tmp_path):
     assert read_config(tmp_path) == CONFIG
 
 
+def test_the_same_images_by_another_path_are_no_other_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("photos", "shapes", "others"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    claim(tmp_path / "run", with_fields(data="photos"))
+    for spelt in (
+        "photos/",
+        "./photos",
+        str(tmp_path / "photos"),
+        "~/photos",
+        "link",
+        "x/../photos",
+    ):
+        assert claim(tmp_path / "run", with_fields(data=spelt)) is True, spelt
+    with pytest.raises(InputError, match=r"data \(photos there, others now\)"):
+        claim(tmp_path / "run", with_fields(data="others"))
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    assert claim(tmp_path / "run", with_fields(data="moved")) is True
+    claim(tmp_path / "drawn", with_fields(data="shapes"))
+    with pytest.raises(InputError, match=r"data \(shapes there, \./shapes now\)"):
+        claim(tmp_path / "drawn", with_fields(data="./shapes"))
+
+
+def test_what_only_watches_a_run_may_change_but_not_what_its_accuracies_mean(tmp_path):
+    claim(tmp_path, CONFIG)
+    assert claim(tmp_path, with_fields(knn_every=5)) is True
+    with pytest.raises(InputError, match=r"knn_k \(7 there, 20 now\)"):
+        claim(tmp_path, with_fields(knn_k=20))
+
+
 def test_another_config_is_refused_field_by_field(tmp_path):
     claim(tmp_path, CONFIG)
     with pytest.raises(InputError) as caught:
@@ -46,7 +78,8 @@ def test_another_config_is_refused_field_by_field(tmp_path):
     message = str(caught.value)
     assert "batch_size (64 there, 128 now)" in message
     assert "milestones ([3, 5] there, [3] now)" in message
-    assert "max_steps" not in message and "--run-dir" in message and "\n" not in message
+    assert "max_steps" not in message and "\n" not in message
+    assert message.endswith(f"to continue it: moco-tf pretrain --run-dir {tmp_path}.")
     assert read_config(tmp_path) == CONFIG
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
@@ -20,6 +22,8 @@ from pydantic import (
 from moco_tf.errors import InputError
 from moco_tf.near_names import near_name
 
+NAMED_DATA = ("shapes", "cifar10", "cifar100")  # which no folder of this name hides
+TFDS = "tfds:"
 MOST = 2**31 - 1  # of any whole number in a config
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 200, 200, 2
@@ -48,6 +52,7 @@ RUNTIME_FIELDS = frozenset(
         "log_every",
         "checkpoint_every",
         "preemption_seconds",
+        "knn_every",
         "max_bad_images",
         "max_small_images",
     }
@@ -330,6 +335,12 @@ def _divisors(number: int) -> list[int]:
 def _nearest_multiples(value: int, base: int) -> str:
     below = value // base * base
     return f"Use {below} or {below + base}." if below else f"Use {base}."
+
+
+def data_path(data: str) -> Path | None:
+    """Returns the folder or file that `data` names; None where it is the name of a data set."""
+    named = data in NAMED_DATA or data.startswith(TFDS)
+    return None if named else Path(os.path.expanduser(data))
 
 
 def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from moco_tf.config import AnyConfig, Config
+from moco_tf.config import AnyConfig, Config, data_path
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.sealed import open_json, seal_json
 
@@ -335,12 +336,30 @@ def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> Non
     different = [name for name in old if name in fixed and old[name] != new[name]]
     more = {name for name in now.growing_fields if new[name] > old[name]}
     different = [name for name in different if name not in more]
+    for name in {"data", "init"} & set(different):
+        if same_path(old[name], new[name]):
+            different.remove(name)
     if different:
+        local = isinstance(now, Config) and "://" not in (now.run_dir or "")
+        alone = f": moco-tf pretrain --run-dir {shlex.quote(str(run_dir))}" if local else ""
         listed = ", ".join(f"{name} ({old[name]} there, {new[name]} now)" for name in different)
         raise InputError(
             f"run_dir={run_dir} holds a run with another configuration: {listed}. "
-            f"Use another {now.folder_flag}, or the run's own values to continue it."
+            f"Use another {now.folder_flag}, or the run's own values to continue it{alone}."
         )
+
+
+def same_path(there: str | None, now: str | None) -> bool:
+    """Whether two values of `data` or `init` name the same thing, be it by different paths.
+
+    A path that leads to nothing any more may have become any other: what was there was moved.
+    """
+    if there is None or now is None:
+        return there == now
+    old, new = data_path(there), data_path(now)
+    if old is None or new is None:
+        return there == now
+    return not old.exists() or old.resolve() == new.resolve()
 
 
 def make_folder(folder: Path) -> None:

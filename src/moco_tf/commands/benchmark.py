@@ -14,8 +14,12 @@ def add(commands) -> None:
         "benchmark", help="images/s of the input path, the step, or both", allow_abbrev=False
     )
     benchmark.add_argument("what", choices=["input", "step", "train"])
-    benchmark.add_argument("recipe", nargs="?", help="[shapes]", metavar="RECIPE")
-    benchmark.add_argument("--config", metavar="FILE.yaml", help="fields from a YAML file")
+    benchmark.add_argument(
+        "recipe", nargs="?", help="[by the data; none given: shapes]", metavar="RECIPE"
+    )
+    benchmark.add_argument(
+        "--config", metavar="FILE", help="fields from a YAML file, or a run's config.json"
+    )
     benchmark.add_argument("--steps", type=int, default=5, help="batches in a round [5]")
     benchmark.add_argument("--rounds", type=int, default=7, help="rounds measured [7]")
     for name, field in Config.model_fields.items():
@@ -27,12 +31,15 @@ def add(commands) -> None:
 def _benchmark(options) -> int:
     flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
     flags.pop("recipe")
-    config = resolve_config(options.recipe, options.config, flags)
+    said: list[str] = []
+    config = resolve_config(options.recipe, options.config, flags, runs=False, say=said.append)
     start_tensorflow()
     from moco_tf.benchmark.command import benchmark
     from moco_tf.reporting import Reporter
 
     reporter = Reporter(json_mode=options.json)
+    for line in said:
+        reporter.line(line)
     result = benchmark(
         options.what, config, steps=options.steps, rounds=options.rounds, line=reporter.line
     )

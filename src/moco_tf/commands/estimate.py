@@ -15,8 +15,12 @@ def add(commands) -> None:
     estimate = commands.add_parser(
         "estimate", help="time, memory and disk of a run, and what is off in it", allow_abbrev=False
     )
-    estimate.add_argument("recipe", nargs="?", help="[shapes]", metavar="RECIPE")
-    estimate.add_argument("--config", metavar="FILE.yaml", help="fields from a YAML file")
+    estimate.add_argument(
+        "recipe", nargs="?", help="[by the data; none given: shapes]", metavar="RECIPE"
+    )
+    estimate.add_argument(
+        "--config", metavar="FILE", help="fields from a YAML file, or a run's config.json"
+    )
     for name, field in Config.model_fields.items():
         if name not in ("recipe", *RECORDED_FIELDS):
             add_field(estimate, name, field)
@@ -26,12 +30,15 @@ def add(commands) -> None:
 def _estimate(options) -> int:
     flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
     flags.pop("recipe")
-    config = resolve_config(options.recipe, options.config, flags)
+    said: list[str] = []
+    config = resolve_config(options.recipe, options.config, flags, say=said.append)
     start_tensorflow()
     from moco_tf.benchmark.estimate import estimate
     from moco_tf.reporting import Reporter
 
     reporter = Reporter(json_mode=options.json)
+    for line in said:
+        reporter.line(line)
     result = estimate(config, line=reporter.line)
     if options.json:
         print(json.dumps(result))

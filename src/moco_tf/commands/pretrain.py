@@ -5,14 +5,17 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from moco_tf.cluster import find_cluster
+from moco_tf.commands.choice import starting_point
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.starting import start_tensorflow
 from moco_tf.config import RECORDED_FIELDS, Config, make_config, shown
-from moco_tf.errors import InputError
-from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
+from moco_tf.errors import DamagedError, InputError
+from moco_tf.recipes import RECIPES
+from moco_tf.sealed import FIELD, open_json
 
 MOST_YAML_BYTES = 2**16  # read in half a second
 
@@ -22,8 +25,12 @@ def add(commands) -> None:
     pretrain = commands.add_parser(
         "pretrain", help="train an encoder on unlabelled images", allow_abbrev=False
     )
-    pretrain.add_argument("recipe", nargs="?", help="[shapes]", metavar="RECIPE")
-    pretrain.add_argument("--config", metavar="FILE.yaml", help="fields from a YAML file")
+    pretrain.add_argument(
+        "recipe", nargs="?", help="[by the data; none given: shapes]", metavar="RECIPE"
+    )
+    pretrain.add_argument(
+        "--config", metavar="FILE", help="fields from a YAML file, or a run's config.json"
+    )
     for name, field in Config.model_fields.items():
         if name not in ("recipe", *RECORDED_FIELDS):
             add_field(pretrain, name, field)
@@ -43,25 +50,44 @@ def add(commands) -> None:
     pretrain.set_defaults(run=_pretrain)
 
 
-def resolve_config(recipe: str | None, yaml_file: str | None, flags: dict[str, Any]) -> Config:
-    """Returns the recipe's config, changed by the YAML file and then by the flags.
+def resolve_config(
+    recipe: str | None,
+    file: str | None,
+    flags: dict[str, Any],
+    *,
+    runs: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> Config:
+    """Returns the recipe's config, changed by the file and then by the flags.
 
-    The file may name the recipe itself, as `recipe: NAME`.
+    The file is YAML, which may name the recipe itself, as `recipe: NAME`, or the config.json of a
+    run. Where no recipe is named, see `starting_point`.
+
+    Args:
+        runs: whether a run that is there goes on with its own settings if no recipe is named.
+        say: called with a line on what was chosen.
     """
-    fields = _read_yaml(yaml_file) if yaml_file is not None else {}
+    fields = _read_file(file) if file is not None else {}
+    whole = fields.pop(FIELD, None) is not None or fields.keys() >= Config.model_fields.keys()
     named = fields.pop("recipe", None)
     if recipe and named and recipe != named:
         raise InputError(
-            f"config={yaml_file} is for the recipe {shown(named)}; received recipe={recipe!r}. "
+            f"config={file} is for the recipe {shown(named)}; received recipe={recipe!r}. "
             f"Leave one of them out."
         )
-    recipe = recipe or named or DEFAULT_RECIPE
+    recipe, given = recipe or named, fields | flags
+    if recipe is None:
+        base, run_dir = starting_point(given, runs=runs, say=say)
+        return make_config(base, {"run_dir": run_dir} | given if run_dir else given)
+    if whole and named:
+        return make_config(Config().model_copy(update={"recipe": named}), given)
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise InputError(f"unknown recipe {shown(recipe)}. Known recipes: {', '.join(RECIPES)}.")
-    return make_config(RECIPES[recipe].config, fields | flags)
+    return make_config(RECIPES[recipe].config, given)
 
 
-def _read_yaml(file: str) -> dict[str, Any]:
+def _read_file(file: str) -> dict[str, Any]:
+    """Returns the fields in a YAML file, of which JSON is a part. A digest in it is checked."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -81,8 +107,15 @@ def _read_yaml(file: str) -> dict[str, Any]:
                 f"'field: value'."
             )
         values = yaml.load(text.decode("utf-8"), Loader)  # a safe one
+        if isinstance(values, dict) and FIELD in values:
+            open_json(text)
     except InputError:
         raise
+    except DamagedError as error:
+        raise InputError(
+            f"config={file} is damaged: {error}. If it was edited by hand, take its last field, "
+            f"{FIELD}, out."
+        ) from None
     except OSError as error:
         raise InputError(f"config={file} could not be read: {error.strerror}.") from None
     except Exception as error:  # what the parser raises depends on what is wrong
@@ -99,10 +132,14 @@ def _pretrain(options) -> int:
     began = time.monotonic()
     flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
     flags.pop("recipe")
-    config = resolve_config(options.recipe, options.config, flags)
+
+    def say(line: str) -> None:
+        out = sys.stderr if options.json else sys.stdout
+        print(f"{time.monotonic() - began:6.1f} s  {line}", file=out, flush=True)
+
+    config = resolve_config(options.recipe, options.config, flags, say=say)
     cluster = find_cluster(options.workers, options.worker_index, os.environ)
-    out = sys.stderr if options.json else sys.stdout
-    print(f"{time.monotonic() - began:6.1f} s  starting TensorFlow", file=out, flush=True)
+    say("starting TensorFlow")
     start_tensorflow()
     from moco_tf.reporting import Reporter
     from moco_tf.train import pretrain

@@ -1,0 +1,163 @@
+"""What `pretrain` starts from where no recipe is named: a run that is there, or the data decide.
+
+Images are counted, and a few headers are read; none is decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import statistics
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from moco_tf.commands.starting import start_tensorflow
+from moco_tf.config import TFDS, Config, data_path, make_config
+from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
+from moco_tf.run_folder import CONFIG, read_config, same_path
+
+# Images up to which a queue of 1024 keys is better than one of 65,536: with 10,000 images the long
+# one holds the keys of over six epochs. Measured at 5,000: docs/results.md.
+FEW_IMAGES = 10_000
+SMALL_SIDE = 48  # pixels: CIFAR's 32 and what is near; from there on a stem of 7 x 7 / 2 has enough
+SMALLEST_CROP = 8
+SAMPLED = 16  # files whose size is looked at
+TINY, FEW, MANY = "cifar10-demo", "small", "moco-v2"
+
+
+class Seen(NamedTuple):
+    """What is known of images that were not opened."""
+
+    images: int | None = None
+    side: int | None = None  # pixels: the shorter of an image's
+
+
+def starting_point(
+    given: Mapping[str, Any], *, runs: bool, say: Callable[[str], None]
+) -> tuple[Config, str | None]:
+    """Returns the config that `given` fields change, and the run folder that goes with it.
+
+    A run in the folder `run_dir`, or in one that an earlier choice for the data made, goes on with
+    its own settings, but for `max_steps`. None: no folder but what the recipe's name or `given`
+    says.
+
+    Args:
+        runs: whether runs that are there count.
+        say: called with a line on what was chosen and why.
+    """
+    run_dir, data = given.get("run_dir"), given.get("data")
+    if runs and isinstance(run_dir, str) and (Path(run_dir) / CONFIG).is_file():
+        return _own(run_dir, say), run_dir
+    seen = look(data) if isinstance(data, str) and data not in ("", DEFAULT_RECIPE) else None
+    if seen is None:
+        return RECIPES[DEFAULT_RECIPE].config, None
+    recipe, why = choose(seen)
+    folders = [f"runs/{_folder_name(str(data), name)}" for name in (recipe, TINY, FEW, MANY)]
+    for folder in folders if runs and run_dir is None else ():
+        if (Path(folder) / CONFIG).is_file() and same_path(read_config(folder).data, data):
+            return _own(folder, say), folder
+    config = RECIPES[recipe].config
+    if recipe == TINY and (seen.side or config.image_size) < config.image_size:
+        config = make_config(config, {"image_size": max(seen.side or 0, SMALLEST_CROP)})
+    into = f", into {folders[0]}" if runs and run_dir is None else ""
+    say(f"recipe {recipe}{into}: {data} {why}. A recipe that you name is taken instead")
+    return config, folders[0]
+
+
+def _own(run_dir: str, say: Callable[[str], None]) -> Config:
+    config = read_config(run_dir)
+    say(f"{run_dir} holds a run (recipe {config.recipe}), which goes on with its own settings")
+    return config.model_copy(update={"max_steps": None})
+
+
+CIFAR = Seen(50_000, 32)
+
+
+def choose(seen: Seen) -> tuple[str, str]:
+    """Returns the recipe for such images, and why, as a clause on them."""
+    if seen.side is not None and seen.side < SMALL_SIDE:
+        return TINY, f"has images of {seen.side} pixels"
+    if seen.images is None:
+        return MANY, "does not tell how many images it holds"
+    if seen.images <= FEW_IMAGES:
+        return FEW, f"holds {seen.images} images, no more than {FEW_IMAGES}"
+    return MANY, f"holds {seen.images} images, more than {FEW_IMAGES}"
+
+
+def look(data: str) -> Seen | None:
+    """Returns what is known of `data` without opening it; None where there is no such thing.
+
+    Raises:
+        InputError: if it is a folder without images, or a damaged file.
+    """
+    path = data_path(data)
+    if path is None:
+        return _look_at_tfds(data.removeprefix(TFDS)) if data.startswith(TFDS) else CIFAR
+    if path.is_dir():
+        return _look_at_folder(path)
+    return _look_at_arrays(path) if path.suffix == ".npz" and path.is_file() else None
+
+
+def _look_at_folder(folder: Path) -> Seen:
+    start_tensorflow()  # which these import
+    from moco_tf.data.files import _parts
+    from moco_tf.data.pack import is_pack
+    from moco_tf.data.pack_index import INDEX, read_index
+
+    if is_pack(folder):
+        if not (folder / INDEX).is_file():  # unfinished, which is told when it is opened
+            return Seen()
+        index = read_index(folder / INDEX)
+        return Seen(index.about.train.count, int(np.median(index.rows["sizes"].min(axis=1))))
+    files = _parts(folder)[2]
+    sides = []
+    for place in np.unique(np.linspace(0, len(files) - 1, SAMPLED).astype(int)):
+        try:
+            with Image.open(files[place]) as image:
+                sides.append(min(image.size))
+        except Exception:  # not readable, which the training counts and tells
+            continue
+    return Seen(len(files), int(statistics.median(sides)) if sides else None)
+
+
+def _look_at_arrays(file: Path) -> Seen:
+    """The shape of the images in an .npz file, from the array's header."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+            name = next(f"{n}.npy" for n in ("images", "x_train") if f"{n}.npy" in names)
+            with archive.open(name) as array:
+                version = np.lib.format.read_magic(array)
+                read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+                shape = read(array)[0]
+    except Exception:  # no archive, or none of images: told when it is opened
+        return Seen()
+    return Seen(shape[0], min(shape[1:3])) if len(shape) in (3, 4) else Seen()
+
+
+def _look_at_tfds(name: str) -> Seen:
+    start_tensorflow()
+    try:
+        import tensorflow_datasets as tfds
+
+        with contextlib.redirect_stdout(sys.stderr):
+            info = tfds.builder(name).info
+        sides = [side for side in info.features["image"].shape[:2] if side]
+        count = info.splits["train"].num_examples
+    except Exception:  # no such set, or a network that is down: told when it is opened
+        return Seen()
+    return Seen(count, min(sides, default=None))
+
+
+def _folder_name(data: str, recipe: str) -> str:
+    """What a run folder is called after its data and recipe."""
+    path = data_path(data)
+    name = data.removeprefix(TFDS) if path is None else path.resolve().name.removesuffix(".npz")
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"
+    return recipe if recipe.startswith(f"{name}-") else f"{name}-{recipe}"
