@@ -28,7 +28,8 @@ from moco_tf.assembly import (
 )
 from moco_tf.cluster import Cluster
 from moco_tf.config import RECORDED_FIELDS, Config
-from moco_tf.data.pipeline import first_unreadable, reason, steps_per_epoch
+from moco_tf.data.failures import LEFT_OUT, failure_of_step
+from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.diverged import refuse_diverged
 from moco_tf.ending import ending_lines
@@ -230,10 +231,10 @@ def _pretrain(
         epoch_steps=epoch_steps,
         rate=rate,
         knn_top1=monitors[0] if monitors else None,
-        unreadable=lambda step: first_unreadable(
-            train,
+        failed=partial(
+            failure_of_step,
+            images=train,
             seed=config.seed,
-            step=step,
             batch_size=config.batch_size,
             epoch_steps=epoch_steps,
         ),
@@ -264,7 +265,7 @@ def _train(
     epoch_steps: int,
     rate: Callable[[int], float],
     knn_top1: Callable[[], float] | None,
-    unreadable: Callable[[int], str | None],
+    failed: Callable[..., InputError],
     kept: Kept,
     reporter: Reporter,
 ) -> None:
@@ -317,11 +318,11 @@ def _train(
         save(None)
         saver.wait()
         workers.leave()  # the chief has saved
-        file = failure and unreadable(progress.step)
-        why = f" ({reason(failure)})" if failure else " by another worker"
+        if failure:
+            raise failed(failure, step=progress.step)
         raise InputError(
-            f"{file or 'an image'} could not be read{why} after step {progress.step}, which is "
-            f"saved. The next start leaves unreadable files of a folder out."
+            f"an image could not be read by another worker after step {progress.step}, which is "
+            f"saved. {LEFT_OUT}"
         )
 
     def log(scalars, lr):

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 MOST_PIXELS = 89_478_485  # of an image, 256 MiB as RGB; from there on Pillow warns of a bomb
 MOST_SCANNED_PIXELS = 2**31  # of a JPEG, times its scans: each of them goes over all pixels
 MOST_BYTES = 2**29  # of a file
+UNREADABLE = (tf.errors.OpError, ValueError)  # of `decode`; outside of a graph also the second
 _START = 30  # bytes in which PNG and WebP say how large they are
 _SCAN, _PNG = b"\xff\xda", b"\x89PNG\r\n\x1a\n"
 FORMATS = "JPEG, PNG, BMP, GIF, WebP, TIFF, PPM, PGM, PBM or AVIF"
@@ -120,6 +121,15 @@ def _decode_in_python(contents):
 
 
 def _decode_with_pillow(contents: bytes) -> np.ndarray:
+    try:
+        return _pillow_rgb(contents)
+    except MemoryError:
+        raise
+    except Exception as error:  # of damaged files, of many kinds
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _pillow_rgb(contents: bytes) -> np.ndarray:
     """The first frame. Values of more than 16 bits are refused: their range is not known."""
     try:
         image = Image.open(io.BytesIO(contents), formats=_PILLOW_FORMATS)

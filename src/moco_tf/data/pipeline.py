@@ -4,8 +4,6 @@ The order is a full permutation an epoch, a function of (seed, epoch, place); a 
 of (seed, position, view). So a run can go on at any step, and nothing is buffered to shuffle.
 """
 
-import re
-
 import numpy as np
 import tensorflow as tf
 
@@ -20,7 +18,8 @@ from moco_tf.data.crop import (
     resized_middle,
 )
 from moco_tf.data.decode import crop, decode
-from moco_tf.data.order import images_of_step, places
+from moco_tf.data.failures import readable
+from moco_tf.data.order import places
 from moco_tf.data.simclr import simclr, simclr_window
 from moco_tf.errors import InputError
 
@@ -132,19 +131,6 @@ def finish_places(places, draws, pixels, *, image_size, augmentation, crop_min_a
     return augment_batch(crops, draws[:, CROP_DRAWS:], augmentation)
 
 
-def first_unreadable(images, *, seed, step, batch_size, epoch_steps) -> str | None:
-    """Returns the first file in the batch of `step` that cannot be decoded, if there is one."""
-    indices = images_of_step(
-        seed, step, count=images.count, batch_size=batch_size, epoch_steps=epoch_steps
-    )
-    for index in indices if images.files else ():
-        try:
-            decode(images.read(index))
-        except (tf.errors.OpError, OSError, ValueError):  # of TensorFlow, and as Pillow raises them
-            return images.files[index]
-    return None
-
-
 def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step, wrap=False):
     """Returns an endless dataset of (uint8 [B, S, S, 3], int64 labels [B]) to train a classifier.
 
@@ -177,25 +163,6 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
     )
 
 
-def readable(batches):
-    """Yields the elements; raises `InputError` if an image in one cannot be read."""
-    try:
-        yield from batches
-    except tf.errors.OpError as error:
-        raise InputError(
-            f"an image could not be read: {reason(error)}. The next start leaves unreadable files "
-            f"of a folder out."
-        ) from None
-
-
-def reason(error) -> str:
-    """What a TensorFlow error says, without its nodes, iterators and Python's traceback."""
-    text = " ".join(str(error.message).split())
-    text = re.sub(r"\{\{.*?\}\}|\[\[.*|\[Op:.*| Traceback .*", "", text).strip()
-    text = re.sub(r"^Error in user-defined function .*? iterator: \S+: ", "", text)
-    return re.sub(r"^\w+Error: ", "", text).strip()[:200]
-
-
 def decoded(images, index):
     """The image at `index` as uint8 [h, w, 3]."""
     source = images.read(index)
@@ -210,22 +177,27 @@ def _random_windows(image, draws, min_area):
 
 
 def eval_batches(images, *, indices, image_size, batch_size):
-    """Returns a dataset of uint8 [b, S, S, 3] in the order of `indices`; the last may be smaller.
+    """Yields uint8 [b, S, S, 3] in the order of `indices`; the last batch may be smaller.
 
     An image of S x S is taken whole; another is resized to a short side of 256/224 S (bilinear,
     antialiased) and its centre is cropped.
+
+    Raises:
+        InputError: if an image cannot be read; see `failure`.
     """
 
     def prepare(index):
         image = decoded(images, index)
         return tf.ensure_shape(centre_crop(image, image_size), [image_size, image_size, 3])
 
-    rows = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
-    return (
+    indices = np.asarray(indices, np.int64)
+    rows = tf.data.Dataset.from_tensor_slices(indices)
+    batches = (
         rows.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size)
         .prefetch(PREFETCHED_BATCHES)
     )
+    return readable(batches, images, indices, batch_size)
 
 
 def centre_crop(image, size):

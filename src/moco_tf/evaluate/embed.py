@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from moco_tf.data.pipeline import eval_batches, readable
+from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
 from moco_tf.encoder_file import CONVERTED
 from moco_tf.errors import DivergedError, InputError
@@ -84,7 +84,9 @@ def embed(
     if points is not None and len(points.places) < len(rows.names):
         say(f"the projector gets {len(points.places)} of {len(rows.names)} images, evenly chosen")
     with StopSignals() as signals:
-        crops = readable(itertools.chain.from_iterable(_crops(part, side) for _, part in parts))
+        crops: Iterator[Any] = itertools.chain.from_iterable(
+            _crops(part, side) for _, part in parts
+        )
         crops = crops if points is None else points.with_thumbnails(crops)
         found = feature_rows(function, crops, size=min(BATCH, len(rows.names)))
         found = found if points is None else points.with_features(found)

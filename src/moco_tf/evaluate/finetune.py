@@ -6,6 +6,7 @@ The config is unpacked here, once; `EndToEnd` takes numbers, arrays and function
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import tensorflow as tf
 
 from moco_tf import checkpoint, run_folder
 from moco_tf.config import check_devices
-from moco_tf.data.pipeline import first_unreadable, labelled_crops, normalize
+from moco_tf.data.failures import failure_of_step
+from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.sources import Images
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
@@ -174,10 +176,10 @@ def _train(
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         after_first_epoch=lambda: None,
-        unreadable=lambda step: first_unreadable(
-            data.train,
+        failed=partial(
+            failure_of_step,
+            images=data.train,
             seed=config.seed,
-            step=step,
             batch_size=config.batch_size,
             epoch_steps=epoch_steps,
         ),

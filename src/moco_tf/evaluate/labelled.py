@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.config import Config
-from moco_tf.data.pipeline import eval_batches, readable
+from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
 from moco_tf.encoder_file import CONVERTED
 from moco_tf.errors import InputError
@@ -97,9 +97,7 @@ def test_batches(test: Images, *, batch_size: int, image_size: int) -> Iterator[
     labels = np.pad(np.asarray(test.labels, np.int64), (0, extra), constant_values=-1)
     indices = np.pad(np.arange(test.count), (0, extra))
     images = eval_batches(test, indices=indices, image_size=image_size, batch_size=batch_size)
-    return readable(
-        tf.data.Dataset.zip(images, tf.data.Dataset.from_tensor_slices(labels).batch(batch_size))
-    )
+    return zip(images, tf.constant(labels.reshape(-1, batch_size)), strict=True)
 
 
 def _check_classes(data: str, train: Images, test: Images) -> None:

@@ -6,11 +6,13 @@ The config is unpacked here, once; `LinearProbe` takes numbers, arrays and funct
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from moco_tf import checkpoint, run_folder
-from moco_tf.data.pipeline import first_unreadable, labelled_crops, normalize
+from moco_tf.data.failures import failure_of_step
+from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.evaluate.classifier import evaluate
 from moco_tf.evaluate.features import load_encoder
@@ -110,10 +112,10 @@ def _probe(
         after_first_epoch=lambda: check_backbone(
             progress.probed["encoder_sha256"], backbone_digest(linear.backbone)
         ),
-        unreadable=lambda step: first_unreadable(
-            data.train,
+        failed=partial(
+            failure_of_step,
+            images=data.train,
             seed=config.seed,
-            step=step,
             batch_size=batch_size,
             epoch_steps=epoch_steps,
         ),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from moco_tf import checkpoint, run_folder
-from moco_tf.data.pipeline import eval_batches, readable
+from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding, extract, load_encoder
@@ -61,7 +61,7 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
         batches = eval_batches(
             images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
         )
-        return extract(embed, readable(batches), unit=False)
+        return extract(embed, batches, unit=False)
 
     key = _key(digest, pretraining.normalization, side, data.train, data.test)
     train, test, cached = _cached(out, key, lambda: [features_of(p) for p in data[:2]], say)
@@ -141,6 +141,6 @@ def _key(digest: str, normalization: str, side: int, *parts: Images) -> str:
             batches = eval_batches(
                 images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
             )
-            for batch in readable(batches):
+            for batch in batches:
                 total.update(batch.numpy().data)
     return total.hexdigest()

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf import checkpoint, run_folder
-from moco_tf.data.pipeline import reason
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
 from moco_tf.evaluate.heads import check_heads
@@ -20,6 +19,8 @@ from moco_tf.interruption import Interrupted, StopSignals
 from moco_tf.progress import progress_of
 from moco_tf.reporting import Interval, Reporter
 from moco_tf.written import Digests
+
+RESTORE = "Restore the file and run the command again, or start anew in another --out."
 
 
 class Trainable(Protocol):
@@ -123,7 +124,7 @@ def train(
     log_every: int,
     checkpoint_every: int,
     after_first_epoch: Callable[[], None],
-    unreadable: Callable[[int], str | None],
+    failed: Callable[..., InputError],
     folder: Path,
     reporter: Reporter,
 ) -> None:
@@ -132,7 +133,7 @@ def train(
     Args:
         rates: step -> learning rates, as `model.train_step` takes them.
         heads: learning rates that name the classifiers in the logs, where there are several.
-        unreadable: step -> a file in its batch that cannot be read.
+        failed: `failure_of_step` of the images.
         folder: of the checkpoints.
 
     Raises:
@@ -156,11 +157,7 @@ def train(
                     images, labels = next(batches)
                 except tf.errors.OpError as error:
                     save()
-                    raise InputError(
-                        f"{unreadable(progress.step) or 'an image'} could not be read "
-                        f"({reason(error)}) after step {progress.step}, which is saved. Restore "
-                        f"the file and run the command again, or start anew in another --out."
-                    ) from None
+                    raise failed(error, step=progress.step, advice=RESTORE) from None
             lr = rates(progress.step)
             sums = model.train_step(images, labels, tf.constant(lr))
             progress.sums = add(progress.sums, sums)

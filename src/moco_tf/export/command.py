@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from moco_tf import run_folder
-from moco_tf.data.pipeline import reason
+from moco_tf.data.failures import reason
 from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import encoder_of

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.config import Config
-from moco_tf.data.decode import decode
+from moco_tf.data.decode import UNREADABLE, decode
 from moco_tf.data.files import some_files
 from moco_tf.data.pack import is_pack
 from moco_tf.data.pipeline import centre_crop
@@ -79,7 +79,7 @@ def _decoded(data: str) -> list[np.ndarray]:
     for path in some_files(Path(os.path.expanduser(data)), IMAGES):
         try:
             images.append(decode(tf.io.read_file(str(path))).numpy())
-        except tf.errors.OpError:  # not an image, or damaged: the others will do
+        except UNREADABLE:  # not an image, or damaged: the others will do
             continue
     if not images:
         raise InputError(f"data: none of {IMAGES} images of {data} can be read.")

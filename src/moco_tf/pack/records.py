@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from moco_tf.data.decode import decode
-from moco_tf.data.pipeline import readable
+from moco_tf.data.failures import readable
 from moco_tf.data.sources import Images
 
 LONGEST_SIDE = 65500  # of a JPEG, pixels; a longer image keeps its bytes
@@ -47,7 +47,7 @@ def records_of(
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         ).prefetch(AHEAD)
-        for contents, size, held in readable(records):
+        for contents, size, held in readable(records, part, np.arange(skipped, part.count)):
             yield contents.numpy(), size.numpy(), int(held)
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from moco_tf.data.failures import reason
 from moco_tf.data.pack import shard_path
 from moco_tf.data.pack_index import COLUMNS, FOOTER, HEADER
-from moco_tf.data.pipeline import reason
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
 from moco_tf.pack.records import Records
