@@ -13,7 +13,7 @@ def add(commands) -> None:
     )
     embed.add_argument("folder", metavar="RUN", help="run folder or converted file")
     embed.add_argument("--data", metavar="D", help="images; none: the run's own")
-    embed.add_argument("--out", metavar="FILE", required=True, help=".npy, .npz or .parquet")
+    embed.add_argument("--out", metavar="FILE", required=True, help=".npy, .npz, .parquet or .csv")
     embed.add_argument("--features", choices=["pooled", "projection"], default="pooled")
     embed.add_argument("--split", choices=["train", "test", "all"], default="all")
     embed.add_argument("--projector", metavar="FOLDER", help="files for TensorBoard's projector")

@@ -43,7 +43,7 @@ def embed(
 
     Args:
         run: run folder (its last checkpoint counts), or a file made by `convert` or `finetune`.
-        out: file to write; its suffix, .npy, .npz or .parquet, is the format.
+        out: file to write; its suffix, .npy, .npz, .parquet or .csv, is the format.
         data: what `open_images` takes; none: the run's own data.
         features: "pooled" (before the head) or "projection" (the head's output).
         split: "train", "test" or "all", the training images first.

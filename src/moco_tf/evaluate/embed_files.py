@@ -1,4 +1,4 @@
-"""Features to a file, batch by batch: .npy, .npz or .parquet, whole under its name or not at all.
+"""Features to a file, batch by batch: whole under its name or not at all.
 
 Imports no TensorFlow, and pyarrow only for a .parquet file.
 """
@@ -6,6 +6,8 @@ Imports no TensorFlow, and pyarrow only for a .parquet file.
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import itertools
 import os
 import zipfile
@@ -19,7 +21,7 @@ from moco_tf import run_folder
 from moco_tf.errors import InputError
 from moco_tf.evaluate.rows import Rows
 
-SUFFIXES = (".npy", ".npz", ".parquet")
+SUFFIXES = (".npy", ".npz", ".parquet", ".csv")
 ROWS_A_GROUP = 1024  # of a Parquet file: 8 MiB of 2048 features
 
 
@@ -150,6 +152,25 @@ def _write_parquet(file: IO[bytes], rows: Rows, batches: Iterator[np.ndarray]) -
             start += len(group)
 
 
+def _write_csv(file: IO[bytes], rows: Rows, batches: Iterator[np.ndarray]) -> None:
+    """A header and a line for each row; nine digits give back every float32 as it was."""
+    first = next(batches)
+    columns: dict[str, list[Any]] = {"name": rows.names, "split": rows.splits}
+    if rows.labels is not None:
+        columns["label"] = [label if label >= 0 else "" for label in rows.labels.tolist()]
+        columns["class"] = rows.class_names()
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    try:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*columns, *(f"f{place}" for place in range(first.shape[1]))])
+        features = itertools.chain.from_iterable(itertools.chain([first], batches))
+        numbers = ",".join(["%.9g"] * first.shape[1])
+        for *whose, row in zip(*columns.values(), features, strict=True):
+            writer.writerow([*whose, *(numbers % tuple(row.tolist())).split(",")])
+    finally:
+        text.detach()  # the file is closed by who opened it
+
+
 def _grouped(batches: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """The same rows in arrays of at least `size`, the last one possibly smaller."""
     held: list[np.ndarray] = []
@@ -162,4 +183,4 @@ def _grouped(batches: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield np.concatenate(held)
 
 
-_WRITERS = {".npy": _write_npy, ".npz": _write_npz, ".parquet": _write_parquet}
+_WRITERS = {".npy": _write_npy, ".npz": _write_npz, ".parquet": _write_parquet, ".csv": _write_csv}

@@ -1,15 +1,21 @@
-"""What a row of features belongs to: the image's name, its split and its class."""
+"""What a row of features belongs to: the image's name, its split and its class.
+
+Imports no TensorFlow.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
+
+if TYPE_CHECKING:
+    from moco_tf.data.sources import Images
 
 SPLITS = ("train", "test")
 
