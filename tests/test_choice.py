@@ -13,7 +13,7 @@ from moco_tf.config import NAMED_DATA, Config, make_config
 from moco_tf.data import sources
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
-from moco_tf.run_folder import claim
+from moco_tf.run_folder import claim, read_config
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +101,7 @@ def test_the_run_that_is_there_wins_over_what_the_data_have_become(here, monkeyp
     monkeypatch.setattr(choice, "FEW_IMAGES", 5)  # as if the folder had grown
     again, (line,) = resolved(data="photos", log_every="3")
     expected = {"width": 8, "epochs": 7, "log_every": 3}  # but for the steps it had stopped after
+    expected |= {"data_path": str(here / "photos")}
     assert again == config.model_copy(update=expected)
     assert line.startswith("runs/photos-small holds a run (recipe small), which goes on with its")
     other, (line,) = resolved(data=photos("elsewhere/photos"))
@@ -109,20 +110,29 @@ def test_the_run_that_is_there_wins_over_what_the_data_have_become(here, monkeyp
     assert resolve_config(None, None, {"data": "photos"}, runs=False).recipe == "moco-v2"
 
 
-def test_a_run_folder_alone_goes_on_with_the_runs_own_settings(here):
+def test_a_run_folder_alone_goes_on_with_the_runs_own_settings(here, monkeypatch):
     begun = make_config(RECIPES["moco-v2"].config, {"data": photos(), "batch_size": "64"})
     claim("run", begun.model_copy(update={"max_steps": 5}))
-    own = begun.model_copy(update={"run_dir": "run"})
+    own = read_config("run").model_copy(update={"run_dir": "run", "max_steps": None})
+    assert (own.recipe, own.data, own.batch_size) == ("moco-v2", "photos", 64)
     assert resolved(run_dir="run")[0] == own
     assert resolved(run_dir="run", max_steps="9")[0] == own.model_copy(update={"max_steps": 9})
     assert resolved(run_dir="run", data="photos/")[0].batch_size == 64
     assert resolved("moco-v2", run_dir="run", data="photos")[0].batch_size == 256
     assert resolved(run_dir="absent")[0].recipe == "shapes"
+    monkeypatch.chdir(here / "photos")  # the images of which are not in here
+    assert resolved(run_dir="../run")[0].data == str(here / "photos")
+    assert resolved(file="../run/config.json")[0].data == str(here / "photos")
+    (here / "photos").rename(here / "moved")
+    with pytest.raises(InputError, match=r"\.\./run was trained on data='photos', its own path"):
+        resolved(run_dir="../run")
+    assert resolved(run_dir="../run", data="../moved")[0].data == "../moved"
 
 
 def test_the_config_of_a_run_is_a_config_file(here):
-    begun = make_config(Config(), {"data": photos(), "queue_size": "128", "weight_decay": "1e-5"})
-    claim("run", begun)
+    changes = {"data": photos(), "queue_size": "128", "weight_decay": "1e-5"}
+    claim("run", make_config(Config(), changes))
+    begun = read_config("run")
     assert resolved(file="run/config.json") == (begun, [])
     assert resolved(file="run/config.json", epochs="3")[0] == begun.model_copy(update={"epochs": 3})
     with pytest.raises(InputError, match=r"recipe 'custom'; received recipe='small'"):

@@ -64,6 +64,25 @@ def test_the_same_images_by_another_path_are_no_other_config(tmp_path, monkeypat
         claim(tmp_path / "drawn", with_fields(data="./shapes"))
 
 
+def test_where_the_images_are_is_recorded_and_found_from_elsewhere(tmp_path, monkeypatch):
+    run, elsewhere = tmp_path / "work" / "run", tmp_path / "elsewhere"
+    for folder in (tmp_path / "work" / "photos", elsewhere / "others"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    claim(run, with_fields(data="photos"))
+    found = read_config(run)
+    assert (found.data, found.data_path) == ("photos", str(tmp_path / "work" / "photos"))
+    monkeypatch.chdir(elsewhere)
+    assert claim(run, with_fields(data=found.data_path)) is True
+    with pytest.raises(InputError, match=r"data \(photos there, others now\)"):
+        claim(run, with_fields(data="others"))
+    (tmp_path / "work" / "photos").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert claim(run, with_fields(data="moved")) is True
+    found = read_config(run)
+    assert (found.data, found.data_path) == ("photos", str(tmp_path / "moved"))
+
+
 def test_what_only_watches_a_run_may_change_but_not_what_its_accuracies_mean(tmp_path):
     claim(tmp_path, CONFIG)
     assert claim(tmp_path, with_fields(knn_every=5)) is True

@@ -55,11 +55,12 @@ RUNTIME_FIELDS = frozenset(
         "knn_every",
         "max_bad_images",
         "max_small_images",
+        "data_path",
     }
 )
 
 # Fields that a run records for itself, and no flag gives. They are compared where they are given.
-RECORDED_FIELDS = frozenset({"init_sha256", "earlier_schedules"})
+RECORDED_FIELDS = frozenset({"data_path", "init_sha256", "earlier_schedules"})
 
 
 class FolderConfig(BaseModel):
@@ -102,6 +103,7 @@ class Config(FolderConfig):
         min_length=1,
         description="folder of images, an .npz file, cifar10, cifar100, tfds:NAME or shapes",
     )
+    data_path: str | None = Field(None, description="where data was last, as an absolute path")
     image_size: int = Field(224, ge=8, le=8192, description="side of a training crop, pixels")
     augmentation: Literal["v1", "v2", "demo", "simclr"] = Field(
         "v1", description="list of augmentations of both views"
@@ -337,10 +339,17 @@ def _nearest_multiples(value: int, base: int) -> str:
     return f"Use {below} or {below + base}." if below else f"Use {base}."
 
 
-def data_path(data: str) -> Path | None:
+def path_of_data(data: str) -> Path | None:
     """Returns the folder or file that `data` names; None where it is the name of a data set."""
     named = data in NAMED_DATA or data.startswith(TFDS)
     return None if named else Path(os.path.expanduser(data))
+
+
+def data_from_here(config: Config) -> str:
+    """Returns the data of a run: as it was given, or where it last was if that leads nowhere."""
+    path, last = path_of_data(config.data), config.data_path
+    gone = path is not None and not path.exists()
+    return last if gone and last and Path(last).exists() else config.data
 
 
 def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from moco_tf import checkpoint, run_folder
-from moco_tf.config import Config, shown
+from moco_tf.config import Config, data_from_here, path_of_data, shown
 from moco_tf.errors import InputError
 
 QUERY_ENCODER = "query_encoder/"
@@ -49,7 +49,7 @@ def read_run(run: Path | str, *, warn: Callable[[str], None]) -> Snapshot:
     Raises:
         InputError: if it is no run folder, or holds no checkpoint.
     """
-    config = run_folder.read_config(run)
+    config = _with_its_data(run_folder.read_config(run))
     loaded = checkpoint.load_latest(run_folder.checkpoint_folder(run), warn=warn)
     if loaded is None:
         raise InputError(f"run folder {run} holds no checkpoint yet. Let pre-training save one.")
@@ -83,7 +83,33 @@ def read_file(path: Path) -> Snapshot:
     origin = extra.get("origin", {})
     if not isinstance(origin, dict) or not isinstance(origin.get("epoch", 0), int | None):
         raise InputError(f"the origin in {path} is not one that moco-tf writes: {shown(origin)}.")
-    return Snapshot(state, config, step, origin)
+    return Snapshot(state, _with_its_data(config), step, origin)
+
+
+def images_of(config: Config, data: str | None, run: Path | str = "the run") -> str:
+    """Returns `data`, or if none is given those of the run.
+
+    Raises:
+        InputError: if they are not known, or not there.
+    """
+    if data is not None:
+        return data
+    if config.recipe == CONVERTED:
+        raise InputError(f"{run} does not say which images to use. Give them: --data D.")
+    path = path_of_data(config.data)
+    if path is not None and not path.exists():
+        here = "" if path.is_absolute() else f" from {Path.cwd()}"
+        moved = config.data_path not in (None, config.data)
+        last = f", and not to be found in {config.data_path} any more" if moved else ""
+        raise InputError(
+            f"{run} was trained on data={config.data!r}, its own path, which leads nowhere{here}"
+            f"{last}. Give the images: --data D."
+        )
+    return config.data
+
+
+def _with_its_data(config: Config) -> Config:
+    return config.model_copy(update={"data": data_from_here(config)})
 
 
 def to_bytes(snapshot: Snapshot) -> bytes:

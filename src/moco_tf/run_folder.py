@@ -13,14 +13,14 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
-from moco_tf.config import AnyConfig, Config, data_path
+from moco_tf.config import AnyConfig, Config, path_of_data
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.sealed import open_json, seal_json
 
@@ -41,7 +41,7 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
     """Makes `run_dir` the folder of `config`'s run; returns whether the run was there already.
 
     A new folder gets config.json and versions.json. In an existing run config.json stays as it is,
-    but for more epochs, and versions.json names what the present process runs on.
+    but for more epochs and `data_path`, and versions.json names what the present process runs on.
 
     Raises:
         InputError: if the folder holds something that is no run, a link where a folder should be,
@@ -49,6 +49,9 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
     """
     run_dir = Path(run_dir)
     resumed = check(run_dir, config)
+    path = path_of_data(config.data) if isinstance(config, Config) else None
+    if path is not None:
+        config = config.model_copy(update={"data_path": os.path.abspath(path)})
     if not resumed:
         make_folder(run_dir)
         write_json(run_dir / CONFIG, config.model_dump(mode="json"))
@@ -332,12 +335,12 @@ def _is_held(run_dir: Path, descriptor: int) -> bool:
 
 def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> None:
     old, new = there.model_dump(mode="json"), now.model_dump(mode="json")
-    fixed = old.keys() - now.runtime_fields - now.recorded_fields | set(_recorded(now))
+    fixed = (old.keys() - now.recorded_fields | set(_recorded(now))) - now.runtime_fields
     different = [name for name in old if name in fixed and old[name] != new[name]]
     more = {name for name in now.growing_fields if new[name] > old[name]}
     different = [name for name in different if name not in more]
     for name in {"data", "init"} & set(different):
-        if same_path(old[name], new[name]):
+        if same_path((old[name], old.get(f"{name}_path")), new[name]):
             different.remove(name)
     if different:
         local = isinstance(now, Config) and "://" not in (now.run_dir or "")
@@ -349,17 +352,19 @@ def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> Non
         )
 
 
-def same_path(there: str | None, now: str | None) -> bool:
-    """Whether two values of `data` or `init` name the same thing, be it by different paths.
+def same_path(there: Iterable[str | None], now: str | None) -> bool:
+    """Whether a value of `data` or `init` names what the known ones do, be it by another path.
 
-    A path that leads to nothing any more may have become any other: what was there was moved.
+    Where these lead nowhere any more, `now` may be where their images went.
     """
-    if there is None or now is None:
-        return there == now
-    old, new = data_path(there), data_path(now)
-    if old is None or new is None:
-        return there == now
-    return not old.exists() or old.resolve() == new.resolve()
+    known = [one for one in there if one is not None]
+    if now is None or now in known or not known:
+        return now in known
+    new, old = path_of_data(now), [path_of_data(one) for one in known]
+    if new is None or None in old:
+        return False
+    present = [path.resolve() for path in old if path and path.exists()]
+    return new.resolve() in present or not present
 
 
 def make_folder(folder: Path) -> None:

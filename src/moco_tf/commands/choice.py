@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from moco_tf.commands.starting import start_tensorflow
-from moco_tf.config import TFDS, Config, data_path, make_config
+from moco_tf.config import TFDS, Config, data_from_here, make_config, path_of_data
+from moco_tf.encoder_file import images_of
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
 from moco_tf.run_folder import CONFIG, read_config, same_path
 
@@ -53,15 +54,16 @@ def starting_point(
     """
     run_dir, data = given.get("run_dir"), given.get("data")
     if runs and isinstance(run_dir, str) and (Path(run_dir) / CONFIG).is_file():
-        return _own(run_dir, say), run_dir
+        return _own(run_dir, data, say), run_dir
     seen = look(data) if isinstance(data, str) and data not in ("", DEFAULT_RECIPE) else None
     if seen is None:
         return RECIPES[DEFAULT_RECIPE].config, None
     recipe, why = choose(seen)
     folders = [f"runs/{_folder_name(str(data), name)}" for name in (recipe, TINY, FEW, MANY)]
     for folder in folders if runs and run_dir is None else ():
-        if (Path(folder) / CONFIG).is_file() and same_path(read_config(folder).data, data):
-            return _own(folder, say), folder
+        there = read_config(folder) if (Path(folder) / CONFIG).is_file() else None
+        if there and same_path((there.data, there.data_path), data):
+            return _own(folder, data, say), folder
     config = RECIPES[recipe].config
     if recipe == TINY and (seen.side or config.image_size) < config.image_size:
         config = make_config(config, {"image_size": max(seen.side or 0, SMALLEST_CROP)})
@@ -70,10 +72,14 @@ def starting_point(
     return config, folders[0]
 
 
-def _own(run_dir: str, say: Callable[[str], None]) -> Config:
+def _own(run_dir: str, data: Any, say: Callable[[str], None]) -> Config:
+    """The config of the run in `run_dir`, with the images where they are found from here."""
     config = read_config(run_dir)
+    config = config.model_copy(update={"max_steps": None, "data": data_from_here(config)})
+    if data is None:
+        images_of(config, None, run_dir)  # raises if they are not there
     say(f"{run_dir} holds a run (recipe {config.recipe}), which goes on with its own settings")
-    return config.model_copy(update={"max_steps": None})
+    return config
 
 
 CIFAR = Seen(50_000, 32)
@@ -96,7 +102,7 @@ def look(data: str) -> Seen | None:
     Raises:
         InputError: if it is a folder without images, or a damaged file.
     """
-    path = data_path(data)
+    path = path_of_data(data)
     if path is None:
         return _look_at_tfds(data.removeprefix(TFDS)) if data.startswith(TFDS) else CIFAR
     if path.is_dir():
@@ -157,7 +163,7 @@ def _look_at_tfds(name: str) -> Seen:
 
 def _folder_name(data: str, recipe: str) -> str:
     """What a run folder is called after its data and recipe."""
-    path = data_path(data)
+    path = path_of_data(data)
     name = data.removeprefix(TFDS) if path is None else path.resolve().name.removesuffix(".npz")
     name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"
     return recipe if recipe.startswith(f"{name}-") else f"{name}-{recipe}"

@@ -12,7 +12,7 @@ from moco_tf.cluster import find_cluster
 from moco_tf.commands.choice import starting_point
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.starting import start_tensorflow
-from moco_tf.config import RECORDED_FIELDS, Config, make_config, shown
+from moco_tf.config import RECORDED_FIELDS, Config, data_from_here, make_config, shown
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.sealed import FIELD, open_json
@@ -80,7 +80,8 @@ def resolve_config(
         base, run_dir = starting_point(given, runs=runs, say=say)
         return make_config(base, {"run_dir": run_dir} | given if run_dir else given)
     if whole and named:
-        return make_config(Config().model_copy(update={"recipe": named}), given)
+        config = make_config(Config().model_copy(update={"recipe": named}), given)
+        return config.model_copy(update={"data": data_from_here(config)})
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise InputError(f"unknown recipe {shown(recipe)}. Known recipes: {', '.join(RECIPES)}.")
     return make_config(RECIPES[recipe].config, given)

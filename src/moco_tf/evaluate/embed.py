@@ -12,8 +12,8 @@ import numpy as np
 
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
-from moco_tf.encoder_file import CONVERTED
-from moco_tf.errors import DivergedError, InputError
+from moco_tf.encoder_file import images_of
+from moco_tf.errors import DivergedError
 from moco_tf.evaluate import embed_files, projector
 from moco_tf.evaluate.features import Features, embedding, feature_rows, load_encoder
 from moco_tf.evaluate.rows import rows_of, select
@@ -62,9 +62,7 @@ def embed(
         projector.check_folder(folder, overwrite=overwrite)
     encoder, config, step = load_encoder(run, warn=say)
     function = embedding(encoder, features=features, normalization=config.normalization)
-    if data is None and config.recipe == CONVERTED:
-        raise InputError(f"{run} does not say which images to use. Give some: --data D.")
-    data, side = config.data if data is None else data, config.image_size
+    data, side = images_of(config, data, run), config.image_size
     train, test = open_images(
         data,
         max_bad_images=config.max_bad_images if max_bad_images is None else max_bad_images,

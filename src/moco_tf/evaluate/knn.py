@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import open_images
-from moco_tf.encoder_file import CONVERTED
+from moco_tf.encoder_file import images_of
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate.features import Features, embedding, extract, load_encoder, pixel_features
 from moco_tf.evaluate.split import Split, monitor_split
@@ -139,9 +139,7 @@ def evaluate_run(
     """
     _check_votes(k, temperature)
     encoder, config, step = load_encoder(run, warn=warn)
-    if data is None and config.recipe == CONVERTED:
-        raise InputError(f"{run} does not say which images to use. Give labelled ones: --data D.")
-    data = config.data if data is None else data
+    data = images_of(config, data, run)
     train, test = open_images(
         data,
         max_bad_images=config.max_bad_images,

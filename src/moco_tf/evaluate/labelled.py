@@ -13,7 +13,7 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
-from moco_tf.encoder_file import CONVERTED
+from moco_tf.encoder_file import images_of
 from moco_tf.errors import InputError
 
 
@@ -45,11 +45,7 @@ def open_labelled(
     Raises:
         InputError: no labels, no test images, classes that differ, or data that cannot be opened.
     """
-    if data is None and config.recipe == CONVERTED:
-        raise InputError(
-            "the encoder does not say which images to use. Give labelled ones: --data D."
-        )
-    data = config.data if data is None else data
+    data = images_of(config, data)
     train, test = open_images(
         data,
         max_bad_images=max_bad_images,
