@@ -7,12 +7,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# What libjpeg prints of damaged files, without a word on which file it is.
-_LIBJPEG = re.compile(
+# What libjpeg and libtiff print of damaged files, without a word on which file it is.
+_DECODERS = re.compile(
     rb"(Improper call to|Unsupported|Corrupt|Premature end of|Not a|Invalid) JPEG\b|Bogus "
     rb"|Empty input|Invalid (SOS|component|progressive|scan)|Inconsistent progression"
     rb"|Input file read error|(Huffman|Quantization|Arithmetic) table|Unsupported (marker|color)"
-    rb"|Unknown Adobe color|Maximum supported image|Warning: unknown JFIF|Sorry, "
+    rb"|Unknown Adobe color|Maximum supported image|Warning: unknown JFIF|Sorry, |tempfile\.tif: "
+    rb"|_?O?(TIFF|JPEG|LZW|ZIP|Fax3|Fax4|PackBits|LZMA|ZSTD|WebP|PixarLog|Dump)\w*: "
 )
 
 
@@ -35,12 +36,12 @@ def stderr_held_back() -> Iterator[bytearray]:
 
 
 @contextlib.contextmanager
-def without_libjpeg() -> Iterator[None]:
-    """Meanwhile libjpeg prints nothing; what else goes to stderr comes at the end."""
+def without_decoders() -> Iterator[None]:
+    """Meanwhile libjpeg and libtiff print nothing; what else goes to stderr comes at the end."""
     said = bytearray()
     try:
         with stderr_held_back() as said:
             yield
     finally:
-        lines = [line for line in said.splitlines(True) if not _LIBJPEG.match(line)]
+        lines = [line for line in said.splitlines(True) if not _DECODERS.match(line)]
         os.write(2, b"".join(lines))

@@ -1,12 +1,17 @@
 """Starting TensorFlow when a command really needs it, and without its chatter."""
 
 import os
+import warnings
 
 from moco_tf.held_back import stderr_held_back
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow; what it says while starting is shown if it fails, or if asked for."""
+    """Imports TensorFlow; what it says while starting is shown if it fails, or if asked for.
+
+    Pillow's warnings of damaged files, which name none, are left out from then on.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # the user's own choice
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what matters comes as an exception as well

@@ -12,7 +12,7 @@ import tensorflow as tf
 from moco_tf.data.decode import MOST_BYTES, decode
 from moco_tf.data.looks import look
 from moco_tf.errors import InputError
-from moco_tf.held_back import without_libjpeg
+from moco_tf.held_back import without_decoders
 from moco_tf.npz import read_npz
 from moco_tf.sealed import seal_zip
 
@@ -188,7 +188,7 @@ def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
         return sizes
     numbered = tf.data.Dataset.from_tensor_slices((unknown, [names[i] for i in unknown]))
     measured = numbered.map(measure, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    with without_libjpeg():
+    with without_decoders():
         for index, size in measured.as_numpy_iterator():
             sizes[index] = size
     if cache:

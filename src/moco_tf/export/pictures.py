@@ -19,6 +19,7 @@ from moco_tf.data.shapes import draw_shapes
 from moco_tf.data.sources import TEST_SEED, open_images
 from moco_tf.encoder_file import CONVERTED
 from moco_tf.errors import InputError
+from moco_tf.held_back import without_decoders
 
 IMAGES = 16
 SHAPES = "shapes"
@@ -76,11 +77,12 @@ def _raw(data: str, config: Config) -> list[np.ndarray]:
 def _decoded(data: str) -> list[np.ndarray]:
     """Of a folder only these few are decoded: it may hold millions."""
     images = []
-    for path in some_files(Path(os.path.expanduser(data)), IMAGES):
-        try:
-            images.append(decode(tf.io.read_file(str(path))).numpy())
-        except UNREADABLE:  # not an image, or damaged: the others will do
-            continue
+    with without_decoders():
+        for path in some_files(Path(os.path.expanduser(data)), IMAGES):
+            try:
+                images.append(decode(tf.io.read_file(str(path))).numpy())
+            except UNREADABLE:  # not an image, or damaged: the others will do
+                continue
     if not images:
         raise InputError(f"data: none of {IMAGES} images of {data} can be read.")
     return images
