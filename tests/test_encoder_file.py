@@ -7,7 +7,7 @@ import pytest
 
 from moco_tf import checkpoint, run_folder
 from moco_tf.config import Config
-from moco_tf.encoder_file import CONVERTED, images_of, load_snapshot, to_bytes
+from moco_tf.encoder_file import CONVERTED, images_of, load_snapshot, peek, to_bytes
 from moco_tf.errors import InputError
 
 
@@ -58,3 +58,20 @@ def test_images_that_are_gone_are_told_with_the_way_out(run, tmp_path):
     assert images_of(Config(), None) == "shapes"
     with pytest.raises(InputError, match=r"the run does not say which images to use\. Give them"):
         images_of(Config().model_copy(update={"recipe": CONVERTED}), None)
+
+
+def test_a_peek_tells_the_config_and_what_is_wrong(run, tmp_path):
+    file = tmp_path / "encoder.safetensors"
+    file.write_bytes(to_bytes(load_snapshot(run, warn=pytest.fail)))
+    for there in (run, file):
+        assert peek(there) == load_snapshot(there, warn=pytest.fail).config
+    (checkpoint_file,) = run_folder.checkpoint_folder(run).iterdir()
+    text = tmp_path / "notes.txt"
+    text.write_text("no encoder")
+    run_folder.claim(tmp_path / "new", Config())
+    for there in (tmp_path / "absent", checkpoint_file, text, tmp_path / "new"):
+        with pytest.raises(InputError) as told:
+            load_snapshot(there, warn=pytest.fail)
+        with pytest.raises(InputError) as early:
+            peek(there)
+        assert str(early.value) == str(told.value)

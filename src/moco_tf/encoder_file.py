@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from safetensors import safe_open
 
 from moco_tf import checkpoint, run_folder
 from moco_tf.config import Config, data_from_here, path_of_data, shown
@@ -43,6 +44,31 @@ def load_snapshot(run: Path | str, *, warn: Callable[[str], None]) -> Snapshot:
     return read_file(Path(run)) if Path(run).is_file() else read_run(run, warn=warn)
 
 
+def peek(run: Path | str) -> Config:
+    """Returns the config of `load_snapshot`, and raises what that would, without reading arrays."""
+    path = Path(run)
+    if path.is_file():
+        return _config_in_header(path) or read_file(path).config
+    config = run_folder.read_config(path)
+    if checkpoint.newest_step(run_folder.checkpoint_folder(path)) is None:
+        raise _no_checkpoint(run)
+    return _with_its_data(config)
+
+
+def _config_in_header(path: Path) -> Config | None:
+    """The config in an encoder file; None: there is none, which is told when the file is read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = json.loads(file.metadata()["extra"])["config"]
+        return _with_its_data(Config.model_validate(found))
+    except Exception:  # what the parser raises depends on which byte is wrong
+        return None
+
+
+def _no_checkpoint(run: Path | str) -> InputError:
+    return InputError(f"run folder {run} holds no checkpoint yet. Let pre-training save one.")
+
+
 def read_run(run: Path | str, *, warn: Callable[[str], None]) -> Snapshot:
     """Returns the newest whole checkpoint of a run folder.
 
@@ -52,7 +78,7 @@ def read_run(run: Path | str, *, warn: Callable[[str], None]) -> Snapshot:
     config = _with_its_data(run_folder.read_config(run))
     loaded = checkpoint.load_latest(run_folder.checkpoint_folder(run), warn=warn)
     if loaded is None:
-        raise InputError(f"run folder {run} holds no checkpoint yet. Let pre-training save one.")
+        raise _no_checkpoint(run)
     state, step, extra = loaded
     origin = {"source": str(run), "format": "run", "epoch": extra.get("epoch", 0)}
     return Snapshot(state, config, step, origin)

@@ -1,10 +1,10 @@
 """`moco-tf convert`."""
 
 import json
+from pathlib import Path
 
 from moco_tf.commands.starting import start_tensorflow
-
-FORMATS = ("official", "torchvision", "timm", "detectron2", "moco-tf")
+from moco_tf.convert.targets import SUFFIXES, check_target
 
 
 def add(commands) -> None:
@@ -14,7 +14,7 @@ def add(commands) -> None:
     )
     convert.add_argument("source", metavar="SOURCE", help="run folder or file")
     convert.add_argument("target", metavar="TARGET", help="file to write")
-    convert.add_argument("--to", required=True, choices=FORMATS)
+    convert.add_argument("--to", required=True, choices=[*SUFFIXES])
     convert.add_argument("--with-head", action="store_true", help="keep fc where it is left out")
     convert.add_argument("--image-size", type=int, metavar="X", help="none: 224, small stem 32")
     convert.add_argument("--normalization", metavar="X", help="none: imagenet, small stem cifar10")
@@ -24,6 +24,12 @@ def add(commands) -> None:
 
 
 def _convert(options) -> int:
+    from moco_tf.convert.source import kind_of
+    from moco_tf.encoder_file import peek
+
+    check_target(Path(options.target), options.to, options.overwrite)
+    if kind_of(Path(options.source)) == "run":
+        peek(options.source)
     start_tensorflow()
     from moco_tf.convert import convert, describe
 

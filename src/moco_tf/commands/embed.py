@@ -1,6 +1,7 @@
 """`moco-tf embed`."""
 
 import json
+from pathlib import Path
 
 from moco_tf.commands.flags import share
 from moco_tf.commands.starting import start_tensorflow
@@ -25,6 +26,14 @@ def add(commands) -> None:
 
 
 def _embed(options) -> int:
+    from moco_tf.encoder_file import images_of, peek
+    from moco_tf.evaluate import embed_files, projector
+
+    sources = options.folder, options.data
+    embed_files.check_target(Path(options.out), overwrite=options.overwrite, sources=sources)
+    if options.projector is not None:
+        projector.check_folder(Path(options.projector), overwrite=options.overwrite)
+    images_of(peek(options.folder), options.data, options.folder)
     start_tensorflow()
     from moco_tf.evaluate.embed import embed
     from moco_tf.reporting import Reporter

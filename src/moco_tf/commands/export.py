@@ -26,8 +26,11 @@ def add(commands) -> None:
 
 
 def _export(options) -> int:
+    from moco_tf.encoder_file import peek
+
     check_format(options.format)
     check_out(Path(options.out), options.format, options.overwrite)
+    peek(options.folder)
     start_tensorflow()
     from moco_tf.export.command import describe, export
 

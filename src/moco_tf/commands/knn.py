@@ -17,6 +17,9 @@ def add(commands) -> None:
 
 
 def _knn(options) -> int:
+    from moco_tf.encoder_file import images_of, peek
+
+    images_of(peek(options.folder), options.data, options.folder)
     start_tensorflow()
     from moco_tf.evaluate.knn import evaluate_run
 

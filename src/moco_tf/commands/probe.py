@@ -30,6 +30,9 @@ def _probe(options) -> int:
     config = make_config(ProbeConfig(run=""), changes)
     if options.quick:
         check_quick(changes)
+    from moco_tf.encoder_file import images_of, peek
+
+    images_of(peek(config.run), config.data, config.run)
     start_tensorflow()
     from moco_tf.evaluate.probe import probe
     from moco_tf.evaluate.probe_report import BackboneChangedError

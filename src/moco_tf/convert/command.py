@@ -15,18 +15,9 @@ from moco_tf.convert.check import compare
 from moco_tf.convert.contents import Parts
 from moco_tf.convert.reading import Source, from_parts, read_source
 from moco_tf.convert.state_dict import to_state_dict
+from moco_tf.convert.targets import check_target
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot
-from moco_tf.errors import InputError
 from moco_tf.reporting import to_stderr
-
-_TORCH = (".pth", ".pth.tar", ".pt")
-SUFFIXES = {
-    "official": _TORCH,
-    "torchvision": (*_TORCH, ".safetensors"),
-    "timm": (*_TORCH, ".safetensors"),
-    "detectron2": (".pkl",),
-    "moco-tf": (".safetensors",),
-}
 
 
 class _UnequalError(Exception):
@@ -67,7 +58,7 @@ def convert(
         InputError: for anything wrong with the files or arguments; nothing is written.
     """
     source, target = Path(source), Path(target)
-    _check_target(target, to, overwrite)
+    check_target(target, to, overwrite)
     read = read_source(
         source,
         image_size=image_size,
@@ -122,19 +113,6 @@ def describe(result: dict[str, Any]) -> str:
         else f"wrote nothing to {result['target']}",
     ]
     return "\n".join(lines)
-
-
-def _check_target(target: Path, to: str, overwrite: bool) -> None:
-    if to not in SUFFIXES:
-        raise InputError(f"to must be one of {', '.join(SUFFIXES)}; received to={to!r}.")
-    if not target.name.endswith(SUFFIXES[to]):
-        raise InputError(
-            f"a file for {to} must end in {' or '.join(SUFFIXES[to])}; received {target}."
-        )
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise InputError(f"{target} exists. Use another name, or --overwrite to replace a file.")
-    if not target.parent.is_dir():
-        raise InputError(f"there is no folder {target.parent} to write {target.name} to.")
 
 
 def _to_bytes(snapshot: Snapshot, target: Path, to: str, head: bool) -> bytes:
