@@ -52,7 +52,7 @@ def test_checkpoints_and_evaluations_are_those_of_the_loop(
 ):
     saves, knn = loop(last_step, epoch_steps, every, knn_every)
     assert cost.numbered_checkpoints(last_step, epoch_steps, every) == saves
-    assert cost.knn_evaluations(last_step, epoch_steps, knn_every) == knn
+    assert cost.evaluations(last_step, epoch_steps, knn_every) == knn
 
 
 def test_the_disk_holds_what_is_kept_and_what_is_being_written():
@@ -99,6 +99,7 @@ def parts(**changes):
         "start_seconds": 11.0,
         "save_seconds": 0.5,
         "knn": None,
+        "label_free_seconds": 3.0,
         "checkpoint_bytes": 1000,
         "peak_memory_bytes": 10**9,
     }
@@ -116,10 +117,11 @@ def test_a_whole_run_is_the_sum_of_its_parts():
     # 6 and at the end, after a pass of untrained features and one of pixels.
     assert (found["checkpoints_written"], found["knn_evaluations"]) == (14, 4)
     assert found["seconds"] == pytest.approx(
-        {"start": 11, "steps": 105 * 64 / 50, "knn": 5 * 12 + 5, "checkpoints": 18 * 0.5}
+        {"start": 11, "steps": 105 * 64 / 50, "knn": 5 * 12 + 5, "label_free": 5 * 3}
+        | {"checkpoints": 18 * 0.5}
     )
-    assert found["seconds_total"] == pytest.approx(11 + 134.4 + 65 + 9)
-    assert found["disk_bytes"] == 4 * 1000 + 11 * cost.LOGGED_ROW_BYTES
+    assert found["seconds_total"] == pytest.approx(11 + 134.4 + 65 + 15 + 9)
+    assert found["disk_bytes"] == 4 * 1000 + (11 + 5) * cost.LOGGED_ROW_BYTES
     assert (found["limits"], found["input_share"]) == ("compute", pytest.approx(1 / 3))
     assert found["queue_epochs"] == 0.128
 
@@ -128,6 +130,7 @@ def test_a_run_may_stop_before_its_schedule():
     config = make_config(RECIPES["shapes"].config, {"max_steps": 10, "symmetric": True})
     found = whole_run(config, parts())
     assert (found["steps_per_epoch"], found["steps_total"], found["knn_evaluations"]) == (7, 10, 0)
-    assert found["seconds"]["knn"] == 0 and found["seconds"]["steps"] == pytest.approx(25.6)
+    assert found["seconds"]["knn"] == 0 and found["seconds"]["label_free"] == 2 * 3
+    assert found["seconds"]["steps"] == pytest.approx(25.6)
     assert found["queue_epochs"] == pytest.approx(512 / 2 / 1000)
     assert math.isclose(found["seconds_total"], sum(found["seconds"].values()))

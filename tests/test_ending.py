@@ -12,7 +12,7 @@ from moco_tf.ending import ending_lines, next_commands
 PIXELS = np.zeros((2, 8, 8, 3), np.uint8)
 BARE = from_arrays("bare", PIXELS)
 NAMED = from_arrays("named", PIXELS, [0, 1])
-SUMMARY = {"step": 20, "seconds": 63.4}
+SUMMARY = {"step": 20, "seconds": 63.4, "effective_rank": None}
 KNN = {"knn_top1": 61.25, "knn_top1_untrained": 29.125, "knn_top1_pixels": 40.5}
 
 
@@ -55,6 +55,23 @@ def test_the_commands_can_be_typed_as_they_stand(run_dir, labelled):
             assert program == "moco-tf"
             run = f"./{run_dir}" if run_dir.startswith("-") else run_dir
             assert run in vars(_parser().parse_args(words)).values()
+
+
+def test_what_the_features_tell_without_labels_stands_beside_the_untrained_ones():
+    values = {"view_retrieval": 83.1, "alignment": 0.4321, "uniformity": -2.5, "effective_rank": 25}
+    untrained = {f"{name}_untrained": value / 10 for name, value in values.items()}
+    summary = SUMMARY | dict.fromkeys(KNN) | values | untrained
+    assert ending_lines(summary, "run", BARE, None)[1:6] == [
+        "without labels, of two views of 2 pictures that it was trained on:",
+        "                             untrained    trained   better",
+        "  two views find each other       8.3%      83.1%   higher (50.0% by chance)",
+        "  alignment                      0.043      0.432   lower, beside a low uniformity",
+        "  uniformity                    -0.250     -2.500   lower (0 to -4)",
+    ]
+    of_old = summary | dict.fromkeys(untrained)  # whose first checkpoints have none
+    lines = ending_lines(of_old, "run", BARE, BARE)
+    assert lines[1] == "without labels, of two views of 2 pictures of the test images:"
+    assert lines[6] == "  effective rank                     -       25.0   higher"
 
 
 def test_a_run_elsewhere_is_to_be_copied_first():

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import time
 
 import pytest
 import tensorflow as tf
@@ -128,9 +129,21 @@ def test_an_evaluation_has_a_row_of_its_own_and_lines_to_compare_with(reporter, 
     drawn = {tag for tag in curves.Tags()["tensors"] if re.match(lines, tag)}
     assert drawn == {"knn/top1", "knn/top1_untrained", "knn/top1_pixels"}
     lines = said(reporter).splitlines()
-    assert lines[0] == "step 0: kNN top-1 29.12% untrained, 40.50% raw pixels"
+    assert lines[0] == "step 0, untrained: kNN top-1 29.12% (raw pixels 40.50%)"
     assert lines[2] == "step 10: kNN top-1 61.25%"
     assert "kNN 61.2%" in lines[3]
+
+
+def test_an_evaluation_without_labels(reporter, tmp_path):
+    untrained = {"alignment_untrained": 0.5, "effective_rank_untrained": 2.0}
+    reporter.start(tmp_path, 20, 10)
+    reporter.evaluation(20, {"alignment": 0.25, "effective_rank": 12.0}, untrained)
+    reporter.close()
+    assert rows(tmp_path) == [{"step": 20, "alignment": 0.25, "effective_rank": 12.0}]
+    assert points(tmp_path, "label_free/alignment") == [(20, 0.25)]
+    assert points(tmp_path, "label_free/alignment_untrained") == [(20, 0.5)]
+    assert points(tmp_path, "label_free/effective_rank_untrained") == [(20, 2.0)]
+    assert said(reporter) == "step 20: alignment 0.250  effective rank 12.000\n"
 
 
 @pytest.mark.parametrize("step", [0, 10])
@@ -138,6 +151,7 @@ def test_a_resumed_run_repeats_no_evaluation(tmp_path, step):
     """It is killed after an evaluation that the checkpoint of `step` has not seen yet."""
     mark = None
     for resumed in (0, step):
+        next_second()
         reporter = Reporter()
         reporter.console = Console(file=io.StringIO(), soft_wrap=True)
         reporter.start(tmp_path, 20, resumed, before=mark)
@@ -187,6 +201,11 @@ def test_resuming_drops_later_rows_and_a_row_cut_off_by_a_kill(reporter, tmp_pat
     assert "broken line" in capsys.readouterr().err
 
 
+def next_second():
+    """Later files of curves sort after earlier ones: within a second a process numbers them."""
+    time.sleep(1 - time.time() % 1)
+
+
 def points(run_dir, tag):
     curves = EventAccumulator(str(run_dir / "tensorboard")).Reload()
     return [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in curves.Tensors(tag)]
@@ -196,6 +215,7 @@ def test_curves_of_a_resumed_run_show_each_step_once(tmp_path):
     """Parts from step 0 to 50, from the checkpoint of 20 to 30, and from that of 0 to 20."""
     shown = []
     for part, (resumed, last) in enumerate([(0, 50), (20, 30), (0, 20)]):
+        next_second()
         reporter = Reporter()
         reporter.console = Console(file=io.StringIO(), soft_wrap=True)
         reporter.start(tmp_path, 60, resumed, healthy=SIZES)

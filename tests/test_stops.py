@@ -63,8 +63,13 @@ def quick(monkeypatch):
     patch(
         moco_tf.train,
         "build_monitors",
-        lambda _, method: (lambda split: float(method.total) % 100, lambda split: 5.0),
+        lambda _, method: (
+            lambda split: float(method.total) % 100,
+            lambda split: 5.0,
+            lambda views: {"alignment": float(method.total)},
+        ),
     )
+    patch(moco_tf.train, "build_views", lambda *_: None)
 
 
 @pytest.fixture
@@ -139,7 +144,7 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
     original = moco_tf.train.build_monitors
 
     def monitors(*args):
-        top1, pixels = original(*args)
+        top1, *others = original(*args)
         left = [0] * (4 if last else 3)  # one is of the untrained encoder
 
         def signalled(split):
@@ -149,7 +154,7 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
                 time.sleep(30)
             return top1(split)
 
-        return signalled, pixels
+        return signalled, *others
 
     with monkeypatch.context() as patch:
         patch.setattr(moco_tf.train, "build_monitors", monitors)
@@ -159,6 +164,7 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
     assert (step, extra["knn_due"]) == (9 if last else 6, True)
     summary = pretrain(config(data, tmp_path / "run", **run))
     same = ["state_sha256", "knn_top1", "knn_top1_best", "knn_top1_untrained", "loss", "step"]
+    same += ["alignment", "alignment_untrained"]
     assert [summary[name] for name in same] == [undisturbed[name] for name in same]
     best = [
         checkpoint.load(tmp_path / d / "checkpoints/best_knn.safetensors") for d in ("run", "whole")

@@ -28,10 +28,11 @@ from moco_tf.check import check_run
 from moco_tf.config import make_config
 from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
+from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.recipes import RECIPES
 from moco_tf.reporting import Reporter
 from moco_tf.run_folder import read_config, read_json
-from moco_tf.train import pretrain
+from moco_tf.train import MONITORED, pretrain
 
 pytestmark = pytest.mark.usefixtures("shallow")
 PREPARE = f"""
@@ -121,7 +122,7 @@ def test_what_goes_on_is_said_as_it_begins(whole_run, data):
     assert [what for _, what in stages] == [
         f"reading the images of {data}",
         "building the encoders",
-        "kNN of the untrained encoder",
+        "evaluating the untrained encoder",
         "kNN of the raw pixels",
         "compiling the first step",
     ]
@@ -137,14 +138,31 @@ def test_what_goes_on_is_said_as_it_begins(whole_run, data):
 
 def test_each_evaluation_is_a_row_beside_the_baselines(data, tmp_path):
     """Of a run in pieces, after each of its three epochs of three steps."""
-    for stop in (0, 4, None):
+    for stop in (4, None):
         summary = pretrain(config(data, tmp_path / "run", knn_every=1, max_steps=stop))
     found = [row for row in rows(tmp_path / "run") if "knn_top1" in row]
     assert [row["step"] for row in found] == [0, 3, 4, 6, 9]
     assert found[0]["knn_top1"] == summary["knn_top1_untrained"]
     assert found[0]["knn_top1_pixels"] == summary["knn_top1_pixels"]
-    assert found[-1]["knn_top1"] == summary["knn_top1"]
-    assert all(row.keys() == {"step", "knn_top1"} for row in found[1:])
+    assert all(row.keys() == {"step", *MONITORED} for row in found[1:])
+    for name in MONITORED:
+        assert found[0][name] == summary[f"{name}_untrained"]
+        assert found[-1][name] == summary[name]
+
+
+def test_a_run_without_labels_ends_with_more_than_a_loss(data, tmp_path, uninterrupted):
+    with np.load(data) as arrays:
+        np.savez(tmp_path / "bare.npz", images=arrays["images"])
+    summary = pretrain(config(str(tmp_path / "bare.npz"), tmp_path / "run", knn_every=2))
+    found = [row for row in rows(tmp_path / "run") if "loss" not in row]
+    assert [row["step"] for row in found] == [0, 6, 9]
+    assert all(row.keys() == {"step", *SIGNALS} for row in found)
+    assert found[-1]["effective_rank"] == summary["effective_rank"]
+    assert found[0]["effective_rank"] == summary["effective_rank_untrained"]
+    assert summary["knn_top1"] is None and 1 < summary["effective_rank"] < 8
+    # Looking more often has changed nothing, neither in the training nor in what is seen.
+    same = ("state_sha256", *SIGNALS)
+    assert [summary[name] for name in same] == [uninterrupted[name] for name in same]
 
 
 @pytest.mark.parametrize("stops", [pytest.param((4,), marks=pytest.mark.slow), (1, 2, 7)])

@@ -1,6 +1,6 @@
 """From a `Config` to the objects of a run: method, batches, step, schedule, monitors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,8 @@ import tensorflow as tf
 from moco_tf.cluster import Cluster
 from moco_tf.config import Config, check_accumulation, check_devices
 from moco_tf.data.canvas import canvas_shape
-from moco_tf.data.order import images_of_step
+from moco_tf.data.failures import readable
+from moco_tf.data.order import epoch_order, images_of_step
 from moco_tf.data.pipeline import (
     finish_canvases,
     finish_crops,
@@ -23,7 +24,8 @@ from moco_tf.data.sources import Images, check_sizes, open_images
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding
-from moco_tf.evaluate.knn import knn_top1_features, knn_top1_pixels
+from moco_tf.evaluate.knn import EVAL_BATCH, knn_top1_features, knn_top1_pixels
+from moco_tf.evaluate.label_free import PICTURES, held_out, label_free_signals
 from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
@@ -281,10 +283,42 @@ def build_split(config: Config, train: Images, test: Images | None) -> Split | N
     )
 
 
+def build_views(
+    config: Config, train: Images, test: Images | None, pictures: int = PICTURES
+) -> Callable[[], Iterator[Any]]:
+    """Returns a function that gives batches of two views of `held_out` images, always the same.
+
+    They are augmented as the run's are, by draws of their own.
+
+    Args:
+        pictures: at most, a random choice by the seed.
+    """
+    images = held_out(train, test)
+    chosen = np.random.default_rng(config.seed).permutation(images.count)[:pictures]
+    images = images.subset(np.sort(chosen))
+    views = two_views(
+        images,
+        batch_size=1,
+        image_size=config.image_size,
+        augmentation=config.augmentation,
+        crop_min_area=config.crop_min_area,
+        color_strength=config.color_strength,
+        seed=config.seed,
+        start_step=0,
+        steps=images.count,  # it ends by itself, with nothing left in its threads
+    )
+    batches = views.unbatch().batch(EVAL_BATCH)  # kNN's: the encoder is traced once for both
+    order = epoch_order(config.seed, 0, images.count)
+    return lambda: readable(batches, images, order, EVAL_BATCH)
+
+
 def build_monitors(
     config: Config, method: MoCo
-) -> tuple[Callable[[Split], float], Callable[[Split], float]]:
-    """Returns kNN top-1 (percent) of the query encoder and of plain pixels, as functions."""
+) -> tuple[Callable[[Split], float], Callable[[Split], float], Callable[[Any], dict[str, float]]]:
+    """Returns kNN top-1 (percent) of the query encoder and of plain pixels, as functions.
+
+    The third gives the label-free signals of the query encoder on what `build_views` returns.
+    """
     votes: dict[str, Any] = {
         "image_size": config.image_size,
         "k": config.knn_k,
@@ -296,4 +330,5 @@ def build_monitors(
     return (
         lambda split: knn_top1_features(split, embed, **votes),
         lambda split: knn_top1_pixels(split, **votes),
+        lambda views: label_free_signals(embed, views()),
     )

@@ -238,7 +238,7 @@ class Config(FolderConfig):
         25, gt=0, description="seconds from SIGTERM until the process is gone, saved if that fits"
     )
     knn_every: int = Field(
-        1, ge=0, description="epochs between two kNN evaluations; 0: only at the end"
+        1, ge=0, description="epochs between two evaluations; 0: only at the end"
     )
     knn_k: int = Field(200, ge=1, description="neighbours that vote in the kNN monitor")
     knn_max_bank: int = Field(

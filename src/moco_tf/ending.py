@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moco_tf.data.sources import Images
+from moco_tf.evaluate.label_free import PICTURES, held_out
 from moco_tf.remote import local_folder
 from moco_tf.run_folder import METRICS, SUMMARY, TENSORBOARD, checkpoint_folder
 
@@ -29,6 +30,7 @@ def ending_lines(
     shown = [f"{what} {top1:.1f}%" for what, top1 in found.items() if top1 is not None]
     if shown:
         lines.append("kNN top-1: " + "   ".join(shown))
+    lines += _label_free_table(summary, train, test)
     lines.append(
         f"all of it is in {run_dir}: {checkpoint_folder('').name}/, {METRICS}, {SUMMARY}, and "
         f"curves in {TENSORBOARD}/"
@@ -38,6 +40,26 @@ def ending_lines(
         return [*lines, "copy it to this machine for the other commands"]
     labelled = [part is not None and part.labels is not None for part in (train, test)]
     return [*lines, "next:", *(f"  {line}" for line in next_commands(str(folder), *labelled))]
+
+
+def _label_free_table(summary: Mapping[str, Any], train: Images, test: Images | None) -> list[str]:
+    """What the features tell without labels; nothing where they were not looked at."""
+    if summary["effective_rank"] is None:
+        return []
+    images = held_out(train, test)
+    count = min(images.count, PICTURES)
+    kind = "of the test images" if images is test else "that it was trained on"
+    table = [f"  {'':<27}untrained    trained   better"]
+    for name, (words, form, better) in {
+        "view_retrieval": ("two views find each other", "{:.1f}%", "higher ({:.1f}% by chance)"),
+        "alignment": ("alignment", "{:.3f}", "lower, beside a low uniformity"),
+        "uniformity": ("uniformity", "{:.3f}", "lower (0 to -4)"),
+        "effective_rank": ("effective rank", "{:.1f}", "higher"),
+    }.items():
+        values = summary[f"{name}_untrained"], summary[name]
+        shown = ["-" if value is None else form.format(value) for value in values]
+        table.append(f"  {words:<27}{shown[0]:>9}  {shown[1]:>9}   {better.format(100 / count)}")
+    return [f"without labels, of two views of {count} pictures {kind}:", *table]
 
 
 def next_commands(run_dir: str, labelled: bool, labelled_test: bool) -> list[str]:

@@ -127,19 +127,22 @@ class Reporter:
         """Writes the results of an evaluation, as a row of their own.
 
         Args:
-            values: {"knn_top1": percent}; of step 0, the untrained encoder's.
-            baselines: {"knn_top1_untrained": percent, "knn_top1_pixels": percent}, to be compared
-                with: drawn at every evaluation, as lines.
+            values: {"knn_top1": percent, ...}; of step 0, the untrained encoder's.
+            baselines: {"knn_top1_untrained": percent, "knn_top1_pixels": percent, ...}, to be
+                compared with: drawn at every evaluation, as lines.
         """
         at_start = {} if step else {k: v for k, v in baselines.items() if k.endswith("_pixels")}
         self._append(step, values | at_start)
         if not self._compared:
             self._compared = True
-            self._draw_together()
-        self._draw(step, {_curve(name): value for name, value in (values | baselines).items()})
-        self._knn = f"  kNN {values['knn_top1']:.1f}%"
-        untrained = "" if step else f" untrained, {baselines['knn_top1_pixels']:.2f}% raw pixels"
-        self.line(f"step {step}: kNN top-1 {values['knn_top1']:.2f}%{untrained}")
+            self._draw_together([_evaluated(name) for name in values])
+        self._draw(step, {_evaluated(name): value for name, value in (values | baselines).items()})
+        words = {name: f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items()}
+        if "knn_top1" in values:
+            self._knn = f"  kNN {values['knn_top1']:.1f}%"
+            pixels = [f" (raw pixels {top1:.2f}%)" for top1 in at_start.values()]
+            words["knn_top1"] = f"kNN top-1 {values['knn_top1']:.2f}%{''.join(pixels)}"
+        self.line(f"step {step}{'' if step else ', untrained'}: {'  '.join(words.values())}")
 
     def written(self) -> Digests:
         """Digests of all that was written since the run began, for a checkpoint to carry."""
@@ -160,13 +163,12 @@ class Reporter:
         except OSError as error:
             raise write_error(self._path, len(text), error) from None
 
-    def _draw_together(self) -> None:
-        """Has TensorBoard show accuracy and baselines in one chart, under Custom Scalars."""
-        lines = layout_pb2.MultilineChartContent(tag=[r"^knn/top1(_untrained|_pixels)?$"])
-        chart = layout_pb2.Chart(title="kNN top-1, percent", multiline=lines)
-        layout = layout_pb2.Layout(
-            category=[layout_pb2.Category(title="evaluations", chart=[chart])]
-        )
+    def _draw_together(self, curves: list[str]) -> None:
+        """Has TensorBoard show each curve and its baselines in a chart, under Custom Scalars."""
+        layout = layout_pb2.Layout()
+        charts = layout.category.add(title="evaluations").chart
+        for curve in curves:
+            charts.add(title=curve).multiline.tag.append(f"^{curve}(_untrained|_pixels)?$")
         about = tf.compat.v1.SummaryMetadata()
         about.plugin_data.plugin_name = "custom_scalars"
         with _told_in_one_line(), self._curves.as_default():
@@ -325,6 +327,11 @@ def _curve(name: str) -> str:
     if name.startswith(("val_", "knn_")):
         return name.replace("_", "/", 1)
     return f"{'health' if name in HEALTH else 'train'}/{TAGS.get(name, name)}"
+
+
+def _evaluated(name: str) -> str:
+    """Where TensorBoard shows what an evaluation gives."""
+    return _curve(name) if name.startswith("knn_") else f"label_free/{name}"
 
 
 def _rows_until(path: Path, step: int) -> list[str]:

@@ -25,6 +25,7 @@ from moco_tf.assembly import (
     build_split,
     build_step,
     build_strategy,
+    build_views,
 )
 from moco_tf.cluster import Cluster
 from moco_tf.config import RECORDED_FIELDS, Config
@@ -34,6 +35,7 @@ from moco_tf.data.sources import Images
 from moco_tf.diverged import refuse_diverged
 from moco_tf.ending import ending_lines
 from moco_tf.errors import DivergedError, InputError, WorkerLostError
+from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.extension import more_epochs
 from moco_tf.initial import InitialWeights, read_initial_weights
 from moco_tf.interruption import Interrupted, StopSignals, Unsaved
@@ -57,6 +59,7 @@ OWN_FIELDS = {
     *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init"),
     *RECORDED_FIELDS,
 }
+MONITORED = ("knn_top1", *SIGNALS)  # fields of `Progress`
 
 
 @dataclass
@@ -73,6 +76,14 @@ class Progress:
     knn_top1_best: float | None = None
     knn_top1_untrained: float | None = None
     knn_top1_pixels: float | None = None
+    view_retrieval: float | None = None  # these four as in evaluate/label_free.py
+    view_retrieval_untrained: float | None = None
+    alignment: float | None = None
+    alignment_untrained: float | None = None
+    uniformity: float | None = None
+    uniformity_untrained: float | None = None
+    effective_rank: float | None = None
+    effective_rank_untrained: float | None = None
     knn_due: bool = False  # a signal came before or during the evaluation after this step
     written: Digests | None = None  # of the logs
 
@@ -188,8 +199,7 @@ def _pretrain(
     reporter.stage("building the encoders")
     with workers.meeting():  # variables begin with the values of the chief
         method = build_method(config, strategy, train)
-    split = build_split(config, train, test) if workers.chief else None
-    monitors = [partial(top1, split) for top1 in build_monitors(config, method)] if split else None
+    monitor, pixels = _monitors(config, method, train, test) if workers.chief else (None, None)
     progress = Progress()
     with workers.setting_up():
         if workers.chief:
@@ -214,12 +224,15 @@ def _pretrain(
                 "would have been"
             )
     progress.images = train.identity
-    if monitors and not progress.step:
-        reporter.stage("kNN of the untrained encoder")
-        progress.knn_top1_untrained = monitors[0]()
-        reporter.stage("kNN of the raw pixels")
-        progress.knn_top1_pixels = monitors[1]()
-        reporter.evaluation(0, {"knn_top1": progress.knn_top1_untrained}, _baselines(progress))
+    if monitor and not progress.step:
+        reporter.stage("evaluating the untrained encoder")
+        untrained = monitor()
+        for name, value in untrained.items():
+            setattr(progress, f"{name}_untrained", value)
+        if pixels:
+            reporter.stage("kNN of the raw pixels")
+            progress.knn_top1_pixels = pixels()
+        reporter.evaluation(0, untrained, _baselines(progress))
     _train(
         config,
         method,
@@ -230,7 +243,7 @@ def _pretrain(
         last_step=last_step,
         epoch_steps=epoch_steps,
         rate=rate,
-        knn_top1=monitors[0] if monitors else None,
+        monitor=monitor,
         failed=partial(
             failure_of_step,
             images=train,
@@ -264,12 +277,12 @@ def _train(
     last_step: int,
     epoch_steps: int,
     rate: Callable[[int], float],
-    knn_top1: Callable[[], float] | None,
+    monitor: Callable[[], dict[str, float]] | None,
     failed: Callable[..., InputError],
     kept: Kept,
     reporter: Reporter,
 ) -> None:
-    """The loop: one compiled step a batch, and now and then a log line, kNN or checkpoint."""
+    """The loop: one compiled step a batch; now and then a log line, evaluation or checkpoint."""
     interval = Interval()
     compiling = True
     looks: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # at the steps since the last look at them
@@ -338,22 +351,26 @@ def _train(
         stop_if_diverged({})
 
     def evaluate():
-        """kNN, to its end or not at all; returns the tags of the checkpoint it deserves."""
+        """To its end or not at all; returns the tags of the checkpoint it deserves."""
         best, progress.knn_due = progress.knn_top1_best, True
         with interval.apart() as spent:
-            stop.unless_stopped(knn_now)
+            stop.unless_stopped(evaluate_now)
         if progress.knn_due:
             return []
         progress.seconds += spent.seconds
+        values = {name: getattr(progress, name) for name in MONITORED}
+        values = {name: value for name, value in values.items() if value is not None}
+        if values:
+            reporter.evaluation(progress.step, values, _baselines(progress))
         if progress.knn_top1 is None:
             return []
-        values = {"knn_top1": progress.knn_top1}
-        reporter.evaluation(progress.step, values, _baselines(progress))
         progress.knn_top1_best = max(progress.knn_top1, best or 0.0)
         return ["best_knn"] if best is None or progress.knn_top1 > best else []
 
-    def knn_now():
-        progress.knn_top1 = _finite(knn_top1, reporter)
+    def evaluate_now():
+        values = _finite(monitor, reporter)
+        for name in MONITORED:
+            setattr(progress, name, values.get(name))
         progress.knn_due = False
 
     with (
@@ -361,7 +378,7 @@ def _train(
         Saver(kept.folder, kept.still_held, kept.send) as saver,
     ):
         if progress.knn_due:
-            if knn_top1:
+            if monitor:
                 save(*evaluate(), None)
             progress.knn_due = progress.knn_due and workers.chief
             leave_if(workers.largest(stop.signal or 0))
@@ -388,7 +405,7 @@ def _train(
             if last or stop.signal or progress.step % config.log_every == 0:
                 log(scalars, lr)
             due = not into_epoch and config.knn_every and epoch % config.knn_every == 0
-            if knn_top1 and (due or last):
+            if monitor and (due or last):
                 tags += evaluate()
             wanted = stop.signal if progress.knn_due or not last else None
             try:
@@ -410,17 +427,30 @@ def _train(
 
 def _baselines(progress: Progress) -> dict[str, float]:
     """What was measured before the first step, as far as it is known."""
-    names = ("knn_top1_untrained", "knn_top1_pixels")
-    return {name: getattr(progress, name) for name in names if getattr(progress, name) is not None}
+    ends = ("_untrained", "_pixels")
+    known = {name: value for name, value in asdict(progress).items() if value is not None}
+    return {name: value for name, value in known.items() if name.endswith(ends)}
 
 
-def _finite(knn_top1, reporter: Reporter) -> float | None:
-    """The accuracy, or None, with a line that says so, of features that are no numbers any more."""
+def _monitors(config: Config, method: MoCo, train: Images, test: Images | None):
+    """Returns what is evaluated, as functions: {name: value} of the encoder, kNN of the pixels.
+
+    Without labels the first leaves kNN out, and the second is None.
+    """
+    knn_top1, pixels, signals = build_monitors(config, method)
+    split, views = build_split(config, train, test), build_views(config, train, test)
+    if split is None:
+        return partial(signals, views), None
+    return lambda: {"knn_top1": knn_top1(split)} | signals(views), partial(pixels, split)
+
+
+def _finite(monitor, reporter: Reporter) -> dict[str, float]:
+    """The values, or none, with a line that says so, of features that are no numbers any more."""
     try:
-        return knn_top1()
+        return monitor()
     except DivergedError as error:
-        reporter.line(f"kNN: {error}")
-        return None
+        reporter.line(f"evaluation: {error}")
+        return {}
 
 
 def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:

@@ -40,8 +40,8 @@ def limit(share: float) -> Limit:
     return "compute" if share < COMPUTE_LIMITS_TO else "balanced"
 
 
-def knn_evaluations(last_step: int, epoch_steps: int, knn_every: int) -> int:
-    """How often the loop evaluates kNN up to `last_step`: every so many epochs, and at the end.
+def evaluations(last_step: int, epoch_steps: int, knn_every: int) -> int:
+    """How often the loop evaluates up to `last_step`: every so many epochs, and at the end.
 
     Not counted: the untrained encoder and the plain pixels, once each before the first step.
     """
@@ -71,7 +71,7 @@ def disk_bytes(
     Args:
         numbered: how many are written in all.
         best: whether best_knn is kept beside them.
-        logged_rows: logging points in metrics.jsonl and TensorBoard's file.
+        logged_rows: logging points and evaluations in metrics.jsonl and TensorBoard's file.
     """
     files = min(numbered, keep + 1) + best
     return files * checkpoint_bytes + logged_rows * LOGGED_ROW_BYTES

@@ -20,6 +20,7 @@ from moco_tf.assembly import (
     build_split,
     build_step,
     build_strategy,
+    build_views,
 )
 from moco_tf.benchmark import measure, memory
 from moco_tf.benchmark.checkpoint_size import checkpoint_bytes
@@ -27,7 +28,8 @@ from moco_tf.benchmark.input import input_rounds
 from moco_tf.benchmark.step import repeated, rounds_of
 from moco_tf.benchmark.whole_run import KnnParts, Parts, last_step, whole_run
 from moco_tf.config import Config
-from moco_tf.evaluate.knn import PIXEL_SIZE
+from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
+from moco_tf.evaluate.label_free import PICTURES, held_out
 from moco_tf.evaluate.split import Split
 from moco_tf.methods.moco import MoCo
 from moco_tf.reporting import peak_memory_bytes
@@ -78,9 +80,15 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
     del one_round  # with its batches, which would go on being made
 
     split = build_split(config, train, test)
-    knn = _knn(config, method, split) if split else None
+    top1, pixels, signals = build_monitors(config, method)
+    knn = _knn(config, method, split, top1, pixels) if split else None
     if knn:
         line(f"one kNN evaluation: {knn.seconds:.1f} s")
+    few, all_of_them = (min(held_out(train, test).count, n) for n in (EVAL_BATCH, PICTURES))
+    label_free_seconds = measure.label_free_seconds(
+        signals, build_views(config, train, test, few), all_of_them / few
+    )
+    line(f"one evaluation without labels: {label_free_seconds:.1f} s")
     state = {name: variable.numpy() for name, variable in method.state().items()}
     steps = last_step(config, train.count)
     counts = {
@@ -104,6 +112,7 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
         start_seconds=opening + first,
         save_seconds=measure.save_seconds(state, step=steps, extra=end),
         knn=knn,
+        label_free_seconds=label_free_seconds,
         checkpoint_bytes=checkpoint_bytes(shapes, step=steps, extra=end),
         peak_memory_bytes=_peak(config, built, split, peak_memory_bytes()),
         memory_bytes=memory_bytes,
@@ -118,12 +127,17 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
     )
 
 
-def _knn(config: Config, method: MoCo, split: Split) -> KnnParts:
+def _knn(
+    config: Config,
+    method: MoCo,
+    split: Split,
+    features: Callable[[Split], float],
+    pixels: Callable[[Split], float],
+) -> KnnParts:
     bank, queries = len(split.bank_indices), len(split.query_indices)
     dim = config.dim
     if config.knn_features == "pooled":
         dim = method.query.backbone.output_shape[-1]
-    features, pixels = build_monitors(config, method)
     vote, pixel_vote = (
         measure.vote_seconds(bank, d, config.knn_k) for d in (dim, _pixel_dim(config))
     )

@@ -49,6 +49,12 @@ def knn_image_seconds(top1: Callable[[Split], float], split: Split, vote_seconds
     return max(seconds - bank * queries * vote_seconds, 0.0) / (bank + queries)
 
 
+def label_free_seconds(signals: Callable[[Any], Any], views: Any, pictures: float) -> float:
+    """Seconds for the label-free signals of so many times the pictures that `views` are of."""
+    signals(views)  # traces
+    return pictures * _seconds(signals, views)
+
+
 def vote_seconds(bank: int, dim: int, k: int) -> float:
     """Seconds for one similarity and its part of the votes: random features of `dim` numbers."""
     bank = min(bank, VOTE_BANK)
@@ -84,9 +90,9 @@ def save_seconds(state: Mapping[str, np.ndarray], *, step: int, extra: Mapping[s
     return time.perf_counter() - started
 
 
-def _seconds(top1: Callable[[Split], float], split: Split) -> float:
+def _seconds(evaluation: Callable[[Any], Any], data: Any) -> float:
     started = time.perf_counter()
-    top1(split)
+    evaluation(data)
     return time.perf_counter() - started
 
 

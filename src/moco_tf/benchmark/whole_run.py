@@ -49,6 +49,7 @@ class Parts:
     start_seconds: float  # opening the images, building, the first step
     save_seconds: float
     knn: KnnParts | None
+    label_free_seconds: float  # one evaluation
     checkpoint_bytes: int
     peak_memory_bytes: int
     memory_bytes: int | None = None
@@ -77,21 +78,23 @@ def whole_run(config: Config, parts: Parts) -> dict[str, Any]:
     steps = last_step(config, parts.images)
     step_seconds = config.batch_size / parts.images_per_second
     numbered = cost.numbered_checkpoints(steps, epoch_steps, config.checkpoint_every)
-    evaluations = cost.knn_evaluations(steps, epoch_steps, config.knn_every) if parts.knn else 0
-    in_the_loop = evaluations * parts.knn.seconds if parts.knn else 0.0
+    evaluations = cost.evaluations(steps, epoch_steps, config.knn_every)
+    with_knn = evaluations if parts.knn else 0
+    in_the_loop = with_knn * parts.knn.seconds if parts.knn else 0.0
     before = parts.knn.seconds + parts.knn.pixel_seconds if parts.knn else 0.0
     seconds = {
         "start": parts.start_seconds,
         "steps": steps * step_seconds,
         "knn": before + in_the_loop,
-        "checkpoints": (numbered + evaluations) * parts.save_seconds,  # each may be the best yet
+        "label_free": (1 + evaluations) * parts.label_free_seconds,
+        "checkpoints": (numbered + with_knn) * parts.save_seconds,  # each may be the best yet
     }
     disk = cost.disk_bytes(
         parts.checkpoint_bytes,
         numbered,
         keep=KEEP,
-        best=evaluations > 0,
-        logged_rows=-(-steps // config.log_every),
+        best=with_knn > 0,
+        logged_rows=-(-steps // config.log_every) + 1 + evaluations,
     )
     share = cost.input_share(1 / parts.input_images_per_second, 1 / parts.step_images_per_second)
     recipe = RECIPES.get(config.recipe)
@@ -111,7 +114,7 @@ def whole_run(config: Config, parts: Parts) -> dict[str, Any]:
         gpu_bytes=parts.gpu_bytes,
         disk_bytes=disk,
         disk_free_bytes=parts.disk_free_bytes,
-        knn_seconds=in_the_loop,
+        knn_seconds=in_the_loop + evaluations * parts.label_free_seconds,
         seconds=sum(seconds.values()),
         recipe_learning_rate=recipe.config.learning_rate if recipe else None,
     )
@@ -136,7 +139,7 @@ def whole_run(config: Config, parts: Parts) -> dict[str, Any]:
         "images": parts.images,
         "steps_per_epoch": epoch_steps,
         "steps_total": steps,
-        "knn_evaluations": evaluations,
+        "knn_evaluations": with_knn,
         "checkpoints_written": numbered,
         "queue_epochs": config.queue_size / calls / parts.images,
         "suggestions": [asdict(found) for found in suggestions(config, facts)],

@@ -59,7 +59,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"{duration(result['seconds_total'])}",
         f"of that: start {duration(seconds['start'])}, steps {duration(seconds['steps'])}, kNN "
         f"({result['knn_evaluations']} while training, untrained encoder and plain pixels before) "
-        f"{duration(seconds['knn'])}, checkpoints {duration(seconds['checkpoints'])}",
+        f"{duration(seconds['knn'])}, label-free signals {duration(seconds['label_free'])}, "
+        f"checkpoints {duration(seconds['checkpoints'])}",
         f"limit: {result['limits']} (the input takes {result['input_share']:.0%} of the time of "
         f"input and step, each alone; waiting for data {result['data_wait']:.0%}), "
         f"{1000 * result['cpu_seconds_per_image']:.2f} ms of CPU an image",

@@ -57,8 +57,9 @@ def two_views(
     start_step,
     finished="view",
     rows=None,
+    steps=None,
 ):
-    """Returns an endless dataset of (view 1, view 2); each is what the host does of a view.
+    """Returns a dataset of (view 1, view 2); each is what the host does of a view.
 
     Element i is step `start_step + i` of the run, whenever it is made.
 
@@ -72,8 +73,9 @@ def two_views(
             `canvas_shape`, windows [B, 4] and draws [B, 16] for `finish_canvases`. "place": int64
             [B], places in the set, and draws [B, 56] for `finish_places`.
         rows: of each batch, which rows [b] are read, in that order: a worker's own; none: all B.
+        steps: after how many batches it ends; none: never.
     """
-    steps = steps_per_epoch(images.count, batch_size)
+    epoch_steps = steps_per_epoch(images.count, batch_size)
     finish = tf.function(lambda crop, draws: augment(crop, draws, augmentation))  # traced once
 
     def views(index, position):
@@ -100,8 +102,11 @@ def two_views(
         return simclr(resized, draws[CROP_DRAWS:], color_strength)
 
     start = start_step * batch_size
+    order = places(
+        images.count, epoch_steps * batch_size, seed, start, batch_size=batch_size, rows=rows
+    )
     return (
-        places(images.count, steps * batch_size, seed, start, batch_size=batch_size, rows=rows)
+        (order if steps is None else order.take(steps * batch_size))
         .map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size if rows is None else len(rows), drop_remainder=True)
         .prefetch(PREFETCHED_BATCHES)

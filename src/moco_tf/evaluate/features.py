@@ -41,7 +41,7 @@ def extract(
     if not rows:
         raise InputError("there are no images to compute features of.")
     features = np.concatenate(rows)
-    return _unit_rows(features) if unit else features
+    return unit_rows(features) if unit else features
 
 
 def feature_rows(
@@ -160,10 +160,10 @@ def pixel_features(
     if mean is None:
         mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     pixels -= mean
-    return _unit_rows(pixels), mean
+    return unit_rows(pixels), mean
 
 
-def _unit_rows(rows: np.ndarray) -> np.ndarray:
+def unit_rows(rows: np.ndarray) -> np.ndarray:
     """Divides the rows by their norms, in place."""
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
     rows /= np.maximum(norms, 1e-12)
