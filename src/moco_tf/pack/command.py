@@ -62,8 +62,8 @@ def pack(
             parts = [train, test] if test else [train]
             settle(target, request, parts)
             for part in parts:
-                if part.skipped:
-                    line(part.skipped_line())
+                for text in filter(None, (part.skipped_line(), part.looks_line())):
+                    line(text)
             shards = whole_shards(target)
             resumed = done = sum(len(rows["shard"]) for rows in shards)
             total = sum(part.count for part in parts)
