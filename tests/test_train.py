@@ -246,7 +246,7 @@ def test_another_config_for_the_folder_is_refused_by_name(data, tmp_path):
 def test_more_epochs_go_on_and_the_folder_tells_the_whole_run(data, tmp_path):
     run = tmp_path / "run"
     pretrain(config(data, run, epochs=2, max_steps=5))
-    with pytest.raises(InputError, match=r"would jump from .* at step 5\. Add --extend"):
+    with pytest.raises(InputError, match=r"would change at step 5 from .*\. Add --extend"):
         pretrain(config(data, run))
     pretrain(config(data, run, max_steps=7), extend=True)
     found = read_config(run)

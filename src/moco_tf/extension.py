@@ -22,23 +22,24 @@ def more_epochs(
     Args:
         step: steps taken so far.
         rate_of: a config's schedule.
-        allowed: whether the learning rate may jump.
+        allowed: whether the learning rate may change so.
 
     Raises:
-        InputError: if it would jump and that is not allowed.
+        InputError: if it would change and that is not allowed.
     """
     longer = there.model_copy(update={"epochs": epochs})
     say = f"{epochs} epochs instead of {there.epochs}"
     if there.schedule != "cosine" or not step:
         return longer, f"{say}; the learning rate is that of a run of {epochs} from the beginning"
-    jump = f"from {rate_of(there)(step - 1):.3g} to {rate_of(longer)(step):.3g} at step {step}"
+    before, after = f"{rate_of(there)(step - 1):.3g}", f"{rate_of(longer)(step):.3g}"
+    jump = f"at step {step} from {before} to {after}" if before != after else f"after step {step}"
     if not allowed:
         raise InputError(
             f"epochs={epochs} is more than the run's {there.epochs}, and its cosine schedule "
-            f"depends on the number: the learning rate would jump {jump}. Add --extend to go on "
+            f"depends on the number: the learning rate would change {jump}. Add --extend to go on "
             f"so, or begin another run with these weights: --init."
         )
     kept = (*there.earlier_schedules, (step, there.epochs))
     return longer.model_copy(update={"earlier_schedules": kept}), (
-        f"{say}: the learning rate jumps {jump}"
+        f"{say}: the learning rate changes {jump}"
     )
