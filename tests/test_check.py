@@ -75,6 +75,8 @@ def made(tmp_path_factory):
     quick = run / "probe-quick"
     checkpoint.save(quick, STATE, step=0, extra={"key": "k"}, tag="features")
     run_folder.write_json(quick / "summary.json", {"top1": 50.0})
+    for folder in (run, quick):
+        run_folder.write_json(folder / "baselines.json", {"k": {"untrained": 30.0, "pixels": 20.0}})
     return run
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from moco_tf import checkpoint, run_folder
+from moco_tf.commands.flags import beside
 from moco_tf.config import Config
 from moco_tf.data.sources import from_arrays
 from moco_tf.errors import InputError
@@ -160,9 +161,10 @@ def run(tmp_path):
 
 
 def test_evaluate_run(run):
-    result = knn.evaluate_run(str(run.folder), k=200)
+    result = knn.evaluate_run(str(run.folder), k=200, compare=False)
     assert {name: result[name] for name in result if name not in ("knn_top1", "protocol")} == {
-        "k": 30, "temperature": 0.1, "features": "projection", "bank_images": 30,
+        "knn_top1_untrained": None, "knn_top1_pixels": None, "untrained_seed": None, "k": 30,
+        "temperature": 0.1, "features": "projection", "bank_images": 30,
         "query_images": 10, "classes": 2, "step": 12,
     }  # fmt: skip
     assert "10 test images" in result["protocol"] and "30 nearest" in result["protocol"]
@@ -179,12 +181,56 @@ def test_evaluate_run(run):
     assert result["knn_top1"] == 100 * np.mean(np.argmax(scores, axis=1) == np.arange(10) % 2)
 
 
+def test_the_baselines_are_the_runs_first_encoder_and_the_pixels_computed_once(run, monkeypatch):
+    said = []
+    result = knn.evaluate_run(str(run.folder), k=5, warn=said.append)
+    first = build_encoder(
+        "resnet18", image_size=8, stem="small", width=4, head="linear", dim=6, group_size=2,
+        group_layout="contiguous", running_statistics="first_group", dtype="float32", seed=5,
+    ).model  # fmt: skip
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    images = [gray_levels(30, 0)[0], gray_levels(10, 1)[0]]
+    drawn = [np.asarray(first(((x / 255 - mean) / std).astype(np.float32))) for x in images]
+    pixels = [x.reshape(len(x), -1) - images[0].reshape(30, -1).mean(0) for x in images]
+    for name, pair in (("untrained", drawn), ("pixels", pixels)):
+        bank, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in pair)
+        scores = naive_scores(bank, run.labels, queries, 2, 5, 0.1)
+        right = 100 * np.mean(np.argmax(scores, axis=1) == np.arange(10) % 2)
+        assert result[f"knn_top1_{name}"] == right
+    assert result["untrained_seed"] == 5 and "next its baselines" in said[0]
+
+    kept = run.folder / "baselines.json"
+    assert len(run_folder.read_json(kept)) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(knn, "untrained_encoder", None)
+        assert knn.evaluate_run(str(run.folder), k=5, warn=pytest.fail) == result
+        with pytest.raises(TypeError):
+            knn.evaluate_run(str(run.folder), k=6)  # another number: not the one that was kept
+
+    kept.write_text(kept.read_text().replace("knn", "").replace("0", "1"))
+    monkeypatch.setattr(run_folder, "write_json", read_only)
+    said.clear()
+    assert knn.evaluate_run(str(run.folder), k=5, warn=said.append) == result
+    assert "baselines.json is damaged" in said[0]
+
+
+def test_the_line_names_the_baselines_if_there_are_any():
+    values = {"a_untrained": 30.5, "a_pixels": 20.25, "untrained_seed": 5}
+    assert beside(values, "a") == "  (untrained, seed 5: 30.50%, raw pixels: 20.25%)"
+    assert not beside(dict.fromkeys(values), "a")
+
+
+def read_only(path, value):
+    raise InputError(f"cannot write {path}: Read-only file system.")
+
+
 def test_evaluate_run_without_a_test_split_or_labels(run, tmp_path):
     images, labels = gray_levels(30, 0)
     np.savez(tmp_path / "train_only.npz", x_train=images, y_train=labels)
     result = knn.evaluate_run(
-        str(run.folder), data=str(tmp_path / "train_only.npz"), features="pooled", k=3
-    )
+        str(run.folder), data=str(tmp_path / "train_only.npz"), features="pooled", k=3,
+        compare=False,
+    )  # fmt: skip
     assert (result["bank_images"], result["query_images"], result["k"]) == (28, 2, 3)
     assert "held-out training images" in result["protocol"]
     np.savez(tmp_path / "unlabelled.npz", x_train=images)

@@ -401,11 +401,17 @@ def test_quick_probe_tells_levels_of_gray_apart_and_notices_other_pixels(run, tm
     assert main([*command, more]) == 0
     first = json.loads(capsys.readouterr().out)
     assert first["top1"] >= 8 / 9 * 100 and first["top5"] == 100.0
+    kept = run_folder.read_json(tmp_path / "q/baselines.json")
+    baselines = {"untrained": first["top1_untrained"], "pixels": first["top1_pixels"]}
+    assert list(kept.values()) == [baselines]
+    assert first["top1_pixels"] > 100 / 3 and first["untrained_seed"] == 0
     other = save_npz(
         tmp_path / "other.npz", x_train=x_train, y_train=y_train, x_test=pictures(TEST, 5)[0]
     )
+    command[3:3] = ["--no-baselines"]
     assert main([*command, other]) == 0
-    assert not json.loads(capsys.readouterr().out)["features_cached"]
+    second = json.loads(capsys.readouterr().out)
+    assert not second["features_cached"] and second["top1_untrained"] is None
     cache = tmp_path / "q/features.safetensors"
     cache.write_bytes(cache.read_bytes()[:-8])
     assert main([*command, other]) == 0
@@ -449,6 +455,7 @@ def test_bad_data_is_one_line_and_exit_code_two(run, tmp_path, capsys, quick, ch
         (["--milestones", "x"], "milestones"),
         (["--seed", "-1"], "seed='-1'"),
         (["--quick", "--lr", "3"], "takes no --lr"),
+        (["--no-baselines"], "--no-baselines is of --quick"),
         (["--quick", "--epochs", "3"], "takes no --epochs"),
     ],
 )
@@ -512,7 +519,7 @@ def test_class_folders_are_probed_with_their_names(run, tmp_path, capsys):
     assert "chosen among" not in summary["protocol"]
     _, _, extra = checkpoint.load(out / "checkpoints/head.safetensors")
     assert extra["class_names"] == ["ant", "bee", "cat"]
-    quick = ["--data", data, "--quick", "--out", str(tmp_path / "quick")]
+    quick = ["--data", data, "--quick", "--no-baselines", "--out", str(tmp_path / "quick")]
     for cached in (False, True):
         assert main(["probe", run.folder, *quick, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)

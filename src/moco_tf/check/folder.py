@@ -25,6 +25,7 @@ from moco_tf.written import event_files
 
 # What `finetune` writes beside the files of every training, and what `probe --quick` keeps.
 ENCODER, CHOSEN, FEATURES = "encoder.safetensors", "labelled_images.txt", "features.safetensors"
+BASELINES = "baselines.json"  # of `knn` and `probe --quick`
 CHECKPOINTS = run_folder.checkpoint_folder("").name
 SIZES = ".images-*.npz"
 JUDGES: dict[str, Callable[[Path, str], Verdict]] = {
@@ -34,6 +35,7 @@ JUDGES: dict[str, Callable[[Path, str], Verdict]] = {
     ENCODER: judge_checkpoint,
     CHOSEN: judge_lines,
     FEATURES: judge_checkpoint,
+    BASELINES: judge_json,
 }
 
 

@@ -66,3 +66,12 @@ def accuracies(values: dict[str, Any]) -> str:
         f"top-1 {values['top1']:.2f}%  top-5 {values['top5']:.2f}%  "
         f"best top-1 {values['top1_best']:.2f}%"
     )
+
+
+def beside(values: dict[str, Any], name: str) -> str:
+    """What follows an accuracy on its line: those of the baselines, where they were computed."""
+    untrained, pixels = values[f"{name}_untrained"], values[f"{name}_pixels"]
+    if untrained is None:
+        return ""
+    seed = values["untrained_seed"]
+    return f"  (untrained, seed {seed}: {untrained:.2f}%, raw pixels: {pixels:.2f}%)"

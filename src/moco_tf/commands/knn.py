@@ -2,6 +2,7 @@
 
 import json
 
+from moco_tf.commands.flags import beside
 from moco_tf.commands.starting import start_tensorflow
 
 
@@ -13,6 +14,7 @@ def add(commands) -> None:
     knn.add_argument("--features", choices=["projection", "pooled"], default="projection")
     knn.add_argument("--k", type=int, default=200)
     knn.add_argument("--temperature", type=float, default=0.1)
+    knn.add_argument("--no-baselines", action="store_true", help="this encoder's number alone")
     knn.set_defaults(run=_knn)
 
 
@@ -29,9 +31,11 @@ def _knn(options) -> int:
         features=options.features,
         k=options.k,
         temperature=options.temperature,
+        compare=not options.no_baselines,
     )
     if options.json:
         print(json.dumps(result))
     else:
-        print(f"kNN top-1 {result['knn_top1']:.2f}%\n{result['protocol']}")
+        line = f"kNN top-1 {result['knn_top1']:.2f}%{beside(result, 'knn_top1')}"
+        print(f"{line}\n{result['protocol']}")
     return 0

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from moco_tf.commands.flags import accuracies, add_field, fail
+from moco_tf.commands.flags import accuracies, add_field, beside, fail
 from moco_tf.commands.starting import start_tensorflow
 from moco_tf.config import make_config
 from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
@@ -16,6 +16,9 @@ def add(commands) -> None:
     )
     probe.add_argument("run_of_encoder", metavar="RUN")
     probe.add_argument("--quick", action="store_true", help="closed-form ridge classifier, seconds")
+    probe.add_argument(
+        "--no-baselines", action="store_true", help="with --quick: this encoder's number alone"
+    )
     rates = ProbeConfig.model_fields["lr"].description
     probe.add_argument("--lr", nargs="+", metavar="L", default=argparse.SUPPRESS, help=rates)
     for name, field in ProbeConfig.model_fields.items():
@@ -30,6 +33,8 @@ def _probe(options) -> int:
     config = make_config(ProbeConfig(run=""), changes)
     if options.quick:
         check_quick(changes)
+    elif options.no_baselines:
+        return fail("--no-baselines is of --quick; the official protocol has none. Leave it out.")
     from moco_tf.encoder_file import images_of, peek
 
     images_of(peek(config.run), config.data, config.run)
@@ -41,7 +46,10 @@ def _probe(options) -> int:
 
     reporter = Reporter(json_mode=options.json)
     try:
-        summary = (quick_probe if options.quick else probe)(config, reporter=reporter)
+        if options.quick:
+            summary = quick_probe(config, compare=not options.no_baselines, reporter=reporter)
+        else:
+            summary = probe(config, reporter=reporter)
     except BackboneChangedError as error:
         fail(str(error))
         return 1
@@ -51,5 +59,6 @@ def _probe(options) -> int:
     if len(config.lr) > 1:
         for head in summary["heads"]:
             reporter.line(f"learning rate {head['lr']:g}: {accuracies(head)}")
-    reporter.line(f"{accuracies(summary)}\n{summary['protocol']}")
+    others = beside(summary, "top1") if options.quick else ""
+    reporter.line(f"{accuracies(summary)}{others}\n{summary['protocol']}")
     return 0

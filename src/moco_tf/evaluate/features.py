@@ -14,6 +14,7 @@ from moco_tf.data.pipeline import eval_batches, normalize
 from moco_tf.data.sources import Images
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
 from moco_tf.errors import InputError
+from moco_tf.evaluate.counted import counted
 from moco_tf.models import Encoder, build_encoder, telling_shapes
 
 Features = Literal["projection", "pooled"]
@@ -140,13 +141,17 @@ def pixel_features(
     *,
     mean: np.ndarray | None = None,
     batch_size: int = 256,
+    unit: bool = True,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (features, mean): the flattened pixels less `mean`, unit rows, as a baseline.
+    """Returns (features, mean): the flattened pixels less `mean`, as a baseline.
 
     Args:
         indices: int64 [M], the images wanted.
         image_size: side S to which the images are brought, pixels.
         mean: float32 [S*S*3], of the bank; none: that of these images.
+        unit: divide each row by its length.
+        say: called every few seconds with a line on how far it is.
 
     Returns:
         float32 [M, S*S*3] and float32 [S*S*3].
@@ -154,13 +159,13 @@ def pixel_features(
     batches = eval_batches(images, indices=indices, image_size=image_size, batch_size=batch_size)
     pixels = np.empty((len(indices), 3 * image_size**2), np.float32)
     start = 0
-    for batch in batches:
+    for batch in counted(batches, len(indices), "raw pixels", say):
         pixels[start : start + len(batch)] = batch.numpy().reshape(len(batch), -1)
         start += len(batch)
     if mean is None:
         mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     pixels -= mean
-    return unit_rows(pixels), mean
+    return unit_rows(pixels) if unit else pixels, mean
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:

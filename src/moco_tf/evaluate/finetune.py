@@ -21,6 +21,7 @@ from moco_tf.data.sources import Images
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
 from moco_tf.evaluate.classifier import evaluate, initial_kernel
+from moco_tf.evaluate.counted import counted
 from moco_tf.evaluate.end_to_end import HEAD, EndToEnd
 from moco_tf.evaluate.features import assign, check_size
 from moco_tf.evaluate.finetune_config import FinetuneConfig
@@ -164,7 +165,12 @@ def _train(
     train(
         network,
         iter(crops),
-        lambda: evaluate(network.evaluate_step, test_batches(data.test, **shape)),
+        lambda: evaluate(
+            network.evaluate_step,
+            counted(
+                test_batches(data.test, **shape), data.test.count, "test images", reporter.line
+            ),
+        ),
         progress,
         epochs=config.epochs,
         epoch_steps=epoch_steps,

@@ -11,10 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.pipeline import eval_batches
-from moco_tf.data.sources import open_images
+from moco_tf.data.sources import Images, open_images
 from moco_tf.encoder_file import images_of
 from moco_tf.errors import DivergedError, InputError
-from moco_tf.evaluate.features import Features, embedding, extract, load_encoder, pixel_features
+from moco_tf.evaluate import baselines
+from moco_tf.evaluate.counted import counted
+from moco_tf.evaluate.features import (
+    Features,
+    embedding,
+    extract,
+    load_encoder,
+    pixel_features,
+    untrained_encoder,
+)
 from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.reporting import to_stderr
 
@@ -94,27 +103,47 @@ def knn_top1(
 
 
 def knn_top1_features(
-    split: Split, embed: Any, *, image_size: int, k: int, temperature: float
+    split: Split,
+    embed: Any,
+    *,
+    image_size: int,
+    k: int,
+    temperature: float,
+    say: Callable[[str], None] | None = None,
+    what: str = "encoder",
 ) -> float:
-    """Returns kNN top-1 (percent) of the features `embed` gives to the images of `split`."""
-    bank, queries = (
-        extract(
-            embed,
-            eval_batches(images, indices=indices, image_size=image_size, batch_size=EVAL_BATCH),
+    """Returns kNN top-1 (percent) of the features `embed` gives to the images of `split`.
+
+    Args:
+        say: called every few seconds with a line on how far `what` is.
+    """
+
+    def features_of(images: Images, indices: np.ndarray, kind: str) -> np.ndarray:
+        batches = eval_batches(
+            images, indices=indices, image_size=image_size, batch_size=EVAL_BATCH
         )
-        for images, indices in (split[:2], split[2:])
-    )
+        return extract(embed, counted(batches, len(indices), f"{what}, {kind}", say))
+
+    bank = features_of(split.bank, split.bank_indices, "training images")
+    queries = features_of(split.queries, split.query_indices, "images to classify")
     return _top1(split, bank, queries, k, temperature)
 
 
-def knn_top1_pixels(split: Split, *, image_size: int, k: int, temperature: float) -> float:
+def knn_top1_pixels(
+    split: Split,
+    *,
+    image_size: int,
+    k: int,
+    temperature: float,
+    say: Callable[[str], None] | None = None,
+) -> float:
     """Returns kNN top-1 (percent) of the plain pixels, at most 32 a side: what to be better than.
 
     The features are those of `pixel_features`: pixels less the mean of the bank, unit rows.
     """
     size = min(image_size, PIXEL_SIZE)
-    bank, mean = pixel_features(split.bank, split.bank_indices, size)
-    queries, _ = pixel_features(split.queries, split.query_indices, size, mean=mean)
+    bank, mean = pixel_features(split.bank, split.bank_indices, size, say=say)
+    queries, _ = pixel_features(split.queries, split.query_indices, size, mean=mean, say=say)
     return _top1(split, bank, queries, k, temperature)
 
 
@@ -125,14 +154,20 @@ def evaluate_run(
     features: Features = "projection",
     k: int = 200,
     temperature: float = 0.1,
+    compare: bool = True,
     warn: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:
     """Returns kNN top-1 (percent) of a run or a converted file, and its conditions.
+
+    Beside it stand those of an encoder of the same architecture with random weights, drawn by the
+    run's seed, and of the plain pixels: computed once, and kept in a run folder.
 
     Args:
         run: run folder (its last checkpoint counts) or file made by `convert`.
         data: what `open_images` takes; none: the run's own data.
         k: neighbours asked for; the result holds how many voted.
+        compare: whether to compute "knn_top1_untrained" and "knn_top1_pixels", else None.
+        warn: called with lines for the user: what is odd, and how far it is.
 
     Raises:
         InputError: for a folder without a run or checkpoint, or data without labels.
@@ -157,14 +192,30 @@ def evaluate_run(
             f"kNN needs queries; data={data} has no test images and no class of two images."
         )
     embed = embedding(encoder, features=features, normalization=config.normalization)
-    top1 = knn_top1_features(
-        split, embed, image_size=config.image_size, k=k, temperature=temperature
-    )
+    votes: dict[str, Any] = {"image_size": config.image_size, "k": k, "temperature": temperature}
+    top1 = knn_top1_features(split, embed, say=warn, **votes)
+
+    def baseline() -> dict[str, float]:
+        warn(f"kNN top-1 {top1:.2f}%; next its baselines (--no-baselines: none)")
+        drawn = embedding(
+            untrained_encoder(config), features=features, normalization=config.normalization
+        )
+        untrained = knn_top1_features(split, drawn, say=warn, what="untrained encoder", **votes)
+        return {"untrained": untrained, "pixels": knn_top1_pixels(split, say=warn, **votes)}
+
+    beside: dict[str, Any] = {"untrained": None, "pixels": None}
+    if compare:
+        settings = {"of": "knn", "features": features, **votes}
+        key = baselines.key_of(config, settings, split[:2], split[2:])
+        beside = baselines.once(Path(run) if Path(run).is_dir() else None, key, baseline, warn)
     bank_images, query_images = len(split.bank_indices), len(split.query_indices)
     used_k = min(k, bank_images)
     origin = "test images" if split.queries is not split.bank else "held-out training images"
     return {
         "knn_top1": top1,
+        "knn_top1_untrained": beside["untrained"],
+        "knn_top1_pixels": beside["pixels"],
+        "untrained_seed": config.seed if compare else None,
         "k": used_k,
         "temperature": temperature,
         "features": features,

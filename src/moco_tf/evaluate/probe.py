@@ -15,6 +15,7 @@ from moco_tf.data.failures import failure_of_step
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.evaluate.classifier import evaluate
+from moco_tf.evaluate.counted import counted
 from moco_tf.evaluate.features import load_encoder
 from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
@@ -100,7 +101,12 @@ def _probe(
     train(
         linear,
         iter(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
-        lambda: evaluate(linear.evaluate_step, test_batches(data.test, **shape)),
+        lambda: evaluate(
+            linear.evaluate_step,
+            counted(
+                test_batches(data.test, **shape), data.test.count, "test images", reporter.line
+            ),
+        ),
         progress,
         epochs=config.epochs,
         epoch_steps=epoch_steps,

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,35 @@ from moco_tf import checkpoint, run_folder
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import embedding, extract, load_encoder
-from moco_tf.evaluate.labelled import open_labelled
+from moco_tf.evaluate import baselines
+from moco_tf.evaluate.counted import counted
+from moco_tf.evaluate.features import (
+    embedding,
+    extract,
+    load_encoder,
+    pixel_features,
+    untrained_encoder,
+)
+from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
+from moco_tf.evaluate.labelled import Labelled, open_labelled
 from moco_tf.evaluate.linear import backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, beside
 from moco_tf.evaluate.ridge import GRID, choose_and_fit, correct_share
 from moco_tf.evaluate.split import monitor_split
 from moco_tf.reporting import Reporter
 
-EVAL_BATCH = 256
 CACHE = "features"  # .safetensors
 MAX_CACHED_BYTES = 2**31
 
 
-def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str, Any]:
+def quick_probe(
+    config: ProbeConfig, *, compare: bool = True, reporter: Reporter | None = None
+) -> dict[str, Any]:
     """Returns top-1 and top-5 (percent) of a ridge classifier, and how it was made.
+
+    Args:
+        compare: whether to compute "top1_untrained", of the same architecture with random weights
+            drawn by the run's seed, and "top1_pixels", else None; they are kept in the folder.
 
     Raises:
         InputError: anything wrong with the run, the data or the folder.
@@ -56,31 +71,41 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
         raise InputError(f"{out} is the folder of another run. Use another --out.")
     embed = embedding(encoder, features="pooled", normalization=pretraining.normalization)
     digest, side = backbone_digest(encoder.backbone), pretraining.image_size
-
-    def features_of(images: Images) -> np.ndarray:
-        batches = eval_batches(
-            images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
-        )
-        return extract(embed, batches, unit=False)
-
     key = _key(digest, pretraining.normalization, side, data.train, data.test)
-    train, test, cached = _cached(out, key, lambda: [features_of(p) for p in data[:2]], say)
+    train, test, cached = _cached(
+        out, key, lambda: _features(data, embed, side, "encoder", say), say
+    )
     if not (np.isfinite(train).all() and np.isfinite(test).all()):
         raise InputError(
             f"the features of {config.run} are not all finite: the encoder has diverged. "
             f"Use an earlier checkpoint."
         )
-    labels, test_labels = (np.asarray(part.labels) for part in data[:2])
-    kernel, bias, ratio, held_out_top1 = choose_and_fit(
-        train, labels, data.classes, held=split.query_indices
-    )
-    top1, top5 = (
-        correct_share(test, test_labels, kernel, bias, k) for k in (1, min(5, data.classes))
-    )
+    fit = partial(_fit, data, split.query_indices, say)
+    top1, top5, ratio, held_out_top1 = fit("encoder", train, test)
+
+    def baseline() -> dict[str, float]:
+        say(f"top-1 {top1:.2f}%; next its baselines, which are kept (--no-baselines: none)")
+        drawn = embedding(
+            untrained_encoder(pretraining),
+            features="pooled",
+            normalization=pretraining.normalization,
+        )
+        what = "untrained encoder"
+        untrained = fit(what, *_features(data, drawn, side, what, say))[0]
+        return {"untrained": untrained, "pixels": fit("raw pixels", *_pixels(data, side, say))[0]}
+
+    others: dict[str, Any] = {"untrained": None, "pixels": None}
+    if compare:
+        parts = [(images, np.arange(images.count)) for images in data[:2]]
+        settings = {"of": "probe --quick", "seed": config.seed}
+        others = baselines.once(out, baselines.key_of(pretraining, settings, *parts), baseline, say)
     summary = {
         "top1": top1,
         "top5": top5,
         "top1_best": top1,
+        "top1_untrained": others["untrained"],
+        "top1_pixels": others["pixels"],
+        "untrained_seed": pretraining.seed if compare else None,
         "classes": data.classes,
         "train_images": data.train.count,
         "test_images": data.test.count,
@@ -103,6 +128,48 @@ def quick_probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dic
     }
     run_folder.write_json(out / run_folder.SUMMARY, summary)
     return summary
+
+
+def _features(
+    data: Labelled, embed: Any, side: int, what: str, say: Callable[[str], None]
+) -> list[np.ndarray]:
+    """Of the training images and of the test images: float32 [M, D]."""
+    found = []
+    for images, kind in ((data.train, "training images"), (data.test, "test images")):
+        batches = eval_batches(
+            images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
+        )
+        told = counted(batches, images.count, f"{what}, {kind}", say)
+        found.append(extract(embed, told, unit=False))
+    return found
+
+
+def _pixels(data: Labelled, side: int, say: Callable[[str], None]) -> list[np.ndarray]:
+    """The plain pixels, at most 32 a side: float32 [M, D]."""
+    small, mean, found = min(side, PIXEL_SIZE), None, []
+    for images in data[:2]:
+        indices = np.arange(images.count)
+        rows, mean = pixel_features(images, indices, small, mean=mean, unit=False, say=say)
+        found.append(rows)
+    return found
+
+
+def _fit(
+    data: Labelled,
+    held: np.ndarray,
+    say: Callable[[str], None],
+    what: str,
+    train: np.ndarray,
+    test: np.ndarray,
+) -> tuple[float, float, float, float]:
+    """Returns top-1 and top-5 on the test images, lambda, and top-1 on the held-out ones."""
+    say(f"{what}: fitting classifiers to {train.shape[0]} x {train.shape[1]} features")
+    labels, test_labels = (np.asarray(part.labels) for part in data[:2])
+    kernel, bias, ratio, held_top1 = choose_and_fit(train, labels, data.classes, held=held)
+    top1, top5 = (
+        correct_share(test, test_labels, kernel, bias, k) for k in (1, min(5, data.classes))
+    )
+    return top1, top5, ratio, held_top1
 
 
 def _cached(
