@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from moco_tf.advice import Facts, own_keys_in_queue, short_sides, suggestions
+from moco_tf.batch_groups import check_enough_images
 from moco_tf.config import make_config
+from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 
 FACTS = Facts(images=50_000, steps=100_000)
@@ -166,7 +168,8 @@ def test_a_peak_near_the_memory_though_every_chunk_is_one_group():
     changes = follow(one, changes)
     assert only(changes | {"accumulation_steps": 4}, facts).field == "accumulation_steps"
     one = only(changes, facts)
-    assert (one.field, one.suggest) == ("batch_size", 256)
+    assert (one.field, one.suggest) == ("group_size", 32)
+    assert only(follow(one, changes), facts).field == "accumulation_steps"
 
 
 def test_a_disk_too_small():
@@ -179,6 +182,39 @@ def test_a_monitor_that_takes_long():
     one = only(facts=replace(FACTS, knn_seconds=50, seconds=100))
     assert (one.field, one.suggest) == ("knn_every", 4)  # then 12.5 of 62.5 s: a fifth
     assert found(facts=replace(FACTS, knn_seconds=20, seconds=100)) == []
+
+
+def test_what_is_suggested_is_accepted():
+    """By the config's own checks, and with the images there are."""
+    rng, followed = np.random.default_rng(0), set()
+    for _ in range(3000):
+        gpus, images = int(rng.integers(0, 7)), int(rng.integers(2, 400))
+        changes = {
+            "batch_size": int(rng.integers(2, images + 1)),
+            "group_size": int(rng.integers(2, 40)),
+            "devices": [None, 1, 2, 3][rng.integers(4)],
+            "accumulation_steps": int(rng.integers(1, 4)),
+            "recompute": bool(rng.integers(2)),
+            "stem": ["imagenet", "small"][rng.integers(2)],
+        }
+        try:
+            make_config(RECIPES["cifar10-demo"].config, changes)
+        except InputError:
+            continue
+        groups, given = changes["batch_size"] // changes["group_size"], changes["devices"]
+        spread = [
+            n for n in range(1, gpus + 1) if groups % (n * changes["accumulation_steps"]) == 0
+        ]
+        facts = replace(
+            FACTS, images=images, gpus=gpus, devices=given or max(spread, default=1),
+            steps=int(rng.integers(1, 2000)), small_images=images // 2,
+            short_sides=(int(rng.integers(4, 40)), 40), peak_memory_bytes=9, memory_bytes=10,
+        )  # fmt: skip
+        for one in found(changes, facts):
+            config = make_config(RECIPES["cifar10-demo"].config, follow(one, changes))
+            check_enough_images(images, config.batch_size, config.group_size)
+            followed.add(one.field)
+    assert followed >= {"batch_size", "group_size", "accumulation_steps", "image_size", "devices"}
 
 
 @pytest.mark.parametrize("size", [5, 20, 40, 55, 90])

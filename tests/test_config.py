@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from moco_tf.config import Config, _divisors, check_devices, make_config, shown
+from moco_tf.config import Config, make_config, shown
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.run_folder import read_config
@@ -71,11 +71,10 @@ def test_the_rate_scales_with_the_batch(batch, rate):
 
 
 def test_batch_groups_and_devices_must_fit():
-    with pytest.raises(InputError, match=r"batch_size=72, group_size=32\. Use 64 or 96"):
+    with pytest.raises(InputError, match=r"batch_size=72, group_size=32\. Use --batch-size 64, or"):
         make_config(SHAPES, {"batch_size": 72})
-    with pytest.raises(InputError, match=r"devices=3\. Use one of \[1, 2, 4\]"):
+    with pytest.raises(InputError, match=r"devices=3\. Use --devices 2\.$"):
         make_config(SHAPES, {"devices": 3})
-    check_devices(256, 32, 8)
 
 
 def test_a_config_cannot_be_changed():
@@ -108,11 +107,6 @@ def test_a_config_names_a_recipe_only_by_coming_from_it(tmp_path):
     (tmp_path / "config.json").write_text('{"recipe": "small", "queue_size": 512}')
     old = read_config(tmp_path)  # of a version with fewer fields
     assert (old.recipe, old.queue_size, old.temperature) == ("small", 512, 0.07)
-
-
-def test_the_divisors_are_all_of_them():
-    for number in (1, 2, 12, 36, 97, 2310):
-        assert _divisors(number) == [d for d in range(1, number + 1) if number % d == 0]
 
 
 def test_a_value_is_shown_shortened():

@@ -9,13 +9,14 @@ PACKAGE = Path(moco_tf.__file__).parent
 
 # A file or folder of the package -> its level.
 LEVELS = {
-    "errors": 0,
+    "errors": -1,
     "interruption": 0,
     "held_back": 0,
     "cluster": 1,
     "exchange": 1,
     "npz": 1,
     "near_names": 0,
+    "batch_groups": 0,
     "sealed": 1,
     "config": 1,
     "schedules": 1,
@@ -64,6 +65,7 @@ WITHOUT_TENSORFLOW = (
     "interruption",
     "npz",
     "near_names",
+    "batch_groups",
     "config",
     "schedules",
     "progress",

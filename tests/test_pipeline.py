@@ -483,6 +483,8 @@ def test_images_smaller_than_the_crop_are_counted_and_refused_beyond_a_share(tmp
         check_sizes(from_arrays("small", np.zeros((3, 12, 12, 3), np.uint8)), 16, 0.5)
     with pytest.raises(InputError, match="Use --max-small-images 1"):
         check_sizes(from_arrays("tiny", np.zeros((3, 3, 12, 3), np.uint8)), 16, 0.5)
+    with pytest.raises(InputError, match=r"Use --image-size 12 --stem small, or --max-small"):
+        check_sizes(from_arrays("small", np.zeros((3, 12, 12, 3), np.uint8)), 40, 0.5, 32)
     check_sizes(train, 39, 0.25)
     with pytest.raises(InputError, match="--image-size 39"):  # what one quarter allows
         check_sizes(train, 40, 0.25)

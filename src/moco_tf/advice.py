@@ -160,13 +160,11 @@ def _groups(config: Config, facts: Facts) -> Iterator[Suggestion]:
         sizes = [n for n in range(2, min(OFFICIAL_GROUP, batch // 2) + 1) if batch % n == 0]
         if sizes and sizes[-1] >= min(SMALLEST_GROUP, batch // 2):
             yield Suggestion("group_size", group, sizes[-1], reason)
-        else:
+        elif 2 * group <= facts.images:
             yield Suggestion("batch_size", batch, 2 * group, reason)
     elif group < SMALLEST_GROUP and batch >= 2 * SMALLEST_GROUP:
-        sizes = [
-            n for n in range(SMALLEST_GROUP, batch // 2 + 1)
-            if batch % n == 0 and batch // n % facts.devices == 0
-        ]  # fmt: skip
+        parts = facts.devices * config.accumulation_steps
+        sizes = [n for n in range(SMALLEST_GROUP, batch // 2 + 1) if batch % (n * parts) == 0]
         if sizes:
             reason = "BatchNorm over so few images loses accuracy (arXiv:1803.08494)"
             yield Suggestion("group_size", group, sizes[0], reason)
@@ -216,19 +214,20 @@ def _devices(config: Config, facts: Facts) -> Iterator[Suggestion]:
         f"{facts.gpus} GPUs, but the {groups} BatchNorm groups of a batch spread evenly over no "
         f"more than {facts.devices}"
     )
-    each = config.batch_size // facts.gpus
-    sizes = [n for n in range(2, config.group_size + 1) if each % n == 0]
-    if config.batch_size % facts.gpus == 0 and sizes and sizes[-1] >= SMALLEST_GROUP:
+    parts = facts.gpus * config.accumulation_steps
+    sizes = [n for n in range(2, config.group_size + 1) if config.batch_size % (n * parts) == 0]
+    whole = parts * config.group_size
+    batch = math.ceil(config.batch_size / whole) * whole
+    if sizes and sizes[-1] >= SMALLEST_GROUP:
         yield Suggestion("group_size", config.group_size, sizes[-1], reason)
-    else:
-        whole = facts.gpus * config.group_size
-        batch = math.ceil(config.batch_size / whole) * whole
+    elif batch <= facts.images:
         yield Suggestion("batch_size", config.batch_size, batch, reason)
 
 
 def _small(config: Config, facts: Facts) -> Iterator[Suggestion]:
     share = facts.small_images / facts.images
-    if facts.short_sides and share > SMALL_IMAGES_SHARE and facts.short_sides[0] >= 8:
+    smallest = 32 if config.stem == "imagenet" else 8  # that the encoder takes
+    if facts.short_sides and share > SMALL_IMAGES_SHARE and facts.short_sides[0] >= smallest:
         yield Suggestion(
             "image_size", config.image_size, facts.short_sides[0],
             f"{share:.0%} of the images are smaller than the crop and are enlarged",
@@ -271,9 +270,12 @@ def _memory(config: Config, facts: Facts) -> Iterator[Suggestion]:
             "stays the same, but takes longer"
         )
         yield Suggestion("recompute", False, "true", reason)
-    elif groups > 1:
-        batch = groups // 2 * config.group_size * facts.devices
-        yield Suggestion("batch_size", config.batch_size, batch, reason)
+    else:  # every chunk is one group
+        group = config.group_size
+        sizes = [n for n in range(SMALLEST_GROUP, group // 2 + 1) if group % n == 0]
+        if sizes:
+            reason += "; a chunk is at least one BatchNorm group, so smaller groups take less"
+            yield Suggestion("group_size", group, sizes[-1], reason)
 
 
 def _disk(config: Config, facts: Facts) -> Iterator[Suggestion]:

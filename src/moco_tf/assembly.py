@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from moco_tf.batch_groups import check_accumulation, check_devices, check_enough_images
 from moco_tf.cluster import Cluster
-from moco_tf.config import Config, check_accumulation, check_devices
+from moco_tf.config import Config
 from moco_tf.data.canvas import canvas_shape
 from moco_tf.data.failures import readable
 from moco_tf.data.order import epoch_order, images_of_step
@@ -20,7 +21,7 @@ from moco_tf.data.pipeline import (
     steps_per_epoch,
     two_views,
 )
-from moco_tf.data.sources import Images, check_sizes, open_images
+from moco_tf.data.sources import SMALLEST_CROP, Images, check_sizes, open_images
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding
@@ -227,8 +228,9 @@ def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distrib
     """
     groups, workers = config.batch_size // config.group_size, len(cluster.workers) if cluster else 1
     devices = config.devices or default_devices(groups, workers)
-    check_devices(config.batch_size, config.group_size, devices, workers)
-    check_accumulation(groups // (devices * workers), config.accumulation_steps)
+    sizes, chunks = (config.batch_size, config.group_size), config.accumulation_steps
+    check_devices(*sizes, devices, workers, chunks)
+    check_accumulation(*sizes, devices * workers, chunks)
     if cluster:
         meet(cluster, config.worker_timeout)
     return make_strategy(devices, cluster, config.worker_timeout)
@@ -247,8 +249,10 @@ def build_images(config: Config, cache: Path | None) -> tuple[Images, Images | N
         image_size=config.image_size,
         cache=cache,
     )
-    check_sizes(train, config.image_size, config.max_small_images)
-    steps_per_epoch(train.count, config.batch_size)
+    smallest = 32 if config.stem == "imagenet" else SMALLEST_CROP
+    check_sizes(train, config.image_size, config.max_small_images, smallest)
+    sizes, devices = (config.batch_size, config.group_size), config.devices or 1
+    check_enough_images(train.count, *sizes, devices, config.accumulation_steps)
     return train, test
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import reprlib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from moco_tf.batch_groups import check_accumulation, check_batch, check_devices
 from moco_tf.errors import InputError
 from moco_tf.near_names import near_name
 
@@ -269,11 +269,11 @@ class Config(FolderConfig):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Config:
-        check_batch(self.batch_size, self.group_size)
-        if self.devices is not None:
-            check_devices(self.batch_size, self.group_size, self.devices)
-        groups = self.batch_size // self.group_size // (self.devices or 1)
-        check_accumulation(groups, self.accumulation_steps)
+        sizes = self.batch_size, self.group_size
+        devices, chunks = self.devices or 1, self.accumulation_steps
+        check_batch(*sizes, devices, chunks)
+        check_devices(*sizes, devices, accumulation_steps=chunks)
+        check_accumulation(*sizes, devices, chunks)
         if self.augment_on.startswith("device") and self.augmentation == "simclr":
             raise ValueError(
                 f"augment_on must be host or auto with augmentation=simclr; received augment_on="
@@ -292,51 +292,6 @@ class Config(FolderConfig):
         if self.lr_scaling == "absolute":
             return self.learning_rate
         return self.learning_rate * self.batch_size / 256
-
-
-def check_batch(batch_size: int, group_size: int) -> None:
-    """Raises `InputError` unless the batch consists of whole BatchNorm groups."""
-    if batch_size % group_size:
-        raise InputError(
-            f"batch_size must be a multiple of group_size; received batch_size={batch_size}, "
-            f"group_size={group_size}. {_nearest_multiples(batch_size, group_size)}"
-        )
-
-
-def check_devices(batch_size: int, group_size: int, devices: int, workers: int = 1) -> None:
-    """Raises `InputError` unless whole BatchNorm groups fit on each of `devices` devices.
-
-    Args:
-        workers: processes that have so many devices each.
-    """
-    groups = batch_size // group_size
-    if groups % (devices * workers):
-        each = f" on each of {workers} workers" if workers > 1 else ""
-        raise InputError(
-            f"devices must divide the number of BatchNorm groups, batch_size / group_size = "
-            f"{groups}; received devices={devices}{each}. Use one of {_divisors(groups)} in all, "
-            f"or a smaller group_size."
-        )
-
-
-def check_accumulation(device_groups: int, accumulation_steps: int) -> None:
-    """Raises `InputError` unless a device's BatchNorm groups make that many equal chunks."""
-    if device_groups % accumulation_steps:
-        raise InputError(
-            f"accumulation_steps must divide the number of BatchNorm groups on a device, "
-            f"batch_size / group_size / devices = {device_groups}; received accumulation_steps="
-            f"{accumulation_steps}. Use one of {_divisors(device_groups)}, or a smaller group_size."
-        )
-
-
-def _divisors(number: int) -> list[int]:
-    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
-
-
-def _nearest_multiples(value: int, base: int) -> str:
-    below = value // base * base
-    return f"Use {below} or {below + base}." if below else f"Use {base}."
 
 
 def path_of_data(data: str) -> Path | None:

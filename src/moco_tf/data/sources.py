@@ -185,17 +185,23 @@ def _numbered(name, labels, count, class_names) -> tuple[np.ndarray, tuple[str, 
     return np.array([numbers[value] for value in values.tolist()], np.int64), known
 
 
-def check_sizes(images: Images, image_size: int, max_small_images: float) -> None:
+def check_sizes(
+    images: Images, image_size: int, max_small_images: float, smallest: int = SMALLEST_CROP
+) -> None:
     """Raises `InputError` if more than a share of the images are smaller than the crop.
 
     Up to that share they are enlarged, as torchvision does: ImageNet holds some.
+
+    Args:
+        smallest: crop that the encoder's stem takes.
     """
     small = images.smaller_than(image_size)
     if len(small) <= max_small_images * images.count or images.sizes is None:
         return
     height, width = images.sizes[small[0]]
     allowed = int(np.sort(images.sizes.min(axis=1))[int(max_small_images * images.count)])
-    smaller_crop = f"--image-size {allowed}, or " if allowed >= SMALLEST_CROP else ""
+    stem = " --stem small" if allowed < smallest else ""
+    smaller_crop = f"--image-size {allowed}{stem}, or " if allowed >= SMALLEST_CROP else ""
     raise InputError(
         f"data: {len(small)} of {images.count} images of {images.name} are smaller than the crop "
         f"(the first is {width} x {height}); received image_size={image_size}. Use "

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf import checkpoint, run_folder
-from moco_tf.config import check_devices
+from moco_tf.batch_groups import check_devices
 from moco_tf.data.failures import failure_of_step
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.sources import Images

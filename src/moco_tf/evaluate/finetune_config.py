@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from moco_tf.config import RUNTIME_FIELDS, FolderConfig, check_batch, check_devices
+from moco_tf.batch_groups import check_batch, check_devices
+from moco_tf.config import RUNTIME_FIELDS, FolderConfig
 from moco_tf.evaluate.probe_config import beside
 
 PRETRAINED_LR, SCRATCH_LR = 0.02, 0.1  # of the backbone, for a batch of 256
@@ -72,7 +73,7 @@ class FinetuneConfig(FolderConfig):
 
     def check_group_size(self, group_size: int) -> None:
         """Raises `InputError` unless the batch consists of whole groups, evenly on the devices."""
-        check_batch(self.batch_size, group_size)
+        check_batch(self.batch_size, group_size, self.devices or 1)
         if self.devices is not None:
             check_devices(self.batch_size, group_size, self.devices)
 

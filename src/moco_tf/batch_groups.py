@@ -1,0 +1,113 @@
+"""How a batch divides into BatchNorm groups, and these over devices and chunks.
+
+What an error advises is accepted by every check here, and asks for no more images.
+"""
+
+import math
+
+from moco_tf.errors import InputError
+
+
+def check_batch(
+    batch_size: int, group_size: int, devices: int = 1, accumulation_steps: int = 1
+) -> None:
+    """Raises `InputError` unless the batch consists of whole BatchNorm groups."""
+    if batch_size % group_size:
+        whole = group_size * devices * accumulation_steps
+        below = batch_size // whole * whole
+        options = [f"--batch-size {below}"] if below else []
+        raise InputError(
+            f"batch_size must be a multiple of group_size; received batch_size={batch_size}, "
+            f"group_size={group_size}. "
+            f"{_advice(options, batch_size, group_size, devices, accumulation_steps)}"
+        )
+
+
+def check_devices(
+    batch_size: int,
+    group_size: int,
+    devices: int,
+    workers: int = 1,
+    accumulation_steps: int = 1,
+) -> None:
+    """Raises `InputError` unless whole BatchNorm groups fit on each of `devices` devices.
+
+    Args:
+        workers: processes that have so many devices each.
+    """
+    groups = batch_size // group_size
+    if groups % (devices * workers):
+        each = f" on each of {workers} workers" if workers > 1 else ""
+        share, rest = divmod(groups, workers * accumulation_steps)
+        fewer = 0 if rest else max((d for d in _divisors(share) if d <= devices), default=0)
+        options = [f"--devices {fewer}"] if fewer else []
+        raise InputError(
+            f"devices must divide the number of BatchNorm groups, batch_size / group_size = "
+            f"{groups}; received devices={devices}{each}. "
+            f"{_advice(options, batch_size, group_size, devices * workers, accumulation_steps)}"
+        )
+
+
+def check_accumulation(
+    batch_size: int, group_size: int, devices: int, accumulation_steps: int
+) -> None:
+    """Raises `InputError` unless a device's BatchNorm groups make that many equal chunks.
+
+    Args:
+        devices: of all workers.
+    """
+    groups = batch_size // group_size // devices
+    if groups % accumulation_steps:
+        fits = _divisors(groups)
+        nearest = min((n for n in fits if n > accumulation_steps), default=fits[-1])
+        options = [f"--accumulation-steps {nearest}"]
+        raise InputError(
+            f"accumulation_steps must divide the number of BatchNorm groups on a device, "
+            f"batch_size / group_size / devices = {groups}; received accumulation_steps="
+            f"{accumulation_steps}. "
+            f"{_advice(options, batch_size, group_size, devices, accumulation_steps)}"
+        )
+
+
+def check_enough_images(
+    images: int, batch_size: int, group_size: int, devices: int = 1, accumulation_steps: int = 1
+) -> None:
+    """Raises `InputError` if there is no whole batch."""
+    if batch_size > images:
+        raise InputError(
+            f"batch_size must be at most the number of images, {images}; received "
+            f"batch_size={batch_size}. "
+            f"{_smaller(images, group_size, devices, accumulation_steps)}"
+        )
+
+
+def _advice(options: list[str], batch_size: int, group_size: int, devices: int, chunks: int) -> str:
+    """Says which of `options`, or which smaller group, makes the batch one that divides."""
+    share, rest = divmod(batch_size, devices * chunks)
+    fits = [] if rest else [size for size in _divisors(share) if 2 <= size < group_size]
+    several = [size for size in fits if size < batch_size]  # one group alone shuffles nothing
+    if fits:
+        options = [*options, f"--group-size {max(several or fits)}"]
+    if options:
+        return f"Use {', or '.join(options)}."
+    return _smaller(batch_size, group_size, devices, chunks)
+
+
+def _smaller(most: int, group_size: int, devices: int, chunks: int) -> str:
+    """Advises a batch of at most `most` images, of two groups or more if that can be."""
+    if most < 2:
+        return "Give more images."
+    parts, fewer = devices * chunks, ""
+    if most < 2 * parts:
+        fewer = " --devices 1" * (devices > 1) + " --accumulation-steps 1" * (chunks > 1)
+        parts = 1
+    group = min(group_size, most // max(parts, 2))
+    if group < 2:
+        group = min(group_size, most)
+    whole = most // (group * parts) * group * parts
+    return f"Use --batch-size {whole} --group-size {group}{fewer}."
+
+
+def _divisors(number: int) -> list[int]:
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
