@@ -30,7 +30,7 @@ from moco_tf.evaluate.classifier import evaluate, means
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe import _rates, probe
 from moco_tf.evaluate.probe_config import ProbeConfig
-from moco_tf.evaluate.probe_report import BackboneChangedError
+from moco_tf.evaluate.probe_report import BackboneChangedError, advice
 from moco_tf.interruption import Interrupted
 from moco_tf.models import build_encoder
 from moco_tf.models.batch_norm import GroupBatchNorm
@@ -212,7 +212,7 @@ def test_summary_metrics_and_curves(whole):
     found = check_run(whole.out)
     assert found["whole"] and all(file["carried"] for file in found["files"])
     assert found["state_sha256"] == summary["state_sha256"] and found["unknown"] == []
-    assert summary.keys() >= KEYS | {"lr", "heads", "state_sha256", "encoder_step"}
+    assert summary.keys() >= KEYS | {"lr", "heads", "advice", "state_sha256", "encoder_step"}
     assert (summary["classes"], summary["train_images"], summary["test_images"]) == (3, 20, 9)
     assert (summary["step"], summary["encoder_step"], summary["top5"]) == (9, 7, 100.0)
     assert [head["lr"] for head in summary["heads"]] == [3.0, 0.3]
@@ -359,6 +359,34 @@ def test_another_encoder_or_rate_for_the_folder_is_refused_by_name(run, whole, t
     checkpoint.save(run_folder.checkpoint_folder(moved), state, step=8, extra={})
     with pytest.raises(InputError, match=r"encoder_step \(7 there, 8 now\).*--out"):
         probe(config_of(SimpleNamespace(folder=str(moved), data=run.data), whole.out))
+
+
+@pytest.mark.parametrize(
+    ("heads", "expected"),
+    [
+        # rate, top-1, loss; ten classes: guessing has loss log 10 = 2.3
+        ([(30, 80.0, 0.6)], []),
+        ([(30, 80.0, 22.9)], []),
+        ([(30, 80.0, 463.2)], ["ends at 463; that of guessing is 2.3:", "--lr 30 9 3 0.9 "]),
+        ([(30, 10.0, None)], ["rate 30 the loss is no number any more", "--lr 30 9 3 0.9 with"]),
+        ([(30, 70.0, 0.6), (10, 80.0, 0.5), (3, 75.0, 0.7)], []),
+        ([(30, 70.0, 900.0), (10, 80.0, 0.5), (3, 75.0, 0.7)], []),
+        ([(3, 75.0, 0.7), (30, 81.0, 0.6), (10, 80.0, 0.5)], ["largest", "--lr 30 90 300 900 "]),
+        (
+            [(30, 70.0, 0.9), (3, 75.0, 0.7)],
+            ["smallest of the learning rates, 3", "--lr 3 0.9 0.3"],
+        ),
+        ([(30, 70.0, 950.0), (3, 75.0, 30.0)], ["ends at 30; ", "--lr 3 0.9 0.3 0.09 with"]),
+        ([(30, 100.0, 0.1), (3, 100.0, 0.1)], []),  # the sweep is flat
+        ([(30, 100.0, 0.1), (10, 100.0, 0.1), (3, 90.0, 0.1)], []),  # not the edge alone
+        ([(30, 10.0, None), (3, 10.0, None)], ["rate 30 the loss is no number", "--lr 3 0.9"]),
+    ],
+)
+def test_advice_names_a_rate_at_the_edge_or_too_large_and_what_to_try(heads, expected):
+    named = [dict(zip(("lr", "top1", "loss"), head, strict=True)) for head in heads]
+    found = advice(named, 10)
+    assert len(found) == bool(expected)
+    assert all(part in found[0] for part in expected)
 
 
 # The command line

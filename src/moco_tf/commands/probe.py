@@ -61,4 +61,6 @@ def _probe(options) -> int:
             reporter.line(f"learning rate {head['lr']:g}: {accuracies(head)}")
     others = beside(summary, "top1") if options.quick else ""
     reporter.line(f"{accuracies(summary)}{others}\n{summary['protocol']}")
+    for line in summary.get("advice", ()):
+        reporter.line(line)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from moco_tf import checkpoint, run_folder
 from moco_tf.evaluate.classifier import MOMENTUM, WEIGHT_DECAY
 from moco_tf.evaluate.linear import LinearProbe
 from moco_tf.evaluate.probe_config import ProbeConfig
+
+TOO_HIGH = 10  # times the loss of guessing
 
 
 class BackboneChangedError(RuntimeError):
@@ -39,9 +42,50 @@ def summarize(config: ProbeConfig, progress: dict[str, Any]) -> dict[str, Any]:
         {name: chosen[name] for name in (*names, "lr", "loss")}
         | {name: probed[name] for name in ("classes", "train_images", "test_images")}
         | {"protocol": protocol(config, probed, chosen["lr"]), "heads": heads}
+        | {"advice": advice(heads, probed["classes"])}
         | {"epochs": config.epochs, "step": progress["step"], "seconds": progress["seconds"]}
         | {name: probed[name] for name in ("encoder_step", "encoder_sha256")}
     )
+
+
+def advice(heads: Sequence[Mapping[str, Any]], classes: int) -> list[str]:
+    """Returns lines on a learning rate that was no good choice, and which ones to try.
+
+    Args:
+        heads: of each rate "lr", "top1" (percent) and "loss", None if that is no number.
+    """
+    chosen = max(heads, key=lambda head: head["top1"])
+    best = {head["lr"] for head in heads if head["top1"] == chosen["top1"]}
+    lowest = min(heads, key=lambda head: head["lr"])
+    smallest, largest = lowest["lr"], max(head["lr"] for head in heads)
+    guessing = math.log(classes)
+
+    def too_large(head: Mapping[str, Any]) -> bool:
+        return head["loss"] is None or head["loss"] > TOO_HIGH * guessing
+
+    if len(heads) > 1 and best == {largest}:
+        return [
+            f"the largest of the learning rates, {largest:g}, did best: a larger one may be "
+            f"better. {_try(largest, 10**0.5)}"
+        ]
+    if too_large(chosen) and too_large(lowest):
+        loss = chosen["loss"]
+        ends = "is no number any more" if loss is None else f"ends at {loss:.3g}"
+        return [
+            f"with learning rate {chosen['lr']:g} the loss {ends}; that of guessing is "
+            f"{guessing:.3g}: the rate is too large for these features. {_try(smallest, 10**-0.5)}"
+        ]
+    if len(heads) > 1 and best == {smallest}:
+        return [
+            f"the smallest of the learning rates, {smallest:g}, did best: a smaller one may be "
+            f"better. {_try(smallest, 10**-0.5)}"
+        ]
+    return []
+
+
+def _try(rate: float, factor: float) -> str:
+    others = (float(f"{rate * factor**n:.1g}") for n in range(1, 4))
+    return f"Try --lr {rate:g} {' '.join(f'{other:g}' for other in others)} with another --out."
 
 
 def protocol(config: ProbeConfig, probed: dict[str, Any], chosen: float) -> str:
