@@ -310,6 +310,7 @@ def test_json_is_one_object(small_run, tmp_path, capsys):
     assert "at step 7" in result["protocol"] and "3 test images" in result.pop("protocol")
     assert result == {
         "out": str(out), "images": 3, "dimensions": 32, "features": "pooled", "bad_images": 0,
+        "left_out": {},
         "splits": {"test": 3}, "classes": 2, "step": 7, "projector": None, "projector_points": 0,
     }  # fmt: skip
 

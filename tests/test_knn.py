@@ -166,6 +166,7 @@ def test_evaluate_run(run):
         "knn_top1_untrained": None, "knn_top1_pixels": None, "untrained_seed": None, "k": 30,
         "temperature": 0.1, "features": "projection", "bank_images": 30,
         "query_images": 10, "classes": 2, "step": 12,
+        "split": "test", "unlabelled": 0, "left_out": {},
     }  # fmt: skip
     assert "10 test images" in result["protocol"] and "30 nearest" in result["protocol"]
     # The same from the saved encoder itself, by hand: ImageNet normalisation, unit rows.

@@ -297,7 +297,7 @@ HOSTILE = {
     "a huge shard": _column("shard", 2**31 - 1, 0),
     "no size": _column("sizes", 0, 0),
     "a label of no class": _column("labels", 2, 0),
-    "no label": _column("labels", -1, 0),
+    "a label below -1": _column("labels", -2, 0),
     "about that is no JSON": _column("about", np.frombuffer(b"{", np.uint8)),
     "about that is a list": _column("about", np.frombuffer(b"[]", np.uint8)),
     "about of another type": _column("about", np.array("{}")),

@@ -40,6 +40,17 @@ def test_without_test_labels_a_tenth_of_each_class_is_held_out(test):
     assert not np.intersect1d(split.bank_indices, split.query_indices).size
 
 
+def test_images_without_a_label_are_neither_bank_nor_queries():
+    train, test = labelled([0, -1, 1, -1, 0, 1]), labelled([1, -1, 0])
+    split = monitor_split(train, test)
+    assert split.bank_indices.tolist() == [0, 2, 4, 5] and split.query_indices.tolist() == [0, 2]
+    assert split.classes == 2
+    held_out = monitor_split(train, None)
+    assert len(held_out.query_indices) == 2  # one of each class, none of those without
+    everything = np.union1d(held_out.bank_indices, held_out.query_indices)
+    assert everything.tolist() == [0, 2, 4, 5]
+
+
 def test_no_split_without_labels_or_pairs():
     assert monitor_split(SimpleNamespace(labels=None, count=9, class_names=()), None) is None
     assert monitor_split(labelled([0, 1, 2]), None) is None

@@ -30,6 +30,7 @@ from moco_tf.assembly import (
 from moco_tf.cluster import Cluster
 from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.data.failures import LEFT_OUT, failure_of_step
+from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.diverged import refuse_diverged
@@ -257,6 +258,7 @@ def _pretrain(
     summary = asdict(progress)
     del summary["images"], summary["epoch"], summary["knn_due"], summary["written"]
     summary |= {
+        "left_out": left_out(train, test),
         "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(_arrays(method)),
     }
@@ -518,10 +520,8 @@ def _advice(config, train: Images, strategy, total_steps: int) -> list[str]:
 
 
 def _notes(train: Images, test: Images | None, image_size: int) -> list[str]:
-    """Lines on images that are left out, show nothing or are enlarged."""
-    lines = [train.skipped_line(), train.looks_line()]
-    lines += [test.skipped_line("test "), test.looks_line("test ")] if test else []
-    notes = [line for line in lines if line]
+    """Lines on what was found, and on images that are left out, show nothing or are enlarged."""
+    notes = found_lines(train, test)
     if test and test.why_unlabelled:
         notes.append(f"{test.why_unlabelled}: kNN uses held-out training images")
     small = train.smaller_than(image_size)

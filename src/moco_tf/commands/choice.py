@@ -112,7 +112,7 @@ def look(data: str) -> Seen | None:
 
 def _look_at_folder(folder: Path) -> Seen:
     start_tensorflow()  # which these import
-    from moco_tf.data.files import _parts
+    from moco_tf.data.listing import list_parts
     from moco_tf.data.pack import is_pack
     from moco_tf.data.pack_index import INDEX, read_index
 
@@ -121,7 +121,7 @@ def _look_at_folder(folder: Path) -> Seen:
             return Seen()
         index = read_index(folder / INDEX)
         return Seen(index.about.train.count, int(np.median(index.rows["sizes"].min(axis=1))))
-    files = _parts(folder)[2]
+    files = list_parts(folder).train.files
     sides = []
     for place in np.unique(np.linspace(0, len(files) - 1, SAMPLED).astype(int)):
         try:

@@ -11,6 +11,9 @@ def add(commands) -> None:
     knn = commands.add_parser("knn", help="kNN accuracy of a run", allow_abbrev=False)
     knn.add_argument("folder", metavar="RUN", help="run folder or converted file")
     knn.add_argument("--data", help="labelled images; none: the run's own")
+    knn.add_argument(
+        "--split", choices=["val", "test"], help="part to judge on [val if there is one, or test]"
+    )
     knn.add_argument("--features", choices=["projection", "pooled"], default="projection")
     knn.add_argument("--k", type=int, default=200)
     knn.add_argument("--temperature", type=float, default=0.1)
@@ -28,6 +31,7 @@ def _knn(options) -> int:
     result = evaluate_run(
         options.folder,
         data=options.data,
+        split=options.split,
         features=options.features,
         k=options.k,
         temperature=options.temperature,

@@ -1,45 +1,48 @@
-"""A folder of images: which files it holds, their labels, and which of them cannot be read."""
+"""A folder of images, opened: its files and labels, and which of them cannot be read."""
 
 import hashlib
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.decode import MOST_BYTES, decode
+from moco_tf.data.listing import Part, class_names, labels_of, list_parts, shown
 from moco_tf.data.looks import look
 from moco_tf.errors import InputError
 from moco_tf.held_back import without_decoders
 from moco_tf.npz import read_npz
 from moco_tf.sealed import seal_zip
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp"})
 
-
-def open_folder(folder: Path, max_bad_images: float, cache: Path | None = None):
+def open_folder(
+    folder: Path, max_bad_images: float, cache: Path | None = None, split: str | None = None
+):
     """Returns the fields of `Images` for the training part and for the test part (or None).
 
-    Where the folder holds train/ and val/ or test/, those are the parts; of val/ and test/ the
-    first that holds images. Files in hidden folders are left out.
+    The parts and their files are those of `list_parts`.
 
     Args:
         cache: folder with a hidden file that keeps which images could be decoded, so that the next
             call decodes only those that are new or changed; written here, if it can be.
+        split: see `list_parts`.
     """
-    train, test, train_files, test_files = _parts(folder)
+    train, test, passed_over = list_parts(folder, split)
+    test_files = test.files if test else []
     if cache:
         key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
         cache = cache / f".images-{key}.npz"
-    sizes = _sizes(train_files + test_files, cache)
-    classes = _class_names(train, train_files)
-    count = len(train_files)
-    trained = _part(train, train_files, sizes[:count], classes, max_bad_images, folder)
-    if not test_files:
+    sizes = _sizes(train.files + test_files, cache)
+    classes, why = class_names(train)
+    count = len(train.files)
+    trained = _fields(train, sizes[:count], classes, max_bad_images, folder)
+    trained["passed_over"] = tuple(passed_over)
+    trained["why_unlabelled"] = why
+    if test is None:
         return trained, None
-    return trained, _part(test, test_files, sizes[count:], classes, max_bad_images, folder)
+    return trained, _fields(test, sizes[count:], classes, max_bad_images, folder)
 
 
 def some_files(folder: Path, count: int) -> list[Path]:
@@ -50,8 +53,8 @@ def some_files(folder: Path, count: int) -> list[Path]:
     Raises:
         InputError: if the folder holds no image.
     """
-    _, _, train, test = _parts(folder)
-    files = test or train
+    train, test, _ = list_parts(folder)
+    files = (test or train).files
     return [files[place] for place in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
 
 
@@ -61,72 +64,19 @@ def folder_stamp(folder: Path) -> str:
     Raises:
         InputError: if the folder holds no image.
     """
-    _, _, train, test = _parts(folder)
+    train, test, _ = list_parts(folder)
     total = hashlib.sha256()
-    for path in train + test:
+    for path in train.files + (test.files if test else []):
         name = os.fsencode(path.relative_to(folder))
         total.update(b"%s\0%d %d\0" % (name, *_stamp(os.fsencode(path))))
     return total.hexdigest()
 
 
-def _parts(folder: Path) -> tuple[Path, Path | None, list[Path], list[Path]]:
-    """Folders and files of the training and the test part; raises `InputError` if there is none."""
-    train, test, test_files = folder / "train", None, []
-    if not train.is_dir():
-        train = folder
-    else:
-        for test in (folder / "val", folder / "test"):
-            test_files = _list_files(test)
-            if test_files:
-                break
-    train_files = _list_files(train)
-    if not train_files:
-        raise InputError(
-            f"data: the folder {train} holds no image ({', '.join(sorted(SUFFIXES))}). "
-            f"Give a folder of pictures."
-        )
-    return train, test, train_files, test_files
-
-
-def _list_files(folder: Path) -> list[Path]:
-    """Image files at any depth, links followed, in a stable order."""
-    return sorted(path for path in _walk(folder) if path.suffix.lower() in SUFFIXES)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for base, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [n for n in folders if not n.startswith(".") and not _leads_back(base, n)]
-        yield from (
-            Path(base, n)
-            for n in names
-            if not n.startswith(".") and os.path.isfile(os.path.join(base, n))
-        )
-
-
-def _leads_back(base: str, name: str) -> bool:
-    """Whether the folder is a link to one that it lies in."""
-    path = os.path.join(base, name)
-    return os.path.islink(path) and Path(base).resolve().is_relative_to(Path(path).resolve())
-
-
-def _shown(path: Path | str) -> str:
-    """A name that can be printed, also where its bytes are no UTF-8."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
-def _class_names(folder: Path, files: list[Path]) -> tuple[str, ...]:
-    """Folders right under `folder`, if every image lies in one of at least two."""
-    tops = [path.relative_to(folder).parts for path in files]
-    names = sorted({parts[0] for parts in tops if len(parts) > 1})
-    return tuple(names) if len(names) > 1 and all(len(parts) > 1 for parts in tops) else ()
-
-
-def _part(
-    folder, files: list[Path], sizes, classes: tuple[str, ...], max_bad_images: float, root: Path
-):
-    """The fields of `Images` for the files in `folder`, which is `root` or lies in it."""
+def _fields(part: Part, sizes, classes: tuple[str, ...], max_bad_images: float, root: Path):
+    """The fields of `Images` for a part of the folder `root`."""
+    folder, files = shown(part.folder), part.files
     good = sizes[:, 0] > 0
-    bad = [_shown(path) for path, ok in zip(files, good, strict=True) if not ok]
+    bad = [shown(path) for path, ok in zip(files, good, strict=True) if not ok]
     if len(bad) == len(files):
         raise InputError(
             f"data: none of the {len(files)} images in {folder} can be read ({bad[0]}, ...). "
@@ -138,35 +88,26 @@ def _part(
             f"more than max_bad_images={max_bad_images:g}. Mend them, or raise --max-bad-images."
         )
     kept = [path for path, ok in zip(files, good, strict=True) if ok]
-    inner = [path.relative_to(folder) for path in kept]
-    labels, why_unlabelled = None, ""
-    if classes:
-        numbers = {name: number for number, name in enumerate(classes)}
-        tops = [path.parts[0] if len(path.parts) > 1 else "" for path in inner]
-        unknown = sorted(set(tops) - set(classes))
-        if unknown:
-            odd = f"the class {_shown(unknown[0])!r}" if unknown[0] else "images in no class folder"
-            absent = sorted(set(classes) - set(tops))
-            lacks = f", and lacks its class {_shown(absent[0])!r}" if absent else ""
-            why_unlabelled = f"{_shown(folder)} has {odd}, the training folder has not{lacks}"
-        else:
-            labels = np.array([numbers[top] for top in tops], np.int64)
+    labels, why = labels_of(part, kept, classes) if classes else (None, "")
+    inner = b"\0".join(os.fsencode(path.relative_to(part.folder)) for path in kept)
     with tf.device("CPU:0"):
         table = tf.constant([os.fsencode(path) for path in kept])
     return {
-        "name": _shown(folder.name),
+        "name": shown(part.folder.name),
         "count": len(kept),
         "read": lambda index: tf.io.read_file(table[index]),
         "encoded": True,
         "labels": labels,
-        "why_unlabelled": why_unlabelled,
-        "class_names": tuple(_shown(name) for name in classes),
+        "why_unlabelled": why,
+        "class_names": tuple(map(shown, classes)),
         "sizes": sizes[good, :2],
         "looks": sizes[good, 2],
         "skipped": tuple(bad),
-        "files": tuple(_shown(path) for path in kept),
+        "left_out": part.left_out,
+        "files": tuple(map(shown, kept)),
         "paths": tuple(path.relative_to(root).as_posix() for path in kept),
-        "identity": hashlib.sha256(b"\0".join(os.fsencode(path) for path in inner)).hexdigest(),
+        "identity": hashlib.sha256(inner).hexdigest(),
+        "split": shown(part.folder.name),
     }
 
 

@@ -49,6 +49,7 @@ def open_pack(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     read = record_reader(folder, index.rows)
     train, test = index.about.train, index.about.test
     trained = _part(folder, index, train, 0, read)
+    trained["left_out"] = index.about.left_out
     return trained, _part(folder, index, test, train.count, read) if test else None
 
 
@@ -122,5 +123,6 @@ def _part(folder: Path, index: Index, part: PartOfPack, first: int, read) -> dic
         ),
         "paths": tuple(os.fsdecode(path) for path in paths) if paths else None,
         "identity": part.identity,
+        "split": part.split,
         "content": content.hexdigest(),
     }

@@ -2,7 +2,7 @@
 
 The rows are those of the training part and then of the test part: `shard` int32, `offset` (of the
 image, not of its header) and `length` int64, `crc` uint32 (CRC-32 as zlib's), `sizes` int32 [n, 2]
-(height, width), `labels` int64 (-1: none). `paths` is text with a zero byte between two, as the
+(height, width), `labels` int64 (-1: unknown). `paths` is text with a zero byte between two, as the
 file system has them, and `about` the JSON of `About`.
 """
 
@@ -41,6 +41,7 @@ class PartOfPack(BaseModel):
     class_names: list[str]
     why_unlabelled: str
     identity: str
+    split: str = ""
 
 
 class About(BaseModel):
@@ -51,6 +52,7 @@ class About(BaseModel):
     request: dict[str, int | str | None]  # what was asked for
     source_bytes: int = Field(ge=0)  # of the images before they were packed
     skipped: list[str]  # files that could not be read
+    left_out: dict[str, int] = {}  # files that are no images, by kind
     train: PartOfPack
     test: PartOfPack | None
 
@@ -101,13 +103,13 @@ def _column(arrays: dict[str, np.ndarray], name: str, kind: Any, count: int) -> 
 
 def _check_rows(rows, about: About, paths: list[bytes] | None, count: int) -> None:
     labels = rows["labels"]
-    known = np.zeros(count, bool)  # whether a label is one of its part's classes
+    known = np.zeros(count, bool)  # whether a label is one of its part's classes, or -1
     first = 0
     for part in (about.train, about.test):
         if part:
             of_part, classes = slice(first, first + part.count), len(part.class_names)
-            lowest, highest = (0, classes - 1) if part.labelled else (-1, -1)
-            known[of_part] = (labels[of_part] >= lowest) & (labels[of_part] <= highest)
+            highest = classes - 1 if part.labelled else -1
+            known[of_part] = (labels[of_part] >= -1) & (labels[of_part] <= highest)
             first += part.count
     whole = {
         "shard": (rows["shard"] >= 0) & (rows["shard"] < count),

@@ -3,16 +3,18 @@
 import contextlib
 import hashlib
 import os
+import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.files import open_folder
+from moco_tf.data.listing import SUFFIXES, split_kind
 from moco_tf.data.looks import SHOWS, looks, looks_line
 from moco_tf.data.pack import is_pack, open_pack
 from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
@@ -24,6 +26,8 @@ NAMED = ("shapes", "cifar10", "cifar100")  # sources that a folder of this name 
 TFDS = "tfds:"
 SMALLEST_CROP = 8  # pixels
 TEST_SEED = 2**31  # added to the seed: test images are never training images
+UNKNOWN = -1  # the label of an image without one
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Images:
     read: Callable[[tf.Tensor], tf.Tensor]
     encoded: bool
     pixels: np.ndarray | None = None  # uint8 [count, h, w, 3], of images in memory
-    labels: np.ndarray | None = None  # int64 [count]
+    labels: np.ndarray | None = None  # int64 [count], -1 where unknown; none: no image has one
     class_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     files: tuple[str, ...] | None = None
@@ -44,7 +48,21 @@ class Images:
     looks: np.ndarray | None = None  # int32 [count]: which show nothing, see `look`; where known
     identity: str = ""  # changes with the images or their order
     content: str = ""  # changes with any byte of the images, where that is known without reading
-    why_unlabelled: str = ""  # of a test part whose classes are not those of the training part
+    why_unlabelled: str = ""  # why a folder has no classes, or a test part not those of training
+    split: str = ""  # what the part is called where it comes from
+    left_out: Mapping[str, int] = field(default_factory=dict)  # files that are no images, by kind
+    passed_over: tuple[str, ...] = ()  # parts that neither training nor evaluation uses
+
+    def __post_init__(self) -> None:
+        """A label of -1 is unknown, and so is the label of a class called "-1"."""
+        labels, names = self.labels, self.class_names
+        if labels is None:
+            return
+        if str(UNKNOWN) in names:
+            place = names.index(str(UNKNOWN))
+            labels = np.where(labels == place, UNKNOWN, labels - (labels > place))
+            object.__setattr__(self, "class_names", names[:place] + names[place + 1 :])
+        object.__setattr__(self, "labels", labels if (labels >= 0).any() else None)
 
     def smaller_than(self, side: int) -> np.ndarray:
         """Indices of the images whose height or width is less than `side` pixels: int64 [n]."""
@@ -85,6 +103,11 @@ class Images:
         )
 
 
+def labelled_places(images: Images) -> np.ndarray:
+    """Returns the indices of the images whose label is known, ascending: int64 [n]."""
+    return np.flatnonzero([] if images.labels is None else images.labels >= 0)
+
+
 def open_images(
     data: str,
     *,
@@ -92,6 +115,7 @@ def open_images(
     seed: int = 0,
     image_size: int = 32,
     cache: Path | None = None,
+    split: Literal["val", "test"] | None = None,
 ) -> tuple[Images, Images | None]:
     """Returns (training images, test images or None).
 
@@ -101,35 +125,60 @@ def open_images(
         seed: draws the shapes.
         image_size: side of the shapes, pixels.
         cache: for a folder, see `open_folder`.
+        split: which part of `data` the test images are; none: val if there is one, or else test.
 
     Raises:
-        InputError: nothing there, nothing readable, or more unreadable than allowed.
+        InputError: nothing there, nothing readable, more unreadable than allowed, no such part.
     """
-    if data == "shapes":
-        return _shapes(seed, SHAPES_TRAIN, image_size), _shapes(
-            seed + TEST_SEED, SHAPES_TEST, image_size
-        )
-    if data in ("cifar10", "cifar100"):
-        return _cifar(data)
-    if data.startswith(TFDS):
-        return _tfds(data.removeprefix(TFDS))
     path = Path(os.path.expanduser(data))
-    if data and path.is_dir():
-        train, test = open_pack(path) if is_pack(path) else open_folder(path, max_bad_images, cache)
-        return Images(**train), Images(**test) if test else None
-    if path.suffix == ".npz" and path.is_file():
-        return _npz(path)
-    raise InputError(
-        f"data must be a folder, an .npz file, cifar10, cifar100, tfds:NAME or shapes; received "
-        f"data={data!r}, and there is no such file or folder."
-    )
+    if data == "shapes":
+        train = _shapes(seed, SHAPES_TRAIN, image_size, "train")
+        test: Images | None = _shapes(seed + TEST_SEED, SHAPES_TEST, image_size, "test")
+    elif data in ("cifar10", "cifar100"):
+        train, test = _cifar(data)
+    elif data.startswith(TFDS):
+        train, test = _tfds(data.removeprefix(TFDS), split)
+    elif data and path.is_dir():
+        packed = is_pack(path)
+        parts = open_pack(path) if packed else open_folder(path, max_bad_images, cache, split)
+        train, test = Images(**parts[0]), Images(**parts[1]) if parts[1] else None
+    elif path.suffix.lower() == ".npz" and path.is_file():
+        train, test = _npz(path)
+    else:
+        raise InputError(_no_source(data, path))
+    if split and (test is None or split_kind(test.split) != split):
+        has = f"; its test images are those of {test.split}" if test and test.split else ""
+        raise InputError(
+            f"data={data} has no part known as {split}{has}; received split={split}. Leave --split "
+            f"out."
+        )
+    return train, test
 
 
-def from_arrays(name: str, images: np.ndarray, labels=None, class_names=()) -> Images:
+def _no_source(data: str, path: Path) -> str:
+    """What is wrong with `data`, and what to give instead."""
+    kinds = "data must be a folder, an .npz file, cifar10, cifar100, tfds:NAME or shapes"
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        return f"{kinds}; received data={data!r}, and there is no such file or folder."
+    if suffix in SUFFIXES:
+        instead = f"Give the folder that it lies in: --data {shlex.quote(str(path.parent))}"
+    elif suffix == ".npy":
+        instead = f"Put the array into one: np.savez('{path.stem}.npz', images=np.load({data!r}))"
+    elif suffix in ARCHIVES:
+        instead = "Unpack it, and give the folder"
+    else:
+        instead = "Give the folder of the images, or put them into an .npz file"
+    return f"{kinds}; received data={data!r}, a file of another kind. {instead}."
+
+
+def from_arrays(
+    name: str, images: np.ndarray, labels=None, class_names=(), *, split: str = "train"
+) -> Images:
     """Images in memory: uint8 [n, h, w, 3] (or [n, h, w] and [n, h, w, 1], gray).
 
     Args:
-        labels: integers or text [n]; class i is `class_names[i]`.
+        labels: integers or text [n]; class i is `class_names[i]`, and -1 is unknown.
         class_names: none: the values that occur in `labels`, sorted.
     """
     images = np.asarray(images)
@@ -159,6 +208,7 @@ def from_arrays(name: str, images: np.ndarray, labels=None, class_names=()) -> I
         sizes=sizes,
         looks=looks(images),
         identity=hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
+        split=split,
     )
 
 
@@ -176,11 +226,11 @@ def _numbered(name, labels, count, class_names) -> tuple[np.ndarray, tuple[str, 
         )
     values = labels.astype(str)
     known = class_names or tuple(np.unique(labels).astype(str).tolist())
-    numbers = {value: number for number, value in enumerate(known)}
-    unknown = sorted(set(values.tolist()) - set(known))
-    if unknown:
+    numbers = {str(UNKNOWN): UNKNOWN} | {value: number for number, value in enumerate(known)}
+    strange = sorted(set(values.tolist()) - set(numbers))
+    if strange:
         raise InputError(
-            f"data={name} has the test label {unknown[0]!r}, which no training image has."
+            f"data={name} has the test label {strange[0]!r}, which no training image has."
         )
     return np.array([numbers[value] for value in values.tolist()], np.int64), known
 
@@ -209,9 +259,9 @@ def check_sizes(
     )
 
 
-def _shapes(seed, count, size):
+def _shapes(seed, count, size, split):
     images, labels = draw_shapes(seed, np.arange(count), size)
-    return from_arrays("shapes", images, np.array(CLASS_NAMES)[labels], CLASS_NAMES)
+    return from_arrays("shapes", images, np.array(CLASS_NAMES)[labels], CLASS_NAMES, split=split)
 
 
 def _npz(path):
@@ -225,7 +275,8 @@ def _npz(path):
     if "x_test" not in arrays:
         return train, None
     test_labels = arrays.get("y_test") if train.labels is not None else None
-    return train, from_arrays(path.name, arrays["x_test"], test_labels, train.class_names)
+    classes = train.class_names
+    return train, from_arrays(path.name, arrays["x_test"], test_labels, classes, split="test")
 
 
 def _cifar(name):
@@ -242,10 +293,10 @@ def _cifar(name):
             f"instead, with train/ and test/."
         ) from None
     train = from_arrays(name, x_train, y_train)
-    return train, from_arrays(name, x_test, y_test, train.class_names)
+    return train, from_arrays(name, x_test, y_test, train.class_names, split="test")
 
 
-def _tfds(name):
+def _tfds(name, split):
     try:
         import tensorflow_datasets as tfds
     except ImportError:
@@ -255,10 +306,13 @@ def _tfds(name):
         with contextlib.redirect_stdout(sys.stderr):
             builder = tfds.builder(name, file_format="array_record")
             builder.download_and_prepare()
-        splits = [s for s in ("train", "validation", "test") if s in builder.info.splits]
-        if splits[:1] != ["train"]:
+        if "train" not in builder.info.splits:
             raise InputError(f"data=tfds:{name} has no split named train.")
-        parts = [_tfds_split(tfds, builder, split) for split in splits[:2]]
+        wanted = [s for s in ("validation", "test") if split in (None, split_kind(s))]
+        tests = [s for s in wanted if s in builder.info.splits][:1]
+        parts = [_tfds_split(tfds, builder, s) for s in ["train", *tests]]
+        others = sorted(set(builder.info.splits) - {"train", *tests})
+        parts[0] = replace(parts[0], passed_over=tuple(others))
     except InputError:
         raise
     except Exception as error:  # a download, a manual step, a format: many kinds
@@ -290,4 +344,5 @@ def _tfds_split(tfds, builder, split):
         True,
         labels=labels,
         class_names=class_names,
+        split=split,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
 from moco_tf.encoder_file import images_of
@@ -73,9 +74,8 @@ def embed(
     parts = select(data, train, test, split)
     rows, counts = rows_of(parts), {name: images.count for name, images in parts}
     bad = [file for _, images in parts for file in images.skipped]
-    for name, images in parts:
-        if images.skipped:
-            say(images.skipped_line(f"{name} "))
+    for line in found_lines(train, test):
+        say(line)
     if any(images.why_unlabelled for _, images in parts):
         say(f"the test images get no class: {parts[-1][1].why_unlabelled}")
     points = None if folder is None else projector.Points(len(rows.names), side)
@@ -98,6 +98,7 @@ def embed(
         "dimensions": followed.dimensions,
         "features": features,
         "bad_images": len(bad),
+        "left_out": left_out(*(images for _, images in parts)),
         "splits": counts,
         "classes": len(rows.classes),
         "step": step,

@@ -61,6 +61,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
         max_bad_images=config.max_bad_images,
         say=reporter.line,
         cache=Path(config.run) if Path(config.run).is_dir() else None,
+        split=config.split,
     )
     chosen = balanced_subset(np.asarray(data.train.labels), config.label_fraction, config.seed)
     data = data._replace(train=data.train.subset(chosen))
@@ -90,12 +91,14 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     with run_folder.locked(out, flag=config.folder_flag):
         run_folder.claim(out, config)
         progress = restore(out, network, tuned, 1, reporter.line)
-        _list_chosen(out, data.train, chosen)  # only now: that of other images is refused
+        # Only now: that of other images is refused.
+        _list_chosen(out, data.train, data.places[chosen])
         try:
             _train(config, network, data, progress, out, reporter)
         finally:
             reporter.close()
         summary = summarize(config, asdict(progress))
+        summary |= data.found
         summary["state_sha256"] = checkpoint.digest(arrays_of(network))
         save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
         run_folder.write_json(out / run_folder.SUMMARY, summary)

@@ -22,6 +22,9 @@ class FinetuneConfig(FolderConfig):
 
     run: str = Field(description="run folder of the encoder")
     data: str | None = Field(None, description="labelled images; none: the run's own")
+    split: Literal["val", "test"] | None = Field(
+        None, description="part of the data to judge on; none: val if there is one, or else test"
+    )
     from_scratch: bool = Field(
         False, description="train the run's architecture from random weights, to compare with"
     )

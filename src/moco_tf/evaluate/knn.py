@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
+from moco_tf.data.found import found_lines
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
 from moco_tf.encoder_file import images_of
@@ -24,6 +25,7 @@ from moco_tf.evaluate.features import (
     pixel_features,
     untrained_encoder,
 )
+from moco_tf.evaluate.labelled import found_in
 from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.reporting import to_stderr
 
@@ -151,6 +153,7 @@ def evaluate_run(
     run: str,
     *,
     data: str | None = None,
+    split: Literal["val", "test"] | None = None,
     features: Features = "projection",
     k: int = 200,
     temperature: float = 0.1,
@@ -165,6 +168,7 @@ def evaluate_run(
     Args:
         run: run folder (its last checkpoint counts) or file made by `convert`.
         data: what `open_images` takes; none: the run's own data.
+        split: see `open_images`.
         k: neighbours asked for; the result holds how many voted.
         compare: whether to compute "knn_top1_untrained" and "knn_top1_pixels", else None.
         warn: called with lines for the user: what is odd, and how far it is.
@@ -181,36 +185,42 @@ def evaluate_run(
         seed=config.seed,
         image_size=config.image_size,
         cache=Path(run) if Path(run).is_dir() else None,
+        split=split,
     )
     if train.labels is None:
-        raise InputError(f"kNN needs labels; data={data} has none. Use images in class folders.")
+        why = f" ({train.why_unlabelled})" if train.why_unlabelled else ""
+        raise InputError(
+            f"kNN needs labels; data={data} has none{why}. Use images in class folders."
+        )
     if test is not None and test.why_unlabelled:
         raise InputError(f"data={data}: {test.why_unlabelled}. Both need the same class folders.")
-    split = monitor_split(train, test, seed=config.seed)  # as the training monitor
-    if split is None:
+    for line in found_lines(train, test):
+        warn(line)
+    chosen = monitor_split(train, test, seed=config.seed)  # as the training monitor
+    if chosen is None:
         raise InputError(
             f"kNN needs queries; data={data} has no test images and no class of two images."
         )
     embed = embedding(encoder, features=features, normalization=config.normalization)
     votes: dict[str, Any] = {"image_size": config.image_size, "k": k, "temperature": temperature}
-    top1 = knn_top1_features(split, embed, say=warn, **votes)
+    top1 = knn_top1_features(chosen, embed, say=warn, **votes)
 
     def baseline() -> dict[str, float]:
         warn(f"kNN top-1 {top1:.2f}%; next its baselines (--no-baselines: none)")
         drawn = embedding(
             untrained_encoder(config), features=features, normalization=config.normalization
         )
-        untrained = knn_top1_features(split, drawn, say=warn, what="untrained encoder", **votes)
-        return {"untrained": untrained, "pixels": knn_top1_pixels(split, say=warn, **votes)}
+        untrained = knn_top1_features(chosen, drawn, say=warn, what="untrained encoder", **votes)
+        return {"untrained": untrained, "pixels": knn_top1_pixels(chosen, say=warn, **votes)}
 
     beside: dict[str, Any] = {"untrained": None, "pixels": None}
     if compare:
         settings = {"of": "knn", "features": features, **votes}
-        key = baselines.key_of(config, settings, split[:2], split[2:])
+        key = baselines.key_of(config, settings, chosen[:2], chosen[2:])
         beside = baselines.once(Path(run) if Path(run).is_dir() else None, key, baseline, warn)
-    bank_images, query_images = len(split.bank_indices), len(split.query_indices)
+    bank_images, query_images = len(chosen.bank_indices), len(chosen.query_indices)
     used_k = min(k, bank_images)
-    origin = "test images" if split.queries is not split.bank else "held-out training images"
+    origin = "test images" if chosen.queries is not chosen.bank else "held-out training images"
     return {
         "knn_top1": top1,
         "knn_top1_untrained": beside["untrained"],
@@ -221,7 +231,8 @@ def evaluate_run(
         "features": features,
         "bank_images": bank_images,
         "query_images": query_images,
-        "classes": split.classes,
+        "classes": chosen.classes,
+        **found_in(train, test),
         "step": step,
         "protocol": (
             f"Each of the {query_images} {origin} of {data} takes the class with most votes of "

@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from moco_tf.config import Config
+from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
-from moco_tf.data.sources import Images, open_images
+from moco_tf.data.sources import UNKNOWN, Images, labelled_places, open_images
 from moco_tf.encoder_file import images_of
 from moco_tf.errors import InputError
 
 
 class Labelled(NamedTuple):
-    """Training and test images of the same classes."""
+    """Training and test images of the same classes, each with a label."""
 
     train: Images
     test: Images
     classes: int
     class_names: tuple[str, ...]  # empty where the data name none
+    places: np.ndarray  # int64 [train.count], among all training images
+    found: dict[str, Any]  # for a summary: `split`, `unlabelled` and `left_out`
 
 
 def open_labelled(
@@ -33,14 +36,17 @@ def open_labelled(
     max_bad_images: float,
     say: Callable[[str], None],
     cache: Path | None = None,
+    split: Literal["val", "test"] | None = None,
 ) -> Labelled:
     """Returns the images to train a classifier on, and to judge it on.
+
+    Images whose label is unknown are left out.
 
     Args:
         data: what `open_images` takes; none: the data of the run.
         config: of the pre-training run.
-        say: called with a line on images that are left out.
-        cache: see `open_images`.
+        say: called with a line on what was found, and on images that are left out.
+        cache, split: see `open_images`.
 
     Raises:
         InputError: no labels, no test images, classes that differ, or data that cannot be opened.
@@ -52,10 +58,12 @@ def open_labelled(
         seed=config.seed,
         image_size=config.image_size,
         cache=cache,
+        split=split,
     )
     if train.labels is None:
+        why = f" ({train.why_unlabelled})" if train.why_unlabelled else ""
         raise InputError(
-            f"a classifier needs labels; data={data} has none. Use images in class folders, "
+            f"a classifier needs labels; data={data} has none{why}. Use images in class folders, "
             f"train/CLASS/ and val/CLASS/."
         )
     if test is not None and test.why_unlabelled:
@@ -68,14 +76,38 @@ def open_labelled(
             f"a classifier needs labelled test images; data={data} has none. Put them in val/ or "
             f"test/ beside train/ (x_test and y_test in an .npz file)."
         )
+    for line in found_lines(train, test):
+        say(line)
+    found, places = found_in(train, test), labelled_places(train)
+    unlabelled = found["unlabelled"]
+    if unlabelled:
+        say(f"{unlabelled} images without a label are left out")
+        test_places = labelled_places(test)
+        train = train if len(places) == train.count else train.subset(places)
+        test = test if len(test_places) == test.count else test.subset(test_places)
     _check_classes(data, train, test)
-    classes = max(len(train.class_names), int(train.labels.max()) + 1)
+    classes = max(len(train.class_names), int(np.max(np.asarray(train.labels))) + 1)
     if classes < 2:
-        raise InputError(f"a classifier needs at least 2 classes; data={data} has {classes}.")
-    for line in (train.skipped_line(), test.skipped_line("test ")):
-        if line:
-            say(line)
-    return Labelled(train, test, classes, train.class_names)
+        unknown = f" (a label of {UNKNOWN} is none)" if unlabelled else ""
+        raise InputError(
+            f"a classifier needs at least 2 classes; data={data} has {classes}{unknown}."
+        )
+    return Labelled(train, test, classes, train.class_names, places, found)
+
+
+def found_in(train: Images, test: Images | None) -> dict[str, Any]:
+    """Returns what a summary says of the images.
+
+    `split` is what the labelled test part is called, none without one; `unlabelled` is how many
+    images have no label where others of their part have one; `left_out` is how many files are no
+    images, by kind.
+    """
+    parts = [part for part in (train, test) if part and part.labels is not None]
+    return {
+        "split": (test.split or None) if test and test.labels is not None else None,
+        "unlabelled": sum(part.count - len(labelled_places(part)) for part in parts),
+        "left_out": left_out(train, test),
+    }
 
 
 def identity(data: Labelled) -> str:

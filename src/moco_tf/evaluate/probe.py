@@ -50,6 +50,7 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
         max_bad_images=config.max_bad_images,
         say=reporter.line,
         cache=Path(config.run) if Path(config.run).is_dir() else None,
+        split=config.split,
     )
     config = config.model_copy(update={"data": config.data or pretraining.data})
     linear = LinearProbe(
@@ -129,6 +130,7 @@ def _probe(
         reporter=reporter,
     )
     summary = summarize(config, asdict(progress))
+    summary |= data.found
     summary["state_sha256"] = checkpoint.digest(arrays_of(linear))
     save_head(out, linear, summary, data.class_names)
     run_folder.write_json(out / run_folder.SUMMARY, summary)

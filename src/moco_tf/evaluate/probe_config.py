@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,9 @@ class ProbeConfig(FolderConfig):
 
     run: str = Field(description="run folder of the encoder")
     data: str | None = Field(None, description="labelled images; none: the run's own")
+    split: Literal["val", "test"] | None = Field(
+        None, description="part of the data to judge on; none: val if there is one, or else test"
+    )
     epochs: int = Field(100, ge=1, description="passes over the training images")
     lr: tuple[Rate, ...] = Field(
         (30.0,), min_length=1, description="learning rates, one classifier each; not scaled"
@@ -71,7 +74,7 @@ class ProbeConfig(FolderConfig):
 
 
 # Fields that `probe --quick` uses; the others are of training.
-QUICK_FIELDS = ("run", "data", "seed", "run_dir", "max_bad_images")
+QUICK_FIELDS = ("run", "data", "split", "seed", "run_dir", "max_bad_images")
 
 
 def check_quick(given: Iterable[str]) -> None:

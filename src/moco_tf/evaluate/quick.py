@@ -59,6 +59,7 @@ def quick_probe(
         max_bad_images=config.max_bad_images,
         say=say,
         cache=Path(config.run) if Path(config.run).is_dir() else None,
+        split=config.split,
     )
     split = monitor_split(data.train, None, seed=config.seed)
     if split is None:
@@ -109,6 +110,7 @@ def quick_probe(
         "classes": data.classes,
         "train_images": data.train.count,
         "test_images": data.test.count,
+        **data.found,
         "protocol": (
             f"Ridge regression on one-hot targets in closed form (centred, float64) on the pooled "
             f"features of the query encoder at step {step}, in inference mode and without "

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moco_tf.data.sources import Images
+from moco_tf.data.sources import Images, labelled_places
 
 
 class Split(NamedTuple):
@@ -46,6 +46,7 @@ def monitor_split(
 
     Without a labelled test split the queries are a tenth of each class of the training images, at
     least one, chosen by `seed`, and the rest are the bank; None if no class has two images.
+    Images whose label is unknown are in neither.
 
     Args:
         max_bank, max_queries: images at most, a random choice by `seed`; none: all.
@@ -54,10 +55,11 @@ def monitor_split(
         return None
     generator = np.random.default_rng(seed)
     if test is not None and test.labels is not None and test.count > 0:
-        queries, bank_indices, query_indices = test, np.arange(train.count), np.arange(test.count)
+        queries, bank_indices = test, labelled_places(train)
+        query_indices = labelled_places(test)
     else:
         queries, query_indices = train, _tenth_of_each_class(train.labels, generator)
-        bank_indices = np.setdiff1d(np.arange(train.count), query_indices)
+        bank_indices = np.setdiff1d(labelled_places(train), query_indices)
         if not len(query_indices):
             return None
     return Split(
@@ -70,7 +72,7 @@ def monitor_split(
 
 def _tenth_of_each_class(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     chosen = [np.empty(0, np.int64)]
-    for label in np.unique(labels):
+    for label in np.unique(labels[labels >= 0]):
         members = np.flatnonzero(labels == label)
         if len(members) > 1:
             chosen.append(generator.permutation(members)[: max(1, len(members) // 10)])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pack import check_shards, shard_path
 from moco_tf.data.pack_index import INDEX, About, Index, PartOfPack, read_index
 from moco_tf.data.sources import Images, open_images
@@ -43,9 +44,9 @@ def pack(
         progress: called with the images written, and all of them.
 
     Returns:
-        `images` and `test_images` among them, `skipped`, `shards`, `bytes` of all shards and
-        `source_bytes`, `short_side`, `quality`, `seconds`, `resumed` (images that were there), and
-        `already_packed`, whether all of it was.
+        `images` and `test_images` among them, `skipped`, `left_out`, `shards`, `bytes` of all
+        shards and `source_bytes`, `short_side`, `quality`, `seconds`, `resumed` (images that were
+        there), and `already_packed`, whether all of it was.
 
     Raises:
         InputError: for a number out of range, a source that cannot be read or has changed since,
@@ -61,9 +62,8 @@ def pack(
             train, test = open_images(source, max_bad_images=max_bad_images, cache=target)
             parts = [train, test] if test else [train]
             settle(target, request, parts)
-            for part in parts:
-                for text in filter(None, (part.skipped_line(), part.looks_line())):
-                    line(text)
+            for found in found_lines(train, test):
+                line(found)
             shards = whole_shards(target)
             resumed = done = sum(len(rows["shard"]) for rows in shards)
             total = sum(part.count for part in parts)
@@ -97,6 +97,7 @@ def _write_index(
         request=request,
         source_bytes=int(columns.pop("source").sum()),
         skipped=[file for part in parts for file in part.skipped],
+        left_out=left_out(*parts),
         train=_about_part(parts[0], request),
         test=_about_part(parts[1], request) if len(parts) > 1 else None,
     )
@@ -132,6 +133,7 @@ def _about_part(part: Images, request: dict[str, Any]) -> PartOfPack:
         class_names=list(part.class_names),
         why_unlabelled=part.why_unlabelled,
         identity=identity,
+        split=part.split,
     )
 
 
@@ -142,6 +144,7 @@ def _summary(target: Path, index: Index, started: float) -> dict[str, Any]:
         "images": index.count,
         "test_images": about.test.count if about.test else 0,
         "skipped": about.skipped,
+        "left_out": about.left_out,
         "shards": shards,
         "bytes": sum(shard_path(target, number).stat().st_size for number in range(shards)),
         "source_bytes": about.source_bytes,
