@@ -23,6 +23,24 @@ REFUSED = {
     "convert nowhere a.pth --to timm": "there is no file or folder nowhere",
     "convert notes.txt a.pth --to timm": "notes.txt is neither a PyTorch file",
     "convert begun a.pth --to timm": "begun holds no checkpoint yet",
+    "pretrain --data nowhere": "there is no such file or folder",
+    "pretrain small --data nowhere": "there is no such file or folder",
+    "pretrain small --data notes.txt": "a file of another kind",
+    "pretrain small --data empty": "the folder empty holds no image",
+    "pretrain --data notes": "notes holds no image",
+    "pretrain shapes --run-dir other": "it has no config.json, but holds a.txt",
+    "pretrain shapes --run-dir begun": "holds a run with another configuration: recipe",
+    "pretrain shapes --run-dir new --init nowhere": "nowhere is not a run folder",
+    "pretrain shapes --run-dir begun/new --init ours": "encoder (resnet50 there, resnet18 now)",
+    "estimate --data nowhere": "there is no such file or folder",
+    "benchmark input --data empty": "the folder empty holds no image",
+    "pack nowhere packed": "there is no such file or folder",
+    "knn ours --data nowhere": "there is no such file or folder",
+    "knn ours": "ours was trained on data='photos', its own path, which leads nowhere",
+    "probe ours --quick --data empty": "the folder empty holds no image",
+    "finetune ours --data nowhere": "there is no such file or folder",
+    "embed ours --data empty --out a.npz": "the folder empty holds no image",
+    "export ours --data nowhere --format keras --out a.keras": "there is no such file or folder",
 }
 PROGRAM = """
 import sys
@@ -37,9 +55,12 @@ for command in sys.stdin.read().splitlines():
 def test_nothing_of_this_waits_for_tensorflow(tmp_path):
     for name in ("notes.txt", "notes.npz", "there.keras", "there.pth"):
         (tmp_path / name).write_text("notes")
-    for name in ("empty", "begun"):
-        (tmp_path / name).mkdir()
+    for name in ("empty", "begun", "notes/deep", "other", "ours/checkpoints"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("notes/deep/a.txt", "other/a.txt", "ours/checkpoints/step-00000001.safetensors"):
+        (tmp_path / name).write_text("notes")
     (tmp_path / "begun/config.json").write_text(json.dumps({}))
+    (tmp_path / "ours/config.json").write_text(json.dumps({"data": "photos"}))
     told = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input="\n".join(REFUSED),

@@ -39,7 +39,7 @@ LEVELS = {
     "pack": 3,
     "diverged": 4,
     "saving": 4,
-    "ending": 5,
+    "ending": 6,
     "encoder_file": 4,
     "check": 4,
     "advice": 2,

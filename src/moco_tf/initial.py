@@ -15,7 +15,7 @@ import numpy as np
 
 from moco_tf.checkpoint import State, digest
 from moco_tf.config import Config
-from moco_tf.encoder_file import KEY_ENCODER, QUERY_ENCODER, Snapshot, load_snapshot
+from moco_tf.encoder_file import KEY_ENCODER, QUERY_ENCODER, Snapshot, load_snapshot, peek
 from moco_tf.errors import InputError
 
 _BACKBONE = ("encoder", "width", "stem")  # the fields that decide the arrays of a backbone
@@ -53,6 +53,24 @@ class InitialWeights:
         return _of_head(name) and not any(map(_of_head, self.arrays))
 
 
+def check_initial_weights(config: Config, run_dir: Path) -> None:
+    """Raises what `read_initial_weights` does where that can be told without reading arrays."""
+    path = _path(config)
+    if path.is_dir() and run_dir.is_dir() and path.samefile(run_dir):
+        raise InputError(
+            f"init={path} is the run's own folder. Raise --epochs to train it longer, or use "
+            f"another --run-dir."
+        )
+    there, now = peek(path), config
+    different = [name for name in _BACKBONE if getattr(there, name) != getattr(now, name)]
+    if different:
+        listed = ", ".join(
+            f"{name} ({getattr(there, name)} there, {getattr(now, name)} now)" for name in different
+        )
+        flags = " ".join(f"--{name} {getattr(there, name)}" for name in different)
+        raise InputError(f"init={path} holds another encoder: {listed}. Use {flags}.")
+
+
 def read_initial_weights(
     config: Config, run_dir: Path, *, warn: Callable[[str], None]
 ) -> InitialWeights:
@@ -65,21 +83,9 @@ def read_initial_weights(
         InputError: if they are the run's own, unreadable, not finite, of another encoder than the
             config's, or not those that `config.init_sha256` was recorded of.
     """
-    path = Path(os.path.expanduser(config.init or ""))
-    if path.is_dir() and run_dir.is_dir() and path.samefile(run_dir):
-        raise InputError(
-            f"init={path} is the run's own folder. Raise --epochs to train it longer, or use "
-            f"another --run-dir."
-        )
+    check_initial_weights(config, run_dir)
+    path = _path(config)
     snapshot = load_snapshot(path, warn=warn)
-    there, now = snapshot.config, config
-    different = [name for name in _BACKBONE if getattr(there, name) != getattr(now, name)]
-    if different:
-        listed = ", ".join(
-            f"{name} ({getattr(there, name)} there, {getattr(now, name)} now)" for name in different
-        )
-        flags = " ".join(f"--{name} {getattr(there, name)}" for name in different)
-        raise InputError(f"init={path} holds another encoder: {listed}. Use {flags}.")
     arrays = {n: array for n, array in snapshot.state.items() if n.startswith(QUERY_ENCODER)}
     found = digest(arrays)
     if config.init_sha256 not in (None, found):
@@ -95,10 +101,14 @@ def read_initial_weights(
         arrays = {name: array for name, array in arrays.items() if not _of_head(name)}
     head = f"backbone; the head is new ({why_not})" if why_not else "backbone and head"
     pixels = ""
-    if there.normalization != now.normalization:
-        pixels = f"; they were trained with normalization {there.normalization}"
+    if snapshot.config.normalization != config.normalization:
+        pixels = f"; they were trained with normalization {snapshot.config.normalization}"
     line = f"weights of {path}, step {snapshot.step}: {head}; queue and optimizer are new{pixels}"
     return InitialWeights(arrays, found, line)
+
+
+def _path(config: Config) -> Path:
+    return Path(os.path.expanduser(config.init or ""))
 
 
 def _why_new_head(snapshot: Snapshot, now: Config) -> str:

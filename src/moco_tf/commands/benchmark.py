@@ -4,7 +4,7 @@ import json
 
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.pretrain import resolve_config
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.config import RECORDED_FIELDS, Config
 
 
@@ -33,6 +33,7 @@ def _benchmark(options) -> int:
     flags.pop("recipe")
     said: list[str] = []
     config = resolve_config(options.recipe, options.config, flags, runs=False, say=said.append)
+    check_data(config.data)
     start_tensorflow()
     from moco_tf.benchmark.command import benchmark
     from moco_tf.reporting import Reporter

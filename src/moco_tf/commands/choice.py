@@ -19,6 +19,8 @@ from PIL import Image
 
 from moco_tf.commands.starting import start_tensorflow
 from moco_tf.config import TFDS, Config, data_from_here, make_config, path_of_data
+from moco_tf.data.listing import list_parts
+from moco_tf.data.source_kind import PACK_INDEX, is_pack
 from moco_tf.encoder_file import images_of
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
 from moco_tf.run_folder import CONFIG, read_config, same_path
@@ -111,15 +113,13 @@ def look(data: str) -> Seen | None:
 
 
 def _look_at_folder(folder: Path) -> Seen:
-    start_tensorflow()  # which these import
-    from moco_tf.data.listing import list_parts
-    from moco_tf.data.pack import is_pack
-    from moco_tf.data.pack_index import INDEX, read_index
-
     if is_pack(folder):
-        if not (folder / INDEX).is_file():  # unfinished, which is told when it is opened
+        if not (folder / PACK_INDEX).is_file():  # unfinished, which is told when it is opened
             return Seen()
-        index = read_index(folder / INDEX)
+        start_tensorflow()
+        from moco_tf.data.pack_index import read_index
+
+        index = read_index(folder / PACK_INDEX)
         return Seen(index.about.train.count, int(np.median(index.rows["sizes"].min(axis=1))))
     files = list_parts(folder).train.files
     sides = []

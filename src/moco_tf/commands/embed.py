@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from moco_tf.commands.flags import share
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 
 
 def add(commands) -> None:
@@ -33,7 +33,7 @@ def _embed(options) -> int:
     embed_files.check_target(Path(options.out), overwrite=options.overwrite, sources=sources)
     if options.projector is not None:
         projector.check_folder(Path(options.projector), overwrite=options.overwrite)
-    images_of(peek(options.folder), options.data, options.folder)
+    check_data(images_of(peek(options.folder), options.data, options.folder))
     start_tensorflow()
     from moco_tf.evaluate.embed import embed
     from moco_tf.reporting import Reporter

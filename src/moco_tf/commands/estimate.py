@@ -6,7 +6,7 @@ from typing import Any
 from moco_tf.advice import Suggestion
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.pretrain import resolve_config
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.config import RECORDED_FIELDS, Config
 
 
@@ -32,6 +32,7 @@ def _estimate(options) -> int:
     flags.pop("recipe")
     said: list[str] = []
     config = resolve_config(options.recipe, options.config, flags, say=said.append)
+    check_data(config.data)
     start_tensorflow()
     from moco_tf.benchmark.estimate import estimate
     from moco_tf.reporting import Reporter

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.export.targets import FORMATS, check_format, check_out
 
 
@@ -31,6 +31,7 @@ def _export(options) -> int:
     check_format(options.format)
     check_out(Path(options.out), options.format, options.overwrite)
     peek(options.folder)
+    check_data(options.data)
     start_tensorflow()
     from moco_tf.export.command import describe, export
 

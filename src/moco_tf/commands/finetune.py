@@ -3,7 +3,7 @@
 import json
 
 from moco_tf.commands.flags import accuracies, add_field
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.config import make_config
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 
@@ -26,7 +26,7 @@ def _finetune(options) -> int:
     config = make_config(FinetuneConfig(run=""), changes)
     from moco_tf.encoder_file import images_of, peek
 
-    images_of(peek(config.run), config.data, config.run)
+    check_data(images_of(peek(config.run), config.data, config.run))
     start_tensorflow()
     from moco_tf.evaluate.finetune import finetune
     from moco_tf.reporting import Reporter

@@ -3,7 +3,7 @@
 import json
 
 from moco_tf.commands.flags import beside
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 
 
 def add(commands) -> None:
@@ -24,7 +24,7 @@ def add(commands) -> None:
 def _knn(options) -> int:
     from moco_tf.encoder_file import images_of, peek
 
-    images_of(peek(options.folder), options.data, options.folder)
+    check_data(images_of(peek(options.folder), options.data, options.folder))
     start_tensorflow()
     from moco_tf.evaluate.knn import evaluate_run
 

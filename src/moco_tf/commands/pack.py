@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from moco_tf.commands.flags import share
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.interruption import Abandoned, stopped_exit_code
 
 
@@ -36,6 +36,7 @@ def add(commands) -> None:
 
 
 def _pack(options) -> int:
+    check_data(options.source)
     start_tensorflow()
     from rich.console import Console
 

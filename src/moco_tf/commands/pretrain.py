@@ -6,14 +6,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from moco_tf import run_folder
+from moco_tf.checkpoint import newest_step
 from moco_tf.cluster import find_cluster
 from moco_tf.commands.choice import starting_point
 from moco_tf.commands.flags import add_field
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.config import RECORDED_FIELDS, Config, data_from_here, make_config, shown
 from moco_tf.errors import DamagedError, InputError
+from moco_tf.initial import check_initial_weights
 from moco_tf.recipes import RECIPES
 from moco_tf.sealed import FIELD, open_json
 
@@ -129,6 +133,16 @@ def _read_file(file: str) -> dict[str, Any]:
     return values
 
 
+def _check_folders(config: Config) -> None:
+    """Raises `InputError` for a run folder, or weights to begin with, that will not do."""
+    run_dir = config.run_dir or f"runs/{config.recipe}"
+    if "://" in run_dir:  # on another file system
+        return
+    run_folder.check(Path(run_dir), config)
+    if config.init and newest_step(run_folder.checkpoint_folder(run_dir)) is None:
+        check_initial_weights(config, Path(run_dir))
+
+
 def _pretrain(options) -> int:
     began = time.monotonic()
     flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
@@ -140,6 +154,9 @@ def _pretrain(options) -> int:
 
     config = resolve_config(options.recipe, options.config, flags, say=say)
     cluster = find_cluster(options.workers, options.worker_index, os.environ)
+    if cluster is None or cluster.chief:
+        _check_folders(config)
+    check_data(config.data)
     say("starting TensorFlow")
     start_tensorflow()
     from moco_tf.reporting import Reporter

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from moco_tf.commands.flags import accuracies, add_field, beside, fail
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.config import make_config
 from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
 
@@ -37,7 +37,7 @@ def _probe(options) -> int:
         return fail("--no-baselines is of --quick; the official protocol has none. Leave it out.")
     from moco_tf.encoder_file import images_of, peek
 
-    images_of(peek(config.run), config.data, config.run)
+    check_data(images_of(peek(config.run), config.data, config.run))
     start_tensorflow()
     from moco_tf.evaluate.probe import probe
     from moco_tf.evaluate.probe_report import BackboneChangedError

@@ -3,7 +3,16 @@
 import os
 import warnings
 
+from moco_tf.config import path_of_data
+from moco_tf.data.source_kind import check_source
 from moco_tf.held_back import stderr_held_back
+
+
+def check_data(data: str | None) -> None:
+    """Raises `InputError` if nothing is where `data` points, or no image; imports no TensorFlow."""
+    path = None if data is None else path_of_data(data)
+    if data is not None and path is not None:
+        check_source(data, path)
 
 
 def start_tensorflow() -> None:

@@ -72,12 +72,12 @@ def list_parts(folder: Path, split: str | None = None) -> Parts:
     if not named["train"]:
         train = _part(folder)
     else:
-        train_folder = next(filter(_holds_image, named["train"]), named["train"][0])
+        train_folder = next(filter(holds_image, named["train"]), named["train"][0])
         wanted = named[split] if split else named["val"] + named["test"]
-        test_folder = next(filter(_holds_image, wanted), None)
+        test_folder = next(filter(holds_image, wanted), None)
         train, test = _part(train_folder), _part(test_folder) if test_folder else None
         for other in (f for f in folders if f not in (train_folder, test_folder)):
-            if _holds_image(other):
+            if holds_image(other):
                 passed_over.append(f"{shown(other.name)}/")
             elif split_kind(other.name):
                 passed_over.append(f"{shown(other.name)}/ (no image)")
@@ -225,7 +225,8 @@ def _called(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
     return sorted(found, key=lambda f: (names.index(f.name.lower()), f.name.lower() != f.name))
 
 
-def _holds_image(folder: Path) -> bool:
+def holds_image(folder: Path) -> bool:
+    """Whether there is an image in `folder`, at any depth; looks no further than the first."""
     return any(True for _ in _walk(folder, Counter()))
 
 

@@ -21,16 +21,9 @@ import tensorflow as tf
 from moco_tf.data.pack_index import FOOTER, INDEX, Index, PartOfPack, read_index
 from moco_tf.errors import InputError
 
-BEGUN = ".pack.json"  # while the pack is being written: what was asked for
-
 
 def shard_path(folder: Path, number: int) -> Path:
     return folder / f"images-{number:05d}.tfrecord"
-
-
-def is_pack(folder: Path) -> bool:
-    """Whether `folder` holds a pack, a finished one or one that was begun."""
-    return any((folder / name).is_file() for name in (INDEX, BEGUN))
 
 
 def open_pack(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:

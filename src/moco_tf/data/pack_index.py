@@ -16,10 +16,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moco_tf.data.decode import MOST_BYTES
+from moco_tf.data.source_kind import PACK_INDEX
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
 
-INDEX = "pack.npz"
+INDEX = PACK_INDEX
 HEADER, FOOTER = 12, 4  # bytes around an image: TFRecord's framing
 COLUMNS = {
     "shard": np.int32,

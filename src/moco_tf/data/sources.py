@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,10 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.files import open_folder
-from moco_tf.data.listing import SUFFIXES, split_kind
+from moco_tf.data.listing import split_kind
 from moco_tf.data.looks import SHOWS, looks, looks_line
-from moco_tf.data.pack import is_pack, open_pack
+from moco_tf.data.pack import open_pack
 from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
+from moco_tf.data.source_kind import source_kind
 from moco_tf.errors import InputError
 from moco_tf.npz import read_npz
 
@@ -27,7 +27,6 @@ TFDS = "tfds:"
 SMALLEST_CROP = 8  # pixels
 TEST_SEED = 2**31  # added to the seed: test images are never training images
 UNKNOWN = -1  # the label of an image without one
-ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
@@ -138,14 +137,12 @@ def open_images(
         train, test = _cifar(data)
     elif data.startswith(TFDS):
         train, test = _tfds(data.removeprefix(TFDS), split)
-    elif data and path.is_dir():
-        packed = is_pack(path)
-        parts = open_pack(path) if packed else open_folder(path, max_bad_images, cache, split)
-        train, test = Images(**parts[0]), Images(**parts[1]) if parts[1] else None
-    elif path.suffix.lower() == ".npz" and path.is_file():
+    elif (kind := source_kind(data, path)) == "npz":
         train, test = _npz(path)
     else:
-        raise InputError(_no_source(data, path))
+        packed = kind == "pack"
+        parts = open_pack(path) if packed else open_folder(path, max_bad_images, cache, split)
+        train, test = Images(**parts[0]), Images(**parts[1]) if parts[1] else None
     if split and (test is None or split_kind(test.split) != split):
         has = f"; its test images are those of {test.split}" if test and test.split else ""
         raise InputError(
@@ -153,23 +150,6 @@ def open_images(
             f"out."
         )
     return train, test
-
-
-def _no_source(data: str, path: Path) -> str:
-    """What is wrong with `data`, and what to give instead."""
-    kinds = "data must be a folder, an .npz file, cifar10, cifar100, tfds:NAME or shapes"
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        return f"{kinds}; received data={data!r}, and there is no such file or folder."
-    if suffix in SUFFIXES:
-        instead = f"Give the folder that it lies in: --data {shlex.quote(str(path.parent))}"
-    elif suffix == ".npy":
-        instead = f"Put the array into one: np.savez('{path.stem}.npz', images=np.load({data!r}))"
-    elif suffix in ARCHIVES:
-        instead = "Unpack it, and give the folder"
-    else:
-        instead = "Give the folder of the images, or put them into an .npz file"
-    return f"{kinds}; received data={data!r}, a file of another kind. {instead}."
 
 
 def from_arrays(

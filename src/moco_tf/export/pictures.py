@@ -13,9 +13,9 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.decode import UNREADABLE, decode
 from moco_tf.data.files import some_files
-from moco_tf.data.pack import is_pack
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.data.shapes import draw_shapes
+from moco_tf.data.source_kind import is_pack
 from moco_tf.data.sources import TEST_SEED, open_images
 from moco_tf.encoder_file import CONVERTED
 from moco_tf.errors import InputError

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf.data.files import folder_stamp
-from moco_tf.data.pack import BEGUN, is_pack, shard_path
+from moco_tf.data.pack import shard_path
 from moco_tf.data.pack_index import INDEX, Index, read_index
+from moco_tf.data.source_kind import PACK_BEGUN as BEGUN
+from moco_tf.data.source_kind import is_pack
 from moco_tf.data.sources import NAMED, TFDS, Images
 from moco_tf.errors import InputError
 from moco_tf.pack.records import LONGEST_SIDE
