@@ -1,6 +1,8 @@
 """Without a recipe: the one that suits the data, or the run that is there; and a line on why."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from moco_tf.commands.choice import Seen, choose, look
 from moco_tf.commands.pretrain import resolve_config
 from moco_tf.config import NAMED_DATA, Config, make_config
 from moco_tf.data import sources
+from moco_tf.data.source_kind import PACK_BEGUN, PACK_INDEX
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.run_folder import claim, read_config
@@ -149,5 +152,24 @@ def test_the_config_of_a_run_is_a_config_file(here):
     assert resolved(file="few.json")[0] == RECIPES["small"].config.model_copy(update={"epochs": 3})
 
 
-def test_names_of_data_sets_are_one_list():
+def test_a_pack_tells_how_many_images_it_holds(here):
+    from moco_tf.pack import pack
+
+    pack(photos(count=12), choice.Path("photos.pack"))
+    assert look("photos.pack") == Seen(12, 80)
+    assert resolved(data="photos.pack")[0].run_dir == "runs/photos.pack-small"
+    (here / "photos.pack" / PACK_INDEX).rename(here / "photos.pack" / PACK_BEGUN)
+    assert look("photos.pack") == Seen()
+
+
+def test_a_folder_is_looked_at_without_tensorflow(here):
+    code = (
+        "import sys; from moco_tf.commands.pretrain import resolve_config\n"
+        f"assert resolve_config(None, None, {{'data': {photos()!r}}}).recipe == 'small'\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_are_those_of_the_data():
     assert (sources.NAMED, sources.TFDS) == (NAMED_DATA, choice.TFDS)
