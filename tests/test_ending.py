@@ -1,6 +1,7 @@
 """What a run says last: it lies where it says, and the next commands can be typed."""
 
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from moco_tf.ending import ending_lines, next_commands
 PIXELS = np.zeros((2, 8, 8, 3), np.uint8)
 BARE = from_arrays("bare", PIXELS)
 NAMED = from_arrays("named", PIXELS, [0, 1])
+OTHER = replace(BARE, why_unlabelled="other classes")
 SUMMARY = {"step": 20, "seconds": 63.4, "effective_rank": None}
 KNN = {"knn_top1": 61.25, "knn_top1_untrained": 29.125, "knn_top1_pixels": 40.5}
 
@@ -36,6 +38,7 @@ def test_the_end_of_a_labelled_run():
         (BARE, BARE, ["tensorboard --logdir", "moco-tf embed", "moco-tf export"]),
         (NAMED, None, ["moco-tf knn", "moco-tf export", "moco-tf embed"]),  # no probe without test
         (NAMED, BARE, ["moco-tf knn", "moco-tf export", "moco-tf embed"]),
+        (NAMED, OTHER, ["tensorboard --logdir", "moco-tf embed", "moco-tf export"]),  # knn refuses
     ],
 )
 def test_only_commands_that_the_images_allow_are_advised(train, test, first_words):

@@ -236,8 +236,10 @@ def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distrib
     return make_strategy(devices, cluster, config.worker_timeout)
 
 
-def build_images(config: Config, cache: Path | None) -> tuple[Images, Images | None]:
-    """Returns (training images, test images or None) of the run; `cache` as in `open_images`.
+def build_images(
+    config: Config, cache: Path | None, told: Callable[[str], None] = lambda _: None
+) -> tuple[Images, Images | None]:
+    """Returns (training images, test images or None) of the run; the others as in `open_images`.
 
     Raises:
         InputError: nothing there, too many unreadable or too small, or not one whole batch.
@@ -248,6 +250,7 @@ def build_images(config: Config, cache: Path | None) -> tuple[Images, Images | N
         seed=config.seed,
         image_size=config.image_size,
         cache=cache,
+        told=told,
     )
     smallest = 32 if config.stem == "imagenet" else SMALLEST_CROP
     check_sizes(train, config.image_size, config.max_small_images, smallest)

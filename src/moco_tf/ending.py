@@ -38,8 +38,10 @@ def ending_lines(
     folder = local_folder(run_dir)
     if folder is None:
         return [*lines, "copy it to this machine for the other commands"]
-    labelled = [part is not None and part.labels is not None for part in (train, test)]
-    return [*lines, "next:", *(f"  {line}" for line in next_commands(str(folder), *labelled))]
+    labelled_test = test is not None and test.labels is not None
+    labelled = train.labels is not None and not (test and test.why_unlabelled)
+    commands = next_commands(str(folder), labelled, labelled_test)
+    return [*lines, "next:", *(f"  {line}" for line in commands)]
 
 
 def _label_free_table(summary: Mapping[str, Any], train: Images, test: Images | None) -> list[str]:
@@ -66,7 +68,7 @@ def next_commands(run_dir: str, labelled: bool, labelled_test: bool) -> list[str
     """Returns three commands that take the run further, as a shell reads them.
 
     Args:
-        labelled: whether the training images are, which kNN needs.
+        labelled: whether the images are as kNN needs them.
         labelled_test: whether there are test images with labels as well, which a probe needs.
     """
     run = shlex.quote(run_dir if not run_dir.startswith("-") else f"./{run_dir}")

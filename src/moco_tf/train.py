@@ -131,7 +131,7 @@ def pretrain(
                     config = config.model_copy(update={"init_sha256": weights.sha256})
             own = workers.chief or run_dir.is_dir()
             reporter.stage(f"reading the images of {config.data}")
-            images = build_images(config, cache=run_dir if own else cache_folder())
+            images = build_images(config, run_dir if own else cache_folder(), reporter.stage)
         held.callback(reporter.close)
         kept = Kept(run_folder.checkpoint_folder(run_dir), still_held, remote)
         summary = _pretrain(config, run_dir, reporter, workers, kept, *images, weights, extend)

@@ -1,8 +1,11 @@
 """A folder of images, opened: its files and labels, and which of them cannot be read."""
 
+import contextlib
 import hashlib
 import io
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,15 @@ from moco_tf.held_back import without_decoders
 from moco_tf.npz import read_npz
 from moco_tf.sealed import seal_zip
 
+TOLD_EVERY = 5.0  # seconds, while files are decoded
+
 
 def open_folder(
-    folder: Path, max_bad_images: float, cache: Path | None = None, split: str | None = None
+    folder: Path,
+    max_bad_images: float,
+    cache: Path | None = None,
+    split: str | None = None,
+    told: Callable[[str], None] = lambda _: None,
 ):
     """Returns the fields of `Images` for the training part and for the test part (or None).
 
@@ -28,13 +37,14 @@ def open_folder(
         cache: folder with a hidden file that keeps which images could be decoded, so that the next
             call decodes only those that are new or changed; written here, if it can be.
         split: see `list_parts`.
+        told: called with a line now and then while many files are decoded.
     """
     train, test, passed_over = list_parts(folder, split)
     test_files = test.files if test else []
     if cache:
         key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
         cache = cache / f".images-{key}.npz"
-    sizes = _sizes(train.files + test_files, cache)
+    sizes = _sizes(train.files + test_files, cache, told)
     classes, why = class_names(train)
     count = len(train.files)
     trained = _fields(train, sizes[:count], classes, max_bad_images, folder)
@@ -111,7 +121,9 @@ def _fields(part: Part, sizes, classes: tuple[str, ...], max_bad_images: float, 
     }
 
 
-def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
+def _sizes(
+    files: list[Path], cache: Path | None, told: Callable[[str], None] = lambda _: None
+) -> np.ndarray:
     """Height, width and `look` of each file, int32 [n, 3]; 0 where it cannot be decoded.
 
     A file of more than `MOST_BYTES` is not read.
@@ -129,9 +141,16 @@ def _sizes(files: list[Path], cache: Path | None) -> np.ndarray:
         return sizes
     numbered = tf.data.Dataset.from_tensor_slices((unknown, [names[i] for i in unknown]))
     measured = numbered.map(measure, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    with without_decoders():
-        for index, size in measured.as_numpy_iterator():
+    last = time.monotonic()
+    with contextlib.ExitStack() as quiet:
+        quiet.enter_context(without_decoders())
+        for done, (index, size) in enumerate(measured.as_numpy_iterator(), start=1):
             sizes[index] = size
+            if time.monotonic() - last > TOLD_EVERY:
+                last = time.monotonic()
+                quiet.close()  # what is told may go to stderr, too
+                told(f"{done} of {len(unknown)} images looked at")
+                quiet.enter_context(without_decoders())
     if cache:
         _keep_sizes(cache, names, stamps, sizes)
     return sizes

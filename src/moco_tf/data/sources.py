@@ -115,6 +115,7 @@ def open_images(
     image_size: int = 32,
     cache: Path | None = None,
     split: Literal["val", "test"] | None = None,
+    told: Callable[[str], None] = lambda _: None,
 ) -> tuple[Images, Images | None]:
     """Returns (training images, test images or None).
 
@@ -125,6 +126,7 @@ def open_images(
         image_size: side of the shapes, pixels.
         cache: for a folder, see `open_folder`.
         split: which part of `data` the test images are; none: val if there is one, or else test.
+        told: of a folder, see `open_folder`.
 
     Raises:
         InputError: nothing there, nothing readable, more unreadable than allowed, no such part.
@@ -141,7 +143,7 @@ def open_images(
         train, test = _npz(path)
     else:
         packed = kind == "pack"
-        parts = open_pack(path) if packed else open_folder(path, max_bad_images, cache, split)
+        parts = open_pack(path) if packed else open_folder(path, max_bad_images, cache, split, told)
         train, test = Images(**parts[0]), Images(**parts[1]) if parts[1] else None
     if split and (test is None or split_kind(test.split) != split):
         has = f"; its test images are those of {test.split}" if test and test.split else ""
