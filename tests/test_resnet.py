@@ -1,9 +1,14 @@
 """Structure, initialisation and numbers of the encoders."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +18,7 @@ from moco_tf.convert.contents import take_apart
 from moco_tf.convert.reading import torch_shapes
 from moco_tf.convert.state_dict import to_ours
 from moco_tf.models import ENCODERS, build_encoder
+from moco_tf.models.resnet import _conv
 from moco_tf.torch_names import demo_name, to_torch, torch_name
 
 COMMON = {
@@ -208,7 +214,55 @@ def test_float64_outputs_and_gradients_match_the_recorded_architectures(golden, 
     np.testing.assert_allclose(norms, z[f"{prefix}/grad_l2"], rtol=1e-6)
 
 
-def test_every_encoder_is_buildable_narrow():
+def test_every_encoder_is_buildable_narrow_and_no_convolution_of_single_pixels_has_a_stride():
     for name in ENCODERS:
-        encoder = build_encoder(name, **COMMON | {"width": 4, "dim": 8, "image_size": 32})
-        assert encoder.model.output_shape == (None, 8)
+        model = build_encoder(name, **COMMON | {"width": 4, "dim": 8, "image_size": 32}).model
+        assert model.output_shape == (None, 8)
+        convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+        assert {layer.strides for layer in convolutions if layer.kernel_size == (1, 1)} == {(1, 1)}
+
+
+# Batch, side, channels in and out of shortcuts that oneDNN got wrong or crashed on: fewer channels
+# than its vectors have places, which are 8 with AVX2 and 16 with AVX-512.
+NARROW = [
+    (8, 56, 8, 16), (8, 56, 4, 8), (8, 56, 8, 8), (1, 56, 4, 8), (1, 14, 4, 16), (32, 64, 8, 16),
+    (8, 28, 7, 14), (8, 32, 3, 12), (8, 8, 5, 10), (8, 55, 1, 2),
+]  # fmt: skip
+
+
+def check_narrow_shortcuts():
+    """In a process with oneDNN: outputs and both gradients of 1x1/2 convolutions, by matrices."""
+    rng = np.random.default_rng(0)
+    for batch, side, channels, planes in NARROW:
+        half = (side + 1) // 2
+        inputs = keras.Input((side, side, channels))
+        outputs = _conv(inputs, planes, 1, stride=2, name="conv", dtype="float32", seed=0)
+        model = keras.Model(inputs, outputs)
+        images = rng.standard_normal((batch, side, side, channels)).astype(np.float32)
+        upstream = rng.standard_normal((batch, half, half, planes)).astype(np.float32)
+        kernel = model.get_layer("conv").kernel.numpy()[0, 0].astype(np.float64)
+        rows, weights = images[:, ::2, ::2].reshape(-1, channels), upstream.reshape(-1, planes)
+        rows, weights = rows.astype(np.float64), weights.astype(np.float64)
+        to_images = np.zeros(images.shape)
+        to_images[:, ::2, ::2] = (weights @ kernel.T).reshape(batch, half, half, channels)
+        images = tf.constant(images)
+        for _ in range(3):
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                found = model(images)
+            gradients = tape.gradient(found, [images, *model.trainable_variables], upstream)
+            assert_near(found, (rows @ kernel).reshape(upstream.shape), 1e-6)
+            assert_near(gradients[0], to_images, 1e-6)
+            assert_near(gradients[1], (rows.T @ weights)[None, None], 3e-6)
+
+
+def test_narrow_shortcuts_with_onednn_have_the_right_gradients():
+    found = subprocess.run(
+        [sys.executable, "-c", "import test_resnet; test_resnet.check_narrow_shortcuts()"],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-2000:]

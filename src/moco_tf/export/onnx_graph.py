@@ -2,7 +2,8 @@
 
 Images come in as [b, S, S, 3] and are transposed once; inside the layout is ONNX's, [b, C, H, W].
 Zero padding goes into the node that follows it: of the max-pool, too, whose padding of minus
-infinity is the same there, because a ReLU leaves nothing below zero.
+infinity is the same there, because a ReLU leaves nothing below zero. So does a pooling over single
+pixels, as the stride of the convolution that follows.
 """
 
 from __future__ import annotations
@@ -48,11 +49,17 @@ def onnx_model(model: keras.Model) -> onnx.ModelProto:
 
 
 class _Value:
-    """A tensor of the graph, and the zeros that are still to be put around it."""
+    """A tensor of the graph, the zeros still to be put around it, the stride still to be taken."""
 
-    def __init__(self, name: str, padding: tuple[int, ...] = (0, 0, 0, 0)):
+    def __init__(
+        self,
+        name: str,
+        padding: tuple[int, ...] = (0, 0, 0, 0),
+        strides: tuple[int, ...] | None = None,
+    ):
         self.name = name
         self.padding = padding  # top, left, bottom, right
+        self.strides = strides
 
 
 class _Graph:
@@ -88,13 +95,18 @@ def _padding(graph: _Graph, layer, x: _Value) -> _Value:
     return _Value(x.name, (top, left, bottom, right))
 
 
+def _single_pixels(graph: _Graph, layer, x: _Value) -> _Value:
+    return _Value(x.name, strides=layer.strides)
+
+
 def _conv(graph: _Graph, layer, x: _Value) -> _Value:
     kernel = layer.kernel.numpy().transpose(3, 2, 0, 1)  # HWIO -> OIHW
     padding = x.padding
-    if layer.padding == "same":  # of a stride of 1, or a kernel of 1
+    if layer.padding == "same":  # of a stride of 1
         padding = tuple(side // 2 for side in layer.kernel_size) * 2
     weights = graph.array(f"{layer.name}.weight", kernel)
-    sizes = {"kernel_shape": layer.kernel_size, "strides": layer.strides, "pads": padding}
+    strides = x.strides or layer.strides
+    sizes = {"kernel_shape": layer.kernel_size, "strides": strides, "pads": padding}
     return graph.node("Conv", [x.name, weights], layer.name, **sizes)
 
 
@@ -140,6 +152,7 @@ _NODES: dict[type, Any] = {
     keras.layers.BatchNormalization: _batch_norm,
     keras.layers.ReLU: _relu,
     keras.layers.MaxPooling2D: _max_pool,
+    keras.layers.AveragePooling2D: _single_pixels,
     keras.layers.Add: _add,
     keras.layers.GlobalAveragePooling2D: _average,
     keras.layers.Dense: _dense,

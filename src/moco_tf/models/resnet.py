@@ -133,6 +133,13 @@ def _conv(x, channels, size, *, stride=1, name, dtype, seed, default_init=False)
     if stride > 1 and size > 1:
         x = layers.ZeroPadding2D(size // 2, dtype=dtype)(x)
         padding = "valid"
+    elif stride > 1:
+        # The same numbers as a 1x1 convolution with that stride, whose kernel's gradient oneDNN
+        # computes wrongly, and past the end of its buffer, where there are fewer channels than its
+        # vectors have places: 8 with AVX2, 16 with AVX-512 (uxlfoundation/oneDNN issue 6035).
+        # A pooling over single pixels: x[:, ::2, ::2] has a gradient that takes TensorFlow longer.
+        x = layers.AveragePooling2D(1, stride, dtype=dtype)(x)
+        stride = 1
     layer_seed = _layer_seed(seed, name)
     if default_init:  # uniform within 1 / sqrt(fan_in)
         init = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=layer_seed)
