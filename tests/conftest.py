@@ -1,6 +1,7 @@
 """Shared fixtures: four virtual CPU devices, and the folder of recorded reference numbers."""
 
 import os
+import re
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -25,6 +26,9 @@ LONG = ["learning", "verify", "train", "finetune", "pipeline", "moco", "export",
 
 def pytest_configure(config):
     config.option.loadscopereorder = False  # of pytest-xdist: most tests first, the longest last
+    marks = config.option.markexpr
+    if marks and not re.search(r"\bslow\b", marks):  # "-m golden" leaves out what is slow as well
+        config.option.markexpr = f"({marks}) and not slow"
 
 
 def pytest_collection_modifyitems(items):

@@ -252,15 +252,18 @@ def test_the_official_numbers_are_the_defaults():
         256,
         (60, 80),
     )
+    assert (classifier.MOMENTUM, classifier.WEIGHT_DECAY) == (0.9, 0)
     assert config.model_copy(update={"epochs": 10}).drops == (6, 8)
     assert make_config(config, {"milestones": "3,4"}).drops == (3, 4)
 
 
 @pytest.mark.golden
 def test_the_rates_are_the_recorded_ones(golden):
-    recorded = golden("schedules")["lincls/lr_per_epoch"]
-    config = ProbeConfig(run="r", epochs=len(recorded))
-    ours = [_rates(config, 5005 * epoch + 17, 5005)[0] for epoch in range(len(recorded))]
+    z, name = golden("schedules"), "lincls/lr_per_epoch"
+    recorded, c = z[name], json.loads(str(z["meta_json"]))["config"][name]
+    fields = {"epochs": c["epochs"], "lr": (c["lr"],), "milestones": tuple(c["schedule"])}
+    config, epochs = ProbeConfig(run="r", **fields), c["epoch_first"] + np.arange(c["n"])
+    ours = [_rates(config, 5005 * epoch + 17, 5005)[0] for epoch in epochs]
     np.testing.assert_allclose(ours, recorded, rtol=1e-12)
 
 
