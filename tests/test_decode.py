@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf.data.decode import MOST_PIXELS, MOST_SCANNED_PIXELS, decode
+from moco_tf.data.decode import MOST_PIXELS, MOST_SCANNED_PIXELS, MOST_TEXT, decode
 from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
 
@@ -198,6 +198,26 @@ def test_fewer_bits_of_which_the_file_knows_fill_the_range(decoded):
     np.testing.assert_array_equal(found[..., 0], values >> 4)
     pgm = b"P5 6 4 4095\n" + values.astype(">u2").tobytes()
     np.testing.assert_array_equal(decoded(pgm)[..., 0], np.round(values / 4095 * 65535) // 256)
+
+
+@pytest.mark.parametrize("header", ["P6 4 5 4095", "P6 4 5 7", "P5 12 5 7", "P6\n4 5 # x\n300"])
+def test_netpbm_of_any_maximum_is_that_of_pillow(decoded, header):
+    """Values above the maximum too; of gray above 255 the test before this has the rule."""
+    maximum = int(header.split()[-1])
+    kind = ">u2" if maximum > 255 else "u1"
+    values = np.random.default_rng(0).integers(0, maximum + maximum // 4, 60).astype(kind)
+    contents = header.encode() + b"\n" + values.tobytes()
+    np.testing.assert_array_equal(decoded(contents), pillow_rgb(contents))
+    with pytest.raises(REFUSED):
+        decoded(contents[:-1])
+
+
+def test_netpbm_of_plain_text_is_that_of_pillow_up_to_a_length(decoded):
+    for text in (b"P3 2 1 255 1 2 3 200 5 6", b"P2 3 1 15 1 15 3", b"P1 3 1 101"):
+        np.testing.assert_array_equal(decoded(text), pillow_rgb(text))
+    np.testing.assert_array_equal(decoded(b"P2 2 1 4095 4095 2048")[0, :, 0], [255, 128])
+    with pytest.raises(REFUSED, match=f"larger than the {MOST_TEXT} bytes of text"):
+        decoded(b"P2 4000 4000 255 " + b"1 " * (MOST_TEXT // 2))
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])

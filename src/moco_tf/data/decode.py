@@ -4,14 +4,16 @@ What an image claims to be is looked at before anything is allocated for it: see
 """
 
 import io
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 MOST_PIXELS = 89_478_485  # of an image, 256 MiB as RGB; from there on Pillow warns of a bomb
 MOST_SCANNED_PIXELS = 2**31  # of a JPEG, times its scans: each of them goes over all pixels
 MOST_BYTES = 2**29  # of a file
+MOST_TEXT = 2**24  # bytes of a PGM or PPM of plain text, which Pillow reads number by number
 UNREADABLE = (tf.errors.OpError, ValueError)  # of `decode`; outside of a graph also the second
 _START = 30  # bytes in which PNG and WebP say how large they are
 _SCAN, _PNG = b"\xff\xda", b"\x89PNG\r\n\x1a\n"
@@ -140,14 +142,36 @@ def _pillow_rgb(contents: bytes) -> np.ndarray:
         tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
         if max(image.width * image.height, tile) > MOST_PIXELS:
             raise ValueError(f"it is larger than the {MOST_PIXELS} pixels that are decoded")
+        if image.format == "PPM" and image.tile[0].codec_name != "raw":
+            return _netpbm_rgb(contents, image)
         image.info.pop("transparency", None)  # of a palette, for which `convert` warns
         if image.mode.startswith("I;16"):
             return _gray(np.asarray(image) >> (tags.get(_BITS, (16,))[0] - 8))
-        if image.mode == "I" and image.format == "PPM":  # scaled to 16 bits, whatever its maximum
+        if image.mode == "I" and image.format == "PPM":  # of 16 bits
             return _gray(np.asarray(image) >> 8)
         if image.mode in ("I", "F"):
             raise ValueError("its values have signs or more than 16 bits: their range is unknown")
         return np.asarray(image.convert("RGB"))
+
+
+def _netpbm_rgb(contents: bytes, image: ImageFile.ImageFile) -> np.ndarray:
+    """PPM, PGM or PBM of plain text, or whose maximum is not 255 or 65535: stretched to that."""
+    tile: Any = image.tile[0]
+    if tile.codec_name == "ppm_plain":
+        if len(contents) > MOST_TEXT and image.mode != "1":
+            raise ValueError(f"it is larger than the {MOST_TEXT} bytes of text that are decoded")
+        return (
+            _gray(np.asarray(image) >> 8) if image.mode == "I" else np.asarray(image.convert("RGB"))
+        )
+    maximum, bands = tile.args[1], len(image.getbands())
+    shares = np.arange(maximum + 1) / maximum
+    deep = image.mode == "I"  # of it the upper 8 of 16 bits, as of all
+    table = np.round(shares * 65535).astype(np.uint16) >> 8 if deep else np.round(shares * 255)
+    kind, count = ">u2" if maximum > 255 else "u1", image.width * image.height * bands
+    values = np.frombuffer(contents, kind, count, tile.offset)
+    pixels = table.astype(np.uint8).take(values, mode="clip")
+    pixels = pixels.reshape(image.height, image.width, bands)
+    return pixels if bands == 3 else _gray(pixels[..., 0])
 
 
 def _gray(values: np.ndarray) -> np.ndarray:
