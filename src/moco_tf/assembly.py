@@ -22,6 +22,7 @@ from moco_tf.data.pipeline import (
     two_views,
 )
 from moco_tf.data.sources import SMALLEST_CROP, Images, check_sizes, open_images
+from moco_tf.data.stream import Elements
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding
@@ -201,7 +202,7 @@ def build_batches(config: Config, train: Images, start_step: int, rows=None):
     Args:
         rows: of each batch, those that this worker reads; none: all.
     """
-    return iter(
+    return Elements(
         two_views(
             train,
             batch_size=config.batch_size,

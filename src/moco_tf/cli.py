@@ -1,6 +1,5 @@
 """The command line: parse, call one function of a command, and turn its ending into a code."""
 
-import gc
 import os
 import signal
 import sys
@@ -69,10 +68,6 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for 
             reason = str(error).splitlines()[0] if str(error) else "none is left"
             return fail(f"not enough memory ({reason}). Use a smaller batch, queue or encoder.")
         raise
-    finally:
-        # A tf.data iterator that is left to the end of the process may wait there for its threads,
-        # which can enter Python no more. Those in use are gone by now, but for reference cycles.
-        gc.collect()
 
 
 def _parser() -> Parser:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from moco_tf.data.decode import UNREADABLE, decode
 from moco_tf.data.order import images_of_step
+from moco_tf.data.stream import Elements
 from moco_tf.errors import InputError
 
 LEFT_OUT = "The next start leaves unreadable files of a folder out."
@@ -18,7 +19,7 @@ def readable(batches: Iterable, images, indices, batch_size: int = 1) -> Iterato
     """Yields the batches, of the images at `indices`; raises `failure` if one cannot be made."""
     done = 0
     try:
-        for batch in batches:
+        for batch in Elements(batches):
             yield batch
             done += batch_size
     except tf.errors.OpError as error:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from moco_tf.data.decode import MOST_BYTES, decode
 from moco_tf.data.listing import Part, class_names, labels_of, list_parts, shown
 from moco_tf.data.looks import look
+from moco_tf.data.stream import Elements, mapped
 from moco_tf.errors import InputError
 from moco_tf.held_back import without_decoders
 from moco_tf.npz import read_npz
@@ -140,11 +141,11 @@ def _sizes(
     if not len(unknown):
         return sizes
     numbered = tf.data.Dataset.from_tensor_slices((unknown, [names[i] for i in unknown]))
-    measured = numbered.map(measure, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    measured = Elements(mapped(numbered, measure).ignore_errors().as_numpy_iterator())
     last = time.monotonic()
     with contextlib.ExitStack() as quiet:
         quiet.enter_context(without_decoders())
-        for done, (index, size) in enumerate(measured.as_numpy_iterator(), start=1):
+        for done, (index, size) in enumerate(measured, start=1):
             sizes[index] = size
             if time.monotonic() - last > TOLD_EVERY:
                 last = time.monotonic()

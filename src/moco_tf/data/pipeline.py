@@ -21,6 +21,7 @@ from moco_tf.data.decode import crop, decode
 from moco_tf.data.failures import readable
 from moco_tf.data.order import places
 from moco_tf.data.simclr import simclr, simclr_window
+from moco_tf.data.stream import mapped
 from moco_tf.errors import InputError
 
 NORMALIZATIONS = {
@@ -105,9 +106,9 @@ def two_views(
     order = places(
         images.count, epoch_steps * batch_size, seed, start, batch_size=batch_size, rows=rows
     )
+    order = order if steps is None else order.take(steps * batch_size)
     return (
-        (order if steps is None else order.take(steps * batch_size))
-        .map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        mapped(order, views)
         .batch(batch_size if rows is None else len(rows), drop_remainder=True)
         .prefetch(PREFETCHED_BATCHES)
     )
@@ -160,12 +161,9 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
         label = tf.where(index < 0, tf.constant(-1, tf.int64), labels[place])
         return flip(cropped, draws[CROP_DRAWS]), label
 
-    return (
-        places(images.count, steps * batch_size, seed, start_step * batch_size, wrap)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(PREFETCHED_BATCHES)
-    )
+    order = places(images.count, steps * batch_size, seed, start_step * batch_size, wrap)
+    batches = mapped(order, example).batch(batch_size, drop_remainder=True)
+    return batches.prefetch(PREFETCHED_BATCHES)
 
 
 def decoded(images, index):
@@ -197,11 +195,7 @@ def eval_batches(images, *, indices, image_size, batch_size):
 
     indices = np.asarray(indices, np.int64)
     rows = tf.data.Dataset.from_tensor_slices(indices)
-    batches = (
-        rows.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size)
-        .prefetch(PREFETCHED_BATCHES)
-    )
+    batches = mapped(rows, prepare).batch(batch_size).prefetch(PREFETCHED_BATCHES)
     return readable(batches, images, indices, batch_size)
 
 

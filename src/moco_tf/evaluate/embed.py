@@ -110,9 +110,8 @@ def embed(
 
 
 def _crops(images: Images, side: int) -> Iterator:
-    return iter(
-        eval_batches(images, indices=np.arange(images.count), image_size=side, batch_size=BATCH)
-    )
+    indices = np.arange(images.count)
+    return eval_batches(images, indices=indices, image_size=side, batch_size=BATCH)
 
 
 class _Followed:

@@ -18,6 +18,7 @@ from moco_tf.batch_groups import check_devices
 from moco_tf.data.failures import failure_of_step
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.sources import Images
+from moco_tf.data.stream import Elements
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
 from moco_tf.evaluate.classifier import evaluate, initial_kernel
@@ -167,7 +168,7 @@ def _train(
     )
     train(
         network,
-        iter(crops),
+        Elements(crops),
         lambda: evaluate(
             network.evaluate_step,
             counted(

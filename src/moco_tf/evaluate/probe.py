@@ -13,6 +13,7 @@ from typing import Any
 from moco_tf import checkpoint, run_folder
 from moco_tf.data.failures import failure_of_step
 from moco_tf.data.pipeline import labelled_crops, normalize
+from moco_tf.data.stream import Elements
 from moco_tf.distribute import default_devices, make_strategy
 from moco_tf.evaluate.classifier import evaluate
 from moco_tf.evaluate.counted import counted
@@ -101,7 +102,7 @@ def _probe(
     order = {"seed": config.seed, "start_step": progress.step}
     train(
         linear,
-        iter(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
+        Elements(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
         lambda: evaluate(
             linear.evaluate_step,
             counted(

@@ -12,6 +12,7 @@ from PIL import Image
 from moco_tf.data.decode import decode
 from moco_tf.data.failures import readable
 from moco_tf.data.sources import Images
+from moco_tf.data.stream import mapped
 
 LONGEST_SIDE = 65500  # of a JPEG, pixels; a longer image keeps its bytes
 AHEAD = 16  # records that lie ready
@@ -42,11 +43,7 @@ def records_of(
     for part in images:
         skipped, start = min(start, part.count), max(start - part.count, 0)
         numbers = tf.data.Dataset.range(skipped, part.count)
-        records = numbers.map(
-            lambda index, part=part: record(part, index),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        ).prefetch(AHEAD)
+        records = mapped(numbers, lambda index, part=part: record(part, index)).prefetch(AHEAD)
         for contents, size, held in readable(records, part, np.arange(skipped, part.count)):
             yield contents.numpy(), size.numpy(), int(held)
 
