@@ -26,7 +26,7 @@ from moco_tf.evaluate.features import (
     pixel_features,
     untrained_encoder,
 )
-from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
+from moco_tf.evaluate.knn import EVAL_BATCH
 from moco_tf.evaluate.labelled import Labelled, open_labelled
 from moco_tf.evaluate.linear import backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, beside
@@ -36,6 +36,7 @@ from moco_tf.reporting import Reporter
 
 CACHE = "features"  # .safetensors
 MAX_CACHED_BYTES = 2**31
+PIXEL_SIZE = 16  # side at which raw pixels are compared: those of 32 take minutes to fit
 
 
 def quick_probe(
@@ -98,7 +99,7 @@ def quick_probe(
     others: dict[str, Any] = {"untrained": None, "pixels": None}
     if compare:
         parts = [(images, np.arange(images.count)) for images in data[:2]]
-        settings = {"of": "probe --quick", "seed": config.seed}
+        settings = {"of": "probe --quick", "seed": config.seed, "pixels": PIXEL_SIZE}
         others = baselines.once(out, baselines.key_of(pretraining, settings, *parts), baseline, say)
     summary = {
         "top1": top1,
@@ -147,7 +148,7 @@ def _features(
 
 
 def _pixels(data: Labelled, side: int, say: Callable[[str], None]) -> list[np.ndarray]:
-    """The plain pixels, at most 32 a side: float32 [M, D]."""
+    """The plain pixels, at most 16 a side: float32 [M, D]."""
     small, mean, found = min(side, PIXEL_SIZE), None, []
     for images in data[:2]:
         indices = np.arange(images.count)
