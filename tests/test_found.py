@@ -109,7 +109,7 @@ def test_nothing_is_said_of_arrays_with_all_labels_or_none():
 @pytest.mark.parametrize(
     ("name", "instead"),
     [
-        ("one.JPG", r"Give the folder that it lies in: --data "),
+        ("one.JPG", r"Use --data /.* for the folder that it lies in\."),
         ("x.npy", r"Put the array into one: np.savez\('x.npz', images=np.load\('"),
         ("photos.zip", "Unpack it, and give the folder."),
         ("table.csv", "Give the folder of the images, or put them into an .npz file."),

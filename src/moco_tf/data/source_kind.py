@@ -48,7 +48,7 @@ def _no_source(data: str, path: Path) -> str:
     if not path.is_file():
         return f"{kinds}; received data={data!r}, and there is no such file or folder."
     if suffix in SUFFIXES:
-        instead = f"Give the folder that it lies in: --data {shlex.quote(str(path.parent))}"
+        instead = f"Use --data {shlex.quote(str(path.parent))} for the folder that it lies in"
     elif suffix == ".npy":
         instead = f"Put the array into one: np.savez('{path.stem}.npz', images=np.load({data!r}))"
     elif suffix in ARCHIVES:
