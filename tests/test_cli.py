@@ -78,12 +78,38 @@ def test_wrong_usage_is_one_line_and_exit_code_two(capsys, arguments, message):
     assert message in lines[0]
 
 
-def test_output_that_nobody_reads_is_no_error():
-    command = f"'{sys.executable}' -m moco_tf recipes --json | true; exit ${{PIPESTATUS[0]}}"
-    for _ in range(3):
-        done = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
-        assert done.returncode in (0, 128 + signal.SIGPIPE)
-        assert done.stderr == b""
+@pytest.mark.parametrize(
+    ("arguments", "closed"),
+    [
+        (["recipes", "--json"], "stdout"),
+        (["recipes"], "stdout"),
+        (["pretrain", "--help"], "stdout"),
+        (["pretrain", "--bach-size", "3"], "stderr"),
+        (["knn", "/absent"], "stderr"),
+    ],
+)
+def test_output_that_nobody_reads_ends_a_command_as_a_signal_would(arguments, closed):
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {closed: writer}
+    command = [sys.executable, "-m", "moco_tf", *arguments]
+    done = subprocess.run(command, check=False, env=environment, **streams)
+    os.close(writer)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert not done.stdout
+    assert not done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_one_line():
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "moco_tf", "recipes", "--json"]
+        streams = {"stdout": full, "stderr": subprocess.PIPE}
+        done = subprocess.run(command, check=False, env=environment, **streams)
+    assert done.returncode == 2
+    assert done.stderr == b"moco-tf: error: output: No space left on device.\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

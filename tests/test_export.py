@@ -494,3 +494,22 @@ def test_a_summary_that_is_none_gives_no_result(tmp_path, text):
     for folder in (tmp_path, tmp_path / "probe"):
         (folder / "summary.json").write_text(text)
     assert known_results(tmp_path, RECIPES["shapes"].config, 7) == []
+
+
+def test_what_a_kill_has_left_goes_and_the_old_export_gets_its_name_back(tmp_path):
+    left = tmp_path / ".e.export"
+    (left / "old").mkdir(parents=True)
+    (left / "old" / "README.md").write_text("old")
+    (left / "e").mkdir()
+    (left / "half.onnx").write_text("half")
+    with command._staging(tmp_path / "e") as staging:
+        assert list(staging.iterdir()) == []
+        assert (tmp_path / "e" / "README.md").read_text() == "old"
+        (staging / "new").write_text("new")
+        with (
+            pytest.raises(InputError, match="written by another process"),
+            command._staging(tmp_path / "e"),
+        ):
+            pass
+        assert (staging / "new").exists()  # the other leaves it alone
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]

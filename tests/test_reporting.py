@@ -4,7 +4,9 @@ import ctypes
 import io
 import json
 import math
+import os
 import re
+import sys
 import time
 
 import pytest
@@ -296,3 +298,14 @@ def test_a_row_that_is_none_is_dropped(tmp_path, row, capsys):
     path.write_text(f'{{"step": 1}}\n{row}\n{{"step": 2}}\n{{"step": 3}}\n')
     assert _rows_until(path, 2) == ['{"step": 1}\n', '{"step": 2}\n']
     assert capsys.readouterr().err.count("a broken line was dropped") == 1
+
+
+def test_a_line_that_nobody_reads_ends_the_command(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        with pytest.raises(BrokenPipeError):  # which `main` turns into 141
+            Reporter().line("step 1")
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)

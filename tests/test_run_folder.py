@@ -1,10 +1,12 @@
 """The run folder: claimed once, locked, continued only with the same configuration."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import platform
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from moco_tf import run_folder
 from moco_tf.config import Config
 from moco_tf.errors import InputError
-from moco_tf.run_folder import claim, locked, read_config, read_json, write_json
+from moco_tf.run_folder import claim, locked, read_config, read_json, write_error, write_json
 
 CONFIG = Config(batch_size=64, milestones=(3, 5), knn_k=7)
 
@@ -295,3 +297,10 @@ def test_a_config_that_is_too_deep_or_too_long_a_number_is_one_line(tmp_path):
         with pytest.raises(InputError, match="is not the config of a run") as refused:
             run_folder.read_config(tmp_path)
         assert str(refused.value).isprintable()
+
+
+def test_a_reader_who_left_is_no_full_disk():
+    left = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    assert write_error(Path("x.npy"), 0, left) is left
+    other = write_error(Path("x.npy"), 0, PermissionError(errno.EACCES, "Permission denied"))
+    assert str(other) == "cannot write x.npy: Permission denied."

@@ -41,23 +41,34 @@ COMMANDS = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for each ending
+def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code (0 done, 1 a check failed, 2 bad input)."""
     stop_at_once()
     try:
-        options, unknown = _parser().parse_known_args(arguments)
-        if unknown:
-            options.parser.error(f"unknown argument {unknown[0]}")
-        return options.run(options)
+        return _run(arguments)
+    except BrokenPipeError:  # nobody reads the output any more
+        _drop_unwritten()
+        return 128 + signal.SIGPIPE
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        try:
+            options, unknown = _parser().parse_known_args(arguments)
+            if unknown:
+                options.parser.error(f"unknown argument {unknown[0]}")
+            return options.run(options)
+        finally:
+            sys.stdout.flush()  # not as Python ends, where an error would get another code
     except InputError as error:
         return fail(str(error))
     except (Interrupted, WorkerLostError) as stopped:
         print(f"moco-tf: {stopped}", file=sys.stderr)
         return stopped.exit_code
-    except BrokenPipeError:  # nobody reads the output any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:
+        raise
     except OSError as error:
+        _drop_unwritten()
         return fail(f"{error.filename or 'output'}: {error.strerror or error}.")
     except KeyboardInterrupt as stopped:
         code = stopped_exit_code(stopped)
@@ -68,6 +79,15 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911 - one for 
             reason = str(error).splitlines()[0] if str(error) else "none is left"
             return fail(f"not enough memory ({reason}). Use a smaller batch, queue or encoder.")
         raise
+
+
+def _drop_unwritten() -> None:
+    """Forgets what cannot be written, or Python would try again as it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> Parser:

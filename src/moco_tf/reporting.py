@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import rich.console
 import tensorflow as tf
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboard.plugins.custom_scalar import layout_pb2
 
@@ -27,6 +27,16 @@ MANY_BLANK = 0.1  # of the images: from there on they may be why the features co
 HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
 
 
+class Console(rich.console.Console):
+    """Plain lines. Where nobody reads them any more, the command ends as after `print`."""
+
+    def __init__(self, stderr: bool):
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=True)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Reporter:
     """Writes what a run reports. With `json_mode`, the console is stderr.
 
@@ -36,7 +46,7 @@ class Reporter:
 
     def __init__(self, json_mode: bool = False, began: float | None = None):
         self._began = time.monotonic() if began is None else began
-        self.console = Console(stderr=json_mode, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=json_mode)
         self._progress: Progress | None = None
         self._files = contextlib.ExitStack()
         self._said: set[str] = set()

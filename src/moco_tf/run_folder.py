@@ -135,8 +135,8 @@ def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[Callable[[], N
                     run_dir.rmdir()
 
 
-def take_lock(file: IO[Any], in_use: Callable[[], str]) -> None:
-    """Locks an open file for this process, until it is closed; freed also by a kill.
+def take_lock(file: IO[Any] | int, in_use: Callable[[], str]) -> None:
+    """Locks an open file or folder for this process, until it is closed; freed also by a kill.
 
     Args:
         in_use: what the error says.
@@ -375,8 +375,10 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"cannot create the folder {folder}: {error.strerror}.") from None
 
 
-def write_error(path: Path, size: int, error: OSError) -> InputError:
+def write_error(path: Path, size: int, error: OSError) -> InputError | BrokenPipeError:
     """Returns what to raise where `size` bytes could not be written to `path`."""
+    if isinstance(error, BrokenPipeError):  # of the output, which nobody reads any more
+        return error
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
             f"no space left to write {path} ({size / 1e6:.1f} MB). What was saved before is "

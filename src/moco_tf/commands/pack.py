@@ -38,11 +38,10 @@ def add(commands) -> None:
 def _pack(options) -> int:
     check_data(options.source)
     start_tensorflow()
-    from rich.console import Console
-
     from moco_tf.pack import pack
+    from moco_tf.reporting import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True)
     try:
         with _progress_bar(console) as progress:
             result = pack(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from moco_tf.export.plain import plain_model
 from moco_tf.export.targets import FORMATS, card_path, check_format, check_out
 from moco_tf.export.writing import takes_any_size, write
 from moco_tf.reporting import to_stderr
+
+OLD = "old"  # in the hidden folder: the SavedModel that is being replaced
 
 
 def export(
@@ -91,27 +93,23 @@ def export(
     wanted = wanted_features(encoder, config.normalization, with_head, pictures)
     check_finite(wanted, run)
     try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise run_folder.write_error(out, 0, error) from None
-    staged = staging / out.name
-    try:
-        write(model, staged, to=to)
-        result["bytes"] = sum(p.stat().st_size for p in _files(staged))
-        loaded = runtimes.load(staged, to=to)
-        mean_std = None if with_preprocessing else config.normalization
-        found = found_features(loaded, pictures, mean_std, any_size=any_size)
-        result |= compare(wanted, found, tolerance)
-        if result["equal"]:
-            text = card(result, snapshot, run, data_licence=data_licence)
-            card_path(staged, to).write_text(text, encoding="utf-8")
-            _place(staging, staged, out, to)
+        with _staging(out) as staging:
+            check_out(out, to, overwrite)
+            staged = staging / out.name
+            write(model, staged, to=to)
+            result["bytes"] = sum(p.stat().st_size for p in _files(staged))
+            loaded = runtimes.load(staged, to=to)
+            mean_std = None if with_preprocessing else config.normalization
+            found = found_features(loaded, pictures, mean_std, any_size=any_size)
+            result |= compare(wanted, found, tolerance)
+            if result["equal"]:
+                text = card(result, snapshot, run, data_licence=data_licence)
+                card_path(staged, to).write_text(text, encoding="utf-8")
+                _place(staging, staged, out, to)
     except OSError as error:
         raise run_folder.write_error(out, 4 * model.count_params(), error) from error
     except tf.errors.OpError as error:
         raise InputError(f"cannot write {out}: {reason(error)}.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return result
 
 
@@ -135,6 +133,32 @@ def describe(result: dict[str, Any]) -> str:
     )
 
 
+@contextlib.contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """Gives an empty hidden folder beside `out`, which is gone at the end.
+
+    What a kill has left in it goes too, but for what stood at `out`: that gets its name back.
+
+    Raises:
+        InputError: if another process writes to `out`.
+    """
+    staging = out.with_name(f".{out.name}.export")
+    staging.mkdir(exist_ok=True)
+    descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        run_folder.take_lock(descriptor, lambda: f"out={out} is being written by another process.")
+        try:
+            if (staging / OLD).exists() and not out.exists():
+                os.rename(staging / OLD, out)
+            for left in list(staging.iterdir()):  # the folder itself is locked, so it stays
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
 def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
 
@@ -148,7 +172,7 @@ def _place(staging: Path, staged: Path, out: Path, to: str) -> None:
         os.replace(staged, out)
         os.replace(card_path(staged, to), card_path(out, to))
         return
-    old = staging / "old"
+    old = staging / OLD
     try:
         if out.exists():
             os.rename(out, old)
