@@ -14,7 +14,7 @@ from moco_tf import cli, run_folder
 from moco_tf.assembly import build_method
 from moco_tf.checkpoint import load_latest
 from moco_tf.convert import convert
-from moco_tf.convert.command import SUFFIXES
+from moco_tf.convert.targets import SUFFIXES
 from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding, load_encoder

@@ -29,7 +29,7 @@ def once(
     compute: Callable[[], dict[str, float]],
     say: Callable[[str], None],
 ) -> dict[str, float]:
-    """Returns what `compute` returns, or returned before for `key`, as kept in `folder`.
+    """Returns {"untrained": percent, "pixels": percent}: computed, or kept in `folder` for `key`.
 
     Args:
         folder: of the results; none, or one that cannot be written to: nothing is kept.
@@ -43,7 +43,7 @@ def once(
             say(f"{folder / FILE} is damaged ({error}). The baselines are computed again.")
         except OSError:  # there is none yet
             pass
-    if _is_numbers(known.get(key)):
+    if _is_result(known.get(key)):
         return known[key]
     found = compute()
     if folder is not None:
@@ -76,5 +76,9 @@ def key_of(config: Config, settings: Mapping[str, Any], *parts: tuple[Images, np
     return total.hexdigest()[:20]
 
 
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(v, int | float) for v in value.values())
+def _is_result(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"untrained", "pixels"}
+        and all(isinstance(number, float) for number in value.values())
+    )
