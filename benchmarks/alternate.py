@@ -1,13 +1,17 @@
 """Sides of a comparison, each in a process of its own, measured in turns.
 
-A worker prints one JSON line when it is warm, and one for each line "go" that it reads.
+A worker prints one JSON line when it is warm, and one for each line "go" that it reads. This
+imports neither TensorFlow nor PyTorch: no process should hold both, because where TensorFlow 2.21
+is loaded `torch.optim` of PyTorch 2.14 ends it with SIGSEGV.
 """
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 
@@ -16,6 +20,20 @@ def serve(one_round: Callable[[], dict], ready: dict) -> None:
     print(json.dumps(ready), flush=True)
     for _ in sys.stdin:
         print(json.dumps(one_round()), flush=True)
+
+
+def timed(work: Callable[[], int]) -> dict:
+    """One round: runs `work`, which returns how many images it took; CPU seconds of all threads."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    images = work()
+    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+    return {"images": images, "seconds": seconds, "cpu_seconds": cpu_seconds} | peak_memory()
+
+
+def peak_memory() -> dict:
+    """The largest resident memory that this process ever had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_memory_bytes": peak if sys.platform == "darwin" else peak * 1024}
 
 
 def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, dict]:

@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 
-from alternate import measure, ratios, serve, speed
+from alternate import measure, ratios, serve, speed, timed
 
 SETTLE_SECONDS = 4  # until the other side has filled its buffers and rests
 BUFFERED = 8  # batches that wait ready, at most, on either side: not part of a round
@@ -85,10 +85,6 @@ def _options() -> argparse.Namespace:
 
 
 def _serve_batches(batches, options, versions):
-    from dataclasses import asdict
-
-    from moco_tf.benchmark.rounds import peak_memory_bytes, timed
-
     def work():
         for _ in range(options.steps):
             next(batches)
@@ -99,9 +95,9 @@ def _serve_batches(batches, options, versions):
         for _ in range(BUFFERED):
             next(batches)
         before = _cpu_of_children()  # a DataLoader's workers are processes of their own
-        measured = asdict(timed(work))
+        measured = timed(work)
         measured["cpu_seconds"] += _cpu_of_children() - before
-        return measured | {"peak_memory_bytes": peak_memory_bytes()}
+        return measured
 
     work()
     return one_round, {"versions": versions}

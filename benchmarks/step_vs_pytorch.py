@@ -4,7 +4,8 @@
     python benchmarks/step_vs_pytorch.py --encoder resnet50 --stem imagenet --image-size 224 \
         --batch-size 16 --queue-size 65536
 
-Needs torch. Each side is a process of its own; both use all cores, one at a time.
+Needs torch. Each side is a process of its own, PyTorch's without TensorFlow; both use all cores,
+one at a time.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import os
 import platform
 import sys
 
-from alternate import measure, ratios, serve, speed
+from alternate import measure, peak_memory, ratios, serve, speed, timed
 
 SIDES = ("ours", "pytorch", "compiled")
 
@@ -79,7 +80,6 @@ def _work(options: argparse.Namespace) -> None:
 def _ours(options):
     from dataclasses import asdict
 
-    from moco_tf.benchmark.rounds import peak_memory_bytes
     from moco_tf.benchmark.step import step_rounds
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
@@ -92,10 +92,7 @@ def _ours(options):
     config = make_config(RECIPES["moco-v2"].config, changes)
     one_round, first = step_rounds(config, steps=options.steps)
     one_round()
-    return (
-        lambda: asdict(one_round()) | {"peak_memory_bytes": peak_memory_bytes()},
-        {"first": first, "versions": versions()},
-    )
+    return lambda: asdict(one_round()) | peak_memory(), {"first": first, "versions": versions()}
 
 
 def _torch(options):
@@ -103,8 +100,6 @@ def _torch(options):
 
     import torch
     from torch_moco import TorchMoCo
-
-    from moco_tf.benchmark.rounds import peak_memory_bytes, timed
 
     started = time.perf_counter()
     moco = TorchMoCo(
@@ -128,18 +123,13 @@ def _torch(options):
         with casting:
             for _ in range(steps):
                 loss = moco.step(*views)
-        float(loss)
+        float(loss.detach())
         return steps * options.batch_size
-
-    from dataclasses import asdict
 
     work(1)
     first = time.perf_counter() - started
     work()
-    return (
-        lambda: asdict(timed(work)) | {"peak_memory_bytes": peak_memory_bytes()},
-        {"first": first, "versions": {"torch": torch.__version__}},
-    )
+    return lambda: timed(work), {"first": first, "versions": {"torch": torch.__version__}}
 
 
 if __name__ == "__main__":

@@ -13,17 +13,11 @@ import json
 from unittest import mock
 
 import numpy as np
-import tensorflow as tf
 import torch
 import twin
-from same_start import pictures, put
+from apart import Arrays, arrays_of
+from same_start import put
 from setting import parser, prepared
-
-from moco_tf import assembly
-from moco_tf.config import make_config
-from moco_tf.data.pipeline import steps_per_epoch
-from moco_tf.methods.shuffle import random_permutation
-from moco_tf.recipes import RECIPES
 
 NUDGE = 1e-7
 SIDES = ("ours", "peer", "peer_nudged")
@@ -56,40 +50,29 @@ def together(images, setting: dict, steps: int) -> tuple[np.ndarray, dict[str, f
     """Returns losses [steps, 3] of ours, the twin, and the nudged twin, and how far the state of
     ours is from the twin's at the end: of each part the largest relative difference of an array.
     """
-    config = make_config(RECIPES["cifar10-demo"].config, setting | {"data": str(images)})
-    train, _ = assembly.build_images(config, cache=None)
-    method = assembly.build_method(config, assembly.build_strategy(config), train)
-    step = assembly.build_step(config, method, train)
-    rate = assembly.build_schedule(config, steps_per_epoch(train.count, config.batch_size))
-    batches = assembly.build_batches(config, train, 0)
-    preprocess = tf.function(method.preprocess)
-    twins = [_twin(method, setting) for _ in range(2)]
+    made = arrays_of("our_arrays", "training", str(images), setting, steps)
+    start = next(made)
+    twins = [_twin(start, setting) for _ in range(2)]
     with torch.no_grad():
         for parameter in twins[1].query.parameters():
             parameter.mul_(1 + NUDGE * torch.randn_like(parameter))
     losses = np.empty((steps, 3))
     for number in range(steps):
-        views, lr = next(batches), rate(number)
-        inputs = pictures(views, preprocess)
-        order = random_permutation(config.seed, np.int64(number), 1, config.batch_size)[0].numpy()
-        order = torch.from_numpy(order.astype(np.int64))
+        ours = next(made)
+        order = torch.from_numpy(ours["order"])
+        losses[number, 0] = ours["loss"]
         for place, peer in enumerate(twins, start=1):
-            peer.optimizer.param_groups[0]["lr"] = lr
+            peer.optimizer.param_groups[0]["lr"] = float(ours["lr"])
             with mock.patch.object(torch, "randperm", lambda *_, given=order, **__: given):
-                losses[number, place] = float(peer.step(*inputs))
-        scalars = step(*views, number, lr)
-        losses[number, 0] = float(scalars["loss"])
-    return losses, _apart(method, twins[0])
+                losses[number, place] = float(peer.step(*torch.from_numpy(ours["views"]).unbind()))
+    return losses, _apart(next(made), twins[0])
 
 
-def _apart(method, peer: twin.Twin) -> dict[str, float]:
-    found = {"queue": _relative(method.queue.numpy(), peer.queue.numpy().T)}
-    for name, model, network in (
-        ("query", method.query.model, peer.query),
-        ("key", method.key.model, peer.key),
-    ):
+def _apart(end: Arrays, peer: twin.Twin) -> dict[str, float]:
+    found = {"queue": _relative(end.pop("queue"), peer.queue.numpy().T)}
+    for name, network in (("query", peer.query), ("key", peer.key)):
         theirs = {n: array.clone() for n, array in network.state_dict().items()}
-        put(model, network)  # ours, in the twin's layout
+        put(_called(end, f"{name}:"), network)  # ours, in the twin's layout
         ours = network.state_dict()
         for part in ("weights", "running"):
             names = [n for n in theirs if ("running_" in n) == (part == "running")]
@@ -99,16 +82,21 @@ def _apart(method, peer: twin.Twin) -> dict[str, float]:
     return found
 
 
+def _called(arrays: Arrays, prefix: str) -> Arrays:
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
 def _relative(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max() / max(np.abs(other).max(), 1e-30))
 
 
-def _twin(method, setting: dict) -> twin.Twin:
+def _twin(start: Arrays, setting: dict) -> twin.Twin:
     peer = twin.Twin(setting)
+    weights = {name: array for name, array in start.items() if name != "queue"}
     for network in (peer.query, peer.key):
-        put(method.query.model, network)
+        put(weights, network)
         network.train()
-    peer.queue.copy_(torch.from_numpy(method.queue.numpy().T))
+    peer.queue.copy_(torch.from_numpy(start["queue"].T.copy()))
     return peer
 
 

@@ -2,37 +2,28 @@
 
 import itertools
 
+import numpy as np
 import same_start
-import tensorflow as tf
+import torch
 import twin
-
-from moco_tf import assembly
-from moco_tf.config import make_config
-from moco_tf.data.pipeline import steps_per_epoch
-from moco_tf.recipes import RECIPES
+from apart import arrays_of
 
 
 class Loader:
     """As PyTorch's: each time it is iterated, the next epoch's batches, float32 [B, 3, S, S]."""
 
-    def __init__(self, config):
-        images, _ = assembly.build_images(config, cache=None)
-        method = assembly.build_method(config, assembly.build_strategy(config), images)
-        self._prepare = tf.function(method.preprocess)
-        self._batches = assembly.build_batches(config, images, 0)
-        self._steps = steps_per_epoch(images.count, config.batch_size)
+    def __init__(self, images, setting, seed):
+        self._batches = arrays_of("our_arrays", "views", str(images), setting, seed)
+        self._steps = len(np.load(images)["x_train"]) // setting["batch_size"]
 
     def __len__(self):
         return self._steps
 
     def __iter__(self):
-        for views in itertools.islice(self._batches, self._steps):
-            yield same_start.pictures(views, self._prepare)
+        for made in itertools.islice(self._batches, self._steps):
+            yield torch.from_numpy(made["views"]).unbind()
 
 
 def train(images, setting, seed):
-    config = make_config(
-        RECIPES["cifar10-demo"].config, setting | {"data": str(images), "seed": seed}
-    )
     start = same_start.first_state(setting, seed)
-    return twin.train(images, setting, seed, start=start, loader=Loader(config))
+    return twin.train(images, setting, seed, start=start, loader=Loader(images, setting, seed))

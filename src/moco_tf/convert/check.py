@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.convert import torch_file
+from moco_tf.convert import torch_process
 from moco_tf.convert.reading import Source
-from moco_tf.convert.torch_resnet import torch_features
 from moco_tf.encoder_file import Snapshot
 from moco_tf.evaluate.features import encoder_of
 
@@ -64,6 +63,6 @@ def tensorflow_features(snapshot: Snapshot, images: np.ndarray) -> dict[str, np.
 
 
 def _features(side: Source, images: np.ndarray) -> tuple[dict[str, np.ndarray], str]:
-    if side.torch_arrays is not None and torch_file.installed():
-        return torch_features(side.torch_arrays, images), "PyTorch"
+    if side.torch_arrays is not None and torch_process.installed():
+        return torch_process.features(side.torch_arrays, images), "PyTorch"
     return tensorflow_features(side.snapshot, images), "TensorFlow"

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.numpy import save as to_safetensors
 
 from moco_tf import encoder_file, run_folder
-from moco_tf.convert import detectron2, official, torch_file
+from moco_tf.convert import detectron2, official, torch_process
 from moco_tf.convert.check import compare
 from moco_tf.convert.contents import Parts
 from moco_tf.convert.reading import Source, from_parts, read_source
@@ -119,14 +119,14 @@ def _to_bytes(snapshot: Snapshot, target: Path, to: str, head: bool) -> bytes:
     if to == "moco-tf":
         return encoder_file.to_bytes(snapshot)
     if to == "official":
-        return torch_file.to_bytes(official.checkpoint_of(snapshot))
+        return torch_process.to_bytes(official.checkpoint_of(snapshot))
     with_head = head and to != "detectron2"
     arrays = to_state_dict(snapshot.state, QUERY_ENCODER, steps=snapshot.step, with_head=with_head)
     if to == "detectron2":
         return detectron2.to_bytes(arrays)
     if target.suffix == ".safetensors":
         return to_safetensors(arrays, {"format": "pt"})
-    return torch_file.to_bytes(arrays)
+    return torch_process.to_bytes(arrays)
 
 
 def _read_back(written: Path, snapshot: Snapshot, to: str, head: bool) -> Source:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from moco_tf.convert import torch_file
+from moco_tf.convert import torch_process
 from moco_tf.errors import InputError
 
 Arrays = dict[str, np.ndarray]
@@ -51,7 +51,7 @@ def read_content(path: Path, kind: str) -> dict[str, Any]:
     Raises:
         InputError: if the file is damaged, may run code, or holds no dict.
     """
-    content = _read_safetensors(path) if kind == "safetensors" else torch_file.read(path)
+    content = _read_safetensors(path) if kind == "safetensors" else torch_process.read(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return content

@@ -1,4 +1,7 @@
-"""PyTorch's files, read without executing anything in them, and written (extra `torch`)."""
+"""PyTorch's files, read without executing anything in them, and written (extra `torch`).
+
+This is called in a process without TensorFlow: see torch_process.py.
+"""
 
 from __future__ import annotations
 
@@ -100,21 +103,17 @@ def _check(path: Path) -> None:
                     check_pickle(io.BytesIO(archive.read(member)))
 
 
-def installed() -> bool:
-    """Returns whether torch can be imported."""
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def needs_extra(path: Path | None = None) -> InputError:
+    """Returns the error of a machine without torch; of reading `path`, or else of writing."""
+    task = f"reading {path}" if path else "writing a PyTorch file"
+    return InputError(f"{task} needs an extra: pip install 'moco-tf[torch]'.")
 
 
 def _torch(path: Path | None = None) -> Any:
     try:
         import torch
     except ImportError:
-        task = f"reading {path}" if path else "writing a PyTorch file"
-        raise InputError(f"{task} needs an extra: pip install 'moco-tf[torch]'.") from None
+        raise needs_extra(path) from None
     version = str(torch.__version__)
     if tuple(map(int, version.split(".")[:2])) < _OLDEST:
         raise InputError(
