@@ -355,7 +355,10 @@ def test_other_images_for_the_folder_are_refused(run, whole, tmp_path):
         (["--label-fraction", "1.5"], "label_fraction='1.5'"),
         (["--epochs", "0"], "epochs='0'"),
         (["--lr", "-1"], "lr='-1'"),
-        (["--batch-size", "10", "--group-size", "4"], "group_size=4. Use --batch-size 8, or --group-size 2"),
+        (
+            ["--batch-size", "10", "--group-size", "4"],
+            "group_size=4. Use --batch-size 8, or --group-size 2",
+        ),
         (["--batch-size", "7"], "group_size=2. Use --batch-size 6"),
         (["--batch-size", "8", "--group-size", "4", "--devices", "3"], "devices=3"),
         (["--data", "/absent"], "data='/absent'"),
