@@ -125,9 +125,9 @@ def test_no_run_of_fifty_stands_still_at_its_end(tmp_path):
     pauses = []
     for number in range(50):
         with subprocess.Popen(
-            [*command, str(tmp_path / str(number))], stderr=subprocess.PIPE, text=True
+            [*command, str(tmp_path / str(number))], stdout=subprocess.PIPE, text=True
         ) as run:
-            told = [(line, time.monotonic()) for line in run.stderr]
+            told = [(line, time.monotonic()) for line in run.stdout]
             run.wait()
         trained = max(at for line, at in told if line.startswith("step 20"))
         pauses.append((told[-1][1] - trained, time.monotonic() - told[-1][1]))
