@@ -122,12 +122,12 @@ def _children() -> list[int]:
 def _ours(options):
     import tensorflow as tf
 
-    from moco_tf.assembly import build_batches
+    from moco_tf.build import build_batches
     from moco_tf.config import make_config
     from moco_tf.data.pipeline import normalize
     from moco_tf.data.sources import open_images
     from moco_tf.recipes import RECIPES
-    from moco_tf.run_folder import versions
+    from moco_tf.runs.folder import versions
 
     changes = {
         "data": options.ours or options.data,

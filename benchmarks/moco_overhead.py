@@ -89,7 +89,7 @@ def _work(options: argparse.Namespace) -> None:
     start_tensorflow()
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
-    from moco_tf.run_folder import versions
+    from moco_tf.runs.folder import versions
 
     fields = ("encoder", "stem", "width", "image_size", "batch_size", "queue_size", "precision",
               "xla")  # fmt: skip
@@ -114,7 +114,7 @@ def _whole(config, options):
 
 
 def _method(config):
-    from moco_tf.assembly import build_method, build_strategy
+    from moco_tf.build import build_method, build_strategy
 
     return build_method(config, build_strategy(config.model_copy(update={"devices": 1})))
 
@@ -133,8 +133,8 @@ def _bare(config, options):
 
     import tensorflow as tf
 
-    from moco_tf.assembly import use_xla
     from moco_tf.benchmark.rounds import timed
+    from moco_tf.build import use_xla
 
     method, views = _method(config), _views(config)
 
@@ -191,7 +191,7 @@ def _parts(config, options):
     from moco_tf.methods.momentum import momentum_update
     from moco_tf.methods.queue import enqueue
     from moco_tf.methods.shuffle import random_permutation, shuffle, unshuffle
-    from moco_tf.sgd import sgd_update
+    from moco_tf.training.sgd import sgd_update
 
     method, views = _method(config), _views(config)
     batch, rows = config.batch_size, method.rows

@@ -74,7 +74,7 @@ def _profile(options) -> dict:
     from moco_tf.benchmark.step import step_rounds
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
-    from moco_tf.run_folder import versions
+    from moco_tf.runs.folder import versions
 
     fields = ("encoder", "stem", "width", "image_size", "batch_size", "queue_size", "precision")
     changes = {name: getattr(options, name) for name in fields}
@@ -129,7 +129,7 @@ def _shares(times: Counter) -> dict[str, float]:
 
 def _convolution_flops(config) -> float:
     """Of one step: the keys' forward pass, and the queries' with its two gradients."""
-    from moco_tf.assembly import build_method, build_strategy
+    from moco_tf.build import build_method, build_strategy
 
     model = build_method(config, build_strategy(config)).query.model
     forward, first = 0.0, 0.0

@@ -47,13 +47,13 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
     start_tensorflow()
     import numpy as np
 
-    from moco_tf import checkpoint
-    from moco_tf.assembly import build_batches, build_method, build_step, build_strategy
     from moco_tf.benchmark.step import noise, repeated, rounds_of
+    from moco_tf.build import build_batches, build_method, build_step, build_strategy
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
-    from moco_tf.run_folder import versions
-    from moco_tf.saving import Saver
+    from moco_tf.runs import checkpoint
+    from moco_tf.runs.background_save import AsyncCheckpointer
+    from moco_tf.runs.folder import versions
 
     fields = ("encoder", "image_size", "batch_size", "queue_size")
     changes = {name: getattr(options, name) for name in fields}
@@ -76,10 +76,10 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
         return _timed(lambda: checkpoint.save(folder, snapshot(), step=number, extra={}))
 
     def beside() -> float:
-        return _timed(lambda: saver.begin(snapshot(), step=number, extra={}))
+        return _timed(lambda: saver.save(snapshot(), step=number, extra={}))
 
     rounds = []
-    with Saver(folder) as saver:
+    with AsyncCheckpointer(folder) as saver:
         for turn in range(options.rounds):
             alone = work(options.steps).seconds
             found = {"steps": alone}
@@ -115,8 +115,8 @@ def _parts(folder: Path, method, number: int) -> dict[str, float]:
     """Seconds of each part of a save, alone and in order."""
     import numpy as np
 
-    from moco_tf import checkpoint
-    from moco_tf.run_folder import write_atomically
+    from moco_tf.files.atomic import write_atomically
+    from moco_tf.runs import checkpoint
 
     arrays, path, data = {}, folder / f"part-{number}.safetensors", b""
     read = checkpoint.read

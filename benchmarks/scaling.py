@@ -77,7 +77,7 @@ def _measure(options: argparse.Namespace) -> dict:
     from moco_tf.benchmark.step import step_rounds
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
-    from moco_tf.run_folder import versions
+    from moco_tf.runs.folder import versions
 
     setting = json.loads(options.worker)
     batch = setting["batch_size"]

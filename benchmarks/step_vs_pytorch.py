@@ -83,7 +83,7 @@ def _ours(options):
     from moco_tf.benchmark.step import step_rounds
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
-    from moco_tf.run_folder import versions
+    from moco_tf.runs.folder import versions
 
     fields = ("encoder", "stem", "width", "image_size", "batch_size", "queue_size", "head",
               "precision", "xla")  # fmt: skip

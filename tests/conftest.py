@@ -81,10 +81,11 @@ def shallow():
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     """A run folder at step 7 of a narrow ResNet-18 with an MLP head; all arrays are random."""
-    from moco_tf import checkpoint, run_folder
-    from moco_tf.assembly import build_method
+    from moco_tf.build import build_method
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
+    from moco_tf.runs import checkpoint
+    from moco_tf.runs import folder as run_folder
 
     sizes = {"width": 4, "image_size": 16, "dim": 6, "batch_size": 16, "group_size": 8}
     config = make_config(RECIPES["shapes"].config, sizes | {"queue_size": 20, "head": "mlp"})

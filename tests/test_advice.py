@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moco_tf.advice import Facts, own_keys_in_queue, short_sides, suggestions
 from moco_tf.batch_groups import check_enough_images
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
+from moco_tf.training.advice import Facts, own_keys_in_queue, short_sides, suggestions
 
 FACTS = Facts(images=50_000, steps=100_000)
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from moco_tf import run_folder
 from moco_tf.config import Config
 from moco_tf.data.sources import from_arrays
 from moco_tf.evaluate.baselines import FILE, MOST, key_of, once
+from moco_tf.files.digests import read_json
 
 FOUND = {"untrained": 30.0, "pixels": 20.0}
 
@@ -16,7 +16,7 @@ FOUND = {"untrained": 30.0, "pixels": 20.0}
 def test_kept_for_its_key_and_the_oldest_goes_first(tmp_path):
     for number in range(MOST + 1):
         assert once(tmp_path, f"k{number}", lambda: FOUND, pytest.fail) == FOUND
-    kept = run_folder.read_json(tmp_path / FILE)
+    kept = read_json(tmp_path / FILE)
     assert list(kept) == [f"k{number}" for number in range(1, MOST + 1)]
     assert once(tmp_path, "k5", pytest.fail, pytest.fail) == FOUND
     assert once(None, "k5", lambda: {"untrained": 1.0, "pixels": 2.0}, pytest.fail)["pixels"] == 2.0
@@ -26,7 +26,7 @@ def test_kept_for_its_key_and_the_oldest_goes_first(tmp_path):
 def test_what_is_no_result_is_computed_again(tmp_path, kept):
     (tmp_path / FILE).write_text(json.dumps({"key": kept}))  # without a digest, as others write it
     assert once(tmp_path, "key", lambda: FOUND, pytest.fail) == FOUND
-    assert run_folder.read_json(tmp_path / FILE) == {"key": FOUND}
+    assert read_json(tmp_path / FILE) == {"key": FOUND}
 
 
 def test_the_key_changes_with_all_that_the_numbers_depend_on(tmp_path):

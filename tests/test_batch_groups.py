@@ -36,10 +36,10 @@ def refused(base, changes):
 
 @pytest.mark.parametrize("base", [SHAPES, FinetuneConfig(run="r")], ids=["pretrain", "finetune"])
 def test_what_is_advised_is_accepted_and_asks_for_no_more_images(base):
-    chunks = (1, 2, 3) if base is SHAPES else (1,)
+    microbatches = (1, 2, 3) if base is SHAPES else (1,)
     batches, groups, devices = (*range(2, 41), 64, 72, 97, 256), (2, 3, 8, 16, 32, 64), (1, 2, 3, 4)
     followed = 0
-    for batch, group, device, chunk in itertools.product(batches, groups, devices, chunks):
+    for batch, group, device, chunk in itertools.product(batches, groups, devices, microbatches):
         changes = {"batch_size": batch, "group_size": group, "devices": device}
         changes |= {"accumulation_steps": chunk} if base is SHAPES else {}
         error = refused(base, changes)
@@ -56,14 +56,14 @@ def test_ten_images_in_a_batch_of_ten():
 
 
 def test_fewer_images_than_a_batch_get_a_batch_that_divides():
-    for images, group, devices, chunks in itertools.product(
+    for images, group, devices, microbatches in itertools.product(
         range(2, 70), (2, 3, 16, 32, 64), (1, 2, 3), (1, 2)
     ):
         with pytest.raises(InputError, match=f"number of images, {images}; received") as error:
-            check_enough_images(images, 256, group, devices, chunks)
+            check_enough_images(images, 256, group, devices, microbatches)
         (advice,) = advised(error.value)
         changes = {"batch_size": 256, "group_size": group, "devices": devices}
-        config = make_config(SHAPES, changes | {"accumulation_steps": chunks} | advice)
+        config = make_config(SHAPES, changes | {"accumulation_steps": microbatches} | advice)
         check_enough_images(images, config.batch_size, config.group_size)
         assert config.batch_size >= 2 * config.group_size or images < 4
     with pytest.raises(

@@ -12,7 +12,7 @@ import moco_tf.benchmark.rounds
 import moco_tf.benchmark.step
 from moco_tf.benchmark.rounds import Round, summarize, timed
 from moco_tf.benchmark.step import step_rounds
-from moco_tf.cli import main
+from moco_tf.commands.cli import main
 from moco_tf.config import make_config
 from moco_tf.recipes import RECIPES
 

@@ -14,16 +14,17 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from moco_tf import checkpoint, run_folder
-from moco_tf.check import check_run, report
-from moco_tf.check.records import whole_records
-from moco_tf.cli import main
+from moco_tf.commands.cli import main
 from moco_tf.config import Config
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
-from moco_tf.reporting import Reporter
-from moco_tf.sealed import seal_lines, seal_zip
-from moco_tf.train import Progress
+from moco_tf.files.digests import add_lines_digest, add_zip_digest, read_json, write_json
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.check import check_run, report
+from moco_tf.runs.check.records import whole_records
+from moco_tf.training.progress import Progress
+from moco_tf.training.reporting import Reporter
 
 ROW = {
     "epoch": 0,
@@ -55,7 +56,7 @@ def train(folder, config, steps):
     checkpoint.save(checkpoints, state_of(steps), step=steps, extra={}, tag="best_knn")
     reporter.close()
     summary = {"step": steps, "state_sha256": checkpoint.digest(state_of(steps))}
-    run_folder.write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary)
     return reporter.console.file.getvalue()
 
 
@@ -66,17 +67,17 @@ def made(tmp_path_factory):
     train(run, Config(), 5)
     archive = io.BytesIO()
     np.savez(archive, names=np.arange(3), sizes=np.ones((2, 2), np.int32))
-    (run / ".images-0.npz").write_bytes(seal_zip(archive.getvalue()))
+    (run / ".images-0.npz").write_bytes(add_zip_digest(archive.getvalue()))
     (run / ".lock").write_text("1\n")
     tuned = run / "finetune"
     train(tuned, FinetuneConfig(run=str(run)), 2)
     checkpoint.save(tuned, STATE, step=2, extra={}, tag="encoder")
-    (tuned / "labelled_images.txt").write_bytes(seal_lines(["a.jpg", "b.jpg"]))
+    (tuned / "labelled_images.txt").write_bytes(add_lines_digest(["a.jpg", "b.jpg"]))
     quick = run / "probe-quick"
     checkpoint.save(quick, STATE, step=0, extra={"key": "k"}, tag="features")
-    run_folder.write_json(quick / "summary.json", {"top1": 50.0})
+    write_json(quick / "summary.json", {"top1": 50.0})
     for folder in (run, quick):
-        run_folder.write_json(folder / "baselines.json", {"k": {"untrained": 30.0, "pixels": 20.0}})
+        write_json(folder / "baselines.json", {"k": {"untrained": 30.0, "pixels": 20.0}})
     return run
 
 
@@ -101,7 +102,7 @@ def test_a_run_is_whole_and_each_of_its_files_is_named(run, capsys):
     found = json.loads(capsys.readouterr().out)
     assert {file["file"] for file in found["files"]} == files_of(run)
     assert all(file["carried"] and not file["note"] for file in found["files"])
-    summary = run_folder.read_json(run / "summary.json")
+    summary = read_json(run / "summary.json")
     assert (found["step"], found["state_sha256"]) == (5, summary["state_sha256"])
     assert found["whole"] and found["damaged"] is found["training"] is None
     assert found["leftovers"] == found["unknown"] == []
@@ -233,7 +234,7 @@ def test_files_of_a_version_without_digests_are_read_and_said_to_carry_none(tmp_
     run = tmp_path / "run"
     train(run, Config(), 2)
     for name in ("config.json", "versions.json", "summary.json"):
-        value = run_folder.read_json(run / name)
+        value = read_json(run / name)
         (run / name).write_text(json.dumps(value, indent=2) + "\n")
     extra = {name: value for name, value in asdict(Progress(step=2)).items() if name != "written"}
     for step in (1, 2):
@@ -273,9 +274,9 @@ def test_what_is_whole_but_not_of_this_place(run, made, tmp_path):
         "reason": "it is the checkpoint of step 4",
     }
     moved.unlink()
-    run_folder.write_json(run / "summary.json", {"step": 5, "state_sha256": "0" * 64})
+    write_json(run / "summary.json", {"step": 5, "state_sha256": "0" * 64})
     assert "step-00000005" in check_run(run)["damaged"]["reason"]
-    run_folder.write_json(run / "summary.json", {"step": 3, "state_sha256": "0" * 64})
+    write_json(run / "summary.json", {"step": 3, "state_sha256": "0" * 64})
     assert damaged(run) is None  # that checkpoint is not kept any more; the run has gone on since
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").symlink_to(made / "metrics.jsonl")
@@ -356,7 +357,7 @@ def test_training_is_told_and_neither_locks_nor_tensorflow_are_needed(run):
         assert found["training"] == os.getpid() and found["whole"]
         assert f"process {os.getpid()} is training in it" in report(found)
     code = (
-        "import sys; from moco_tf.cli import main\n"
+        "import sys; from moco_tf.commands.cli import main\n"
         f"code = main(['check', {str(run)!r}])\n"
         "sys.exit(code or 10 * ('tensorflow' in sys.modules))"
     )

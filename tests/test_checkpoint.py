@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from moco_tf import checkpoint
-from moco_tf.checkpoint import digest, load, load_latest, save
 from moco_tf.errors import InputError
+from moco_tf.runs import checkpoint
+from moco_tf.runs.checkpoint import digest, load, load_latest, save
 
 
 def state_of(step):

@@ -16,7 +16,7 @@ from moco_tf.data import sources
 from moco_tf.data.source_kind import PACK_BEGUN, PACK_INDEX
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
-from moco_tf.run_folder import claim, read_config
+from moco_tf.runs.folder import claim, read_config
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +153,7 @@ def test_the_config_of_a_run_is_a_config_file(here):
 
 
 def test_a_pack_tells_how_many_images_it_holds(here):
-    from moco_tf.pack import pack
+    from moco_tf.data.pack.write import pack
 
     pack(photos(count=12), choice.Path("photos.pack"))
     assert look("photos.pack") == Seen(12, 80)

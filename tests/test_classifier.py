@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from moco_tf.evaluate import classifier
 from moco_tf.models.resnet import resnet
-from moco_tf.schedules import learning_rate
-from moco_tf.torch_names import from_torch, torch_name
+from moco_tf.models.torch_names import from_torch, torch_name
+from moco_tf.training.schedules import learning_rate
 
 
 def decode(images):

@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import ROOT
 
-from moco_tf.cli import main
+from moco_tf.commands.cli import main
 from moco_tf.commands.pretrain import resolve_config
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
@@ -19,7 +19,7 @@ from moco_tf.recipes import RECIPES
 
 def test_help_does_not_import_tensorflow():
     code = (
-        "import sys; from moco_tf.cli import main\n"
+        "import sys; from moco_tf.commands.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "sys.exit('tensorflow' in sys.modules)"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from moco_tf.cluster import Cluster, find_cluster
+from moco_tf.distribute.cluster import Cluster, find_cluster
 from moco_tf.errors import InputError
 
 TWO = Cluster(("10.0.0.1:2222", "10.0.0.2:2222"), 1)

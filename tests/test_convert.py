@@ -10,15 +10,17 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
-from moco_tf import cli, run_folder
-from moco_tf.assembly import build_method
-from moco_tf.checkpoint import load_latest
+from moco_tf.build import build_method
+from moco_tf.commands import cli
 from moco_tf.convert import convert
 from moco_tf.convert.targets import SUFFIXES
-from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import embedding, load_encoder
+from moco_tf.evaluate.features import embedding
 from moco_tf.evaluate.knn import evaluate_run
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.checkpoint import load_latest
+from moco_tf.runs.encoders import load_encoder
+from moco_tf.runs.snapshot import load_snapshot
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
 
@@ -52,7 +54,7 @@ def test_a_converted_file_is_accepted_as_a_run(small_run, tmp_path):
     for name, value in state.items():
         np.testing.assert_array_equal(snapshot.state[name], value, strict=True)
     assert snapshot.step == 7 and snapshot.config == run_folder.read_config(small_run)
-    assert snapshot.origin == {"source": str(small_run), "format": "run", "epoch": 2}
+    assert snapshot.provenance == {"source": str(small_run), "format": "run", "epoch": 2}
     by_file, by_run = features(file), features(small_run)
     for which, values in by_file.items():
         np.testing.assert_array_equal(values, by_run[which])

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import torch_side
 
-from moco_tf import checkpoint, cli, encoder_file, run_folder
+from moco_tf.commands import cli
 from moco_tf.convert import convert, torch_file, torch_process
-from moco_tf.encoder_file import Snapshot, load_snapshot
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import load_encoder, untrained_encoder
 from moco_tf.recipes import RECIPES
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs import snapshot as encoder_file
+from moco_tf.runs.encoders import load_encoder, untrained_encoder
+from moco_tf.runs.snapshot import EncoderCheckpoint, load_snapshot
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("PyTorch is absent (pip install torch)", allow_module_level=True)
@@ -69,7 +72,7 @@ def test_ours_to_official_and_back_is_bit_identical(small_run, tmp_path):
     for name, value in state.items():
         np.testing.assert_array_equal(snapshot.state[name], value, strict=True)
     assert snapshot.step == 7
-    assert snapshot.origin == {"source": str(official), "format": "official", "epoch": 2}
+    assert snapshot.provenance == {"source": str(official), "format": "official", "epoch": 2}
 
 
 def test_the_official_file_of_a_run_resumes_in_pytorch(small_run, tmp_path, in_torch):
@@ -100,7 +103,7 @@ def test_an_official_resnet50_loads_without_missing_or_unexpected_keys(tmp_path,
         if name.endswith(("gamma", "moving_variance")):
             state[name] = (0.5 + rng.random(value.shape)).astype(np.float32)
     ours, path = tmp_path / "ours.safetensors", tmp_path / "moco.pth.tar"
-    ours.write_bytes(encoder_file.to_bytes(Snapshot(state, config, 11)))
+    ours.write_bytes(encoder_file.to_bytes(EncoderCheckpoint(state, config, 11)))
     assert convert(ours, path, to="official")["equal"]
     theirs = in_torch("resnet50_outputs", path, images(64))
     assert_close(our_outputs(ours, images(64)), theirs)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from moco_tf import checkpoint
 from moco_tf.benchmark import cost
 from moco_tf.benchmark.checkpoint_size import checkpoint_bytes
 from moco_tf.benchmark.whole_run import KnnParts, Parts, whole_run
 from moco_tf.config import make_config
 from moco_tf.recipes import RECIPES
+from moco_tf.runs import checkpoint
 
 
 @pytest.mark.parametrize(

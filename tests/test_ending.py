@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moco_tf.cli import _parser
+from moco_tf.commands.cli import _parser
 from moco_tf.data.sources import from_arrays
-from moco_tf.ending import ending_lines, next_commands
+from moco_tf.evaluate.ending import ending_lines, next_commands
 
 PIXELS = np.zeros((2, 8, 8, 3), np.uint8)
 BARE = from_arrays("bare", PIXELS)

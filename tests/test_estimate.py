@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moco_tf import checkpoint
-from moco_tf.assembly import build_images, build_method
 from moco_tf.benchmark import measure, memory
 from moco_tf.benchmark.rounds import Round
-from moco_tf.cli import main
+from moco_tf.build import build_images, build_method
+from moco_tf.commands.cli import main
 from moco_tf.commands.estimate import duration, lines, size
 from moco_tf.config import make_config
 from moco_tf.data.pipeline import PREFETCHED_BATCHES
 from moco_tf.evaluate.split import Split
 from moco_tf.recipes import RECIPES
-from moco_tf.train import Progress
+from moco_tf.runs import checkpoint
+from moco_tf.training.progress import Progress
 
 SMALL = {"width": 4, "batch_size": 8, "group_size": 8, "queue_size": 24, "image_size": 16}
 

@@ -13,19 +13,22 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf import cli, encoder_file, run_folder
+from moco_tf.commands import cli
 from moco_tf.commands.export import FORMATS
 from moco_tf.config import Config
 from moco_tf.data.pipeline import NORMALIZATIONS, eval_batches
 from moco_tf.data.sources import from_arrays
-from moco_tf.encoder_file import CONVERTED, Snapshot
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import embedding, load_encoder, untrained_encoder
+from moco_tf.evaluate.features import embedding
 from moco_tf.export import command, pictures, targets
 from moco_tf.export.command import export
 from moco_tf.export.plain import plain_model
 from moco_tf.export.results import known_results
 from moco_tf.recipes import RECIPES
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs import snapshot as encoder_file
+from moco_tf.runs.encoders import load_encoder, untrained_encoder
+from moco_tf.runs.snapshot import CONVERTED, EncoderCheckpoint
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "export.md"
 SNIPPETS = dict(re.findall(r"```python\n# (\w+).*?\n(.*?)```", DOCS.read_text(), re.DOTALL))
@@ -40,7 +43,7 @@ DEEP = TINY | {
 }  # fmt: skip
 
 
-def save(path, origin=None, **settings):
+def save(path, provenance=None, **settings):
     """A converted file of an encoder whose parameters and statistics are all random."""
     config = Config(**settings)
     encoder, rng, state = untrained_encoder(config), np.random.default_rng(0), {}
@@ -49,9 +52,9 @@ def save(path, origin=None, **settings):
         if variable.path.split("/")[-1] in ("gamma", "beta", "moving_mean", "moving_variance"):
             value = (0.5 + rng.random(value.shape)).astype(np.float32)
         state["query_encoder/" + "/".join(variable.path.split("/")[-2:])] = value
-    snapshot = Snapshot(state, config, 9, {"source": "a run", "format": "run", "epoch": 2})
-    if origin:
-        snapshot = Snapshot(state, config, 9, origin)
+    snapshot = EncoderCheckpoint(state, config, 9, {"source": "a run", "format": "run", "epoch": 2})
+    if provenance:
+        snapshot = EncoderCheckpoint(state, config, 9, provenance)
     path.write_bytes(encoder_file.to_bytes(snapshot))
     return path
 
@@ -448,7 +451,7 @@ def test_a_diverged_encoder_and_one_too_large_for_the_format_are_refused(
     snapshot = encoder_file.read_file(run)
     state = dict(snapshot.state)
     state["query_encoder/bn1/gamma"] = np.full(4, np.nan, np.float32)
-    run.write_bytes(encoder_file.to_bytes(Snapshot(state, snapshot.config, 9, {})))
+    run.write_bytes(encoder_file.to_bytes(EncoderCheckpoint(state, snapshot.config, 9, {})))
     with pytest.raises(InputError, match=r"nan.safetensors are not all finite"):
         export(run, tmp_path / "e.keras", to="keras")
     small = targets.Format(".onnx", (), 1e-4, 100)

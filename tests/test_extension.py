@@ -5,11 +5,11 @@ from functools import partial
 
 import pytest
 
-from moco_tf.assembly import build_schedule
+from moco_tf.build import build_schedule
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
-from moco_tf.extension import more_epochs
 from moco_tf.recipes import RECIPES
+from moco_tf.runs.extension import more_epochs
 
 COSINE = make_config(RECIPES["moco-v2"].config, {"epochs": 2, "schedule_unit": "step"})
 STEP = make_config(RECIPES["moco-v1"].config, {"epochs": 2, "milestones": (1, 3)})

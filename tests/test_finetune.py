@@ -10,19 +10,19 @@ import tensorflow as tf
 from test_probe import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
 
 import moco_tf.evaluate.finetune
-from moco_tf.check import check_run
-from moco_tf.cli import main
+from moco_tf.commands.cli import main
 from moco_tf.config import make_config
-from moco_tf.distribute import make_strategy
+from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import means
-from moco_tf.evaluate.end_to_end import EndToEnd
-from moco_tf.evaluate.features import load_encoder
+from moco_tf.evaluate.end_to_end import Finetuner
 from moco_tf.evaluate.finetune import build_network, finetune
 from moco_tf.evaluate.finetune_config import FinetuneConfig
-from moco_tf.interruption import Interrupted
+from moco_tf.files.digests import read_json
 from moco_tf.models import build_encoder
-from moco_tf.run_folder import read_json
+from moco_tf.runs.check import check_run
+from moco_tf.runs.encoders import load_encoder
+from moco_tf.training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -61,7 +61,7 @@ def tiny_encoder(strategy):
 
 def build(devices):
     strategy = make_strategy(devices)
-    return EndToEnd(
+    return Finetuner(
         tiny_encoder(strategy).model, strategy=strategy, momentum=MOMENTUM, weight_decay=DECAY,
         preprocess=lambda images: tf.cast(images, tf.float64) / 64 - 2, dtype="float64",
     )  # fmt: skip

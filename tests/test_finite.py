@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from test_moco import BATCH, build, views
 
-from moco_tf.methods.finite import broken, first_broken, names_of_places
 from moco_tf.methods.shuffle import random_permutation
+from moco_tf.training.finite import first_nonfinite, names_of_tensors, nonfinite
 
 NAN = np.float32(np.nan)
 
@@ -16,10 +16,10 @@ NAN = np.float32(np.nan)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_the_first_place_in_the_order_of_the_step(bad):
     good, wrong = tf.ones((2, 3)), tf.constant([1.0, bad])
-    names = ["", *names_of_places(["a", "b"])]
+    names = ["", *names_of_tensors(["a", "b"])]
 
     def told(parameters=(good, good), gradients=(good, good), **values):
-        return names[int(first_broken(broken(**values), parameters, gradients))]
+        return names[int(first_nonfinite(nonfinite(**values), parameters, gradients))]
 
     assert told() == told(images=[good, good], keys=good, queries=good, loss=good) == ""
     assert told(gradients=(good, wrong)) == "the gradient of b"
@@ -33,19 +33,21 @@ def test_the_first_place_in_the_order_of_the_step(bad):
 
 
 def test_counts_of_parts_are_added_up():
-    parts = broken(keys=NAN) + broken(images=NAN, keys=NAN) + broken(loss=1.0)
+    parts = nonfinite(keys=NAN) + nonfinite(images=NAN, keys=NAN) + nonfinite(loss=1.0)
     np.testing.assert_array_equal(parts, [1, 2, 0, 0, 0])
-    assert int(first_broken(parts, [1.0], [NAN])) == 1
+    assert int(first_nonfinite(parts, [1.0], [NAN])) == 1
 
 
-@pytest.fixture(scope="module", params=[(1, 2), (2, 1)], ids=["1 device, 2 chunks", "2 devices"])
+@pytest.fixture(
+    scope="module", params=[(1, 2), (2, 1)], ids=["1 device, 2 microbatches", "2 devices"]
+)
 def compiled(request):
     """A method whose step is compiled, and variables that make things in it NaN when they are."""
-    devices, chunks = request.param
+    devices, microbatches = request.param
     on_images, on_gradient = tf.Variable(0.0), tf.Variable(0.0)
     method = build(
         devices,
-        accumulation_steps=chunks,
+        accumulation_steps=microbatches,
         key_momentum=1.0,
         preprocess=lambda images: images + on_images,
     )
@@ -68,8 +70,8 @@ def compiled(request):
         scalars, _ = step(view1, view2, order, tf.constant(0.1))
         for name, variable in method.state().items():
             variable.assign(before[name])
-        place = int(scalars["first_broken"])
-        return method.places[place - 1] if place else ""
+        place = int(scalars["first_nonfinite"])
+        return method.tensor_names[place - 1] if place else ""
 
     names = SimpleNamespace(told=told, method=method, images=on_images, gradient=on_gradient)
     names.parameters = [v.path for v in method.query.model.trainable_variables]

@@ -44,7 +44,7 @@ REFUSED = {
 }
 PROGRAM = """
 import sys
-from moco_tf.cli import main
+from moco_tf.commands.cli import main
 for command in sys.stdin.read().splitlines():
     code = main(command.split())
     if code != 2 or "tensorflow" in sys.modules:

@@ -9,9 +9,9 @@ import tensorflow as tf
 from PIL import Image
 
 from moco_tf.data.found import found_lines, left_out
-from moco_tf.data.sources import Images, from_arrays, labelled_places, open_images
+from moco_tf.data.pack.write import pack
+from moco_tf.data.sources import Images, from_arrays, labelled_indices, open_images
 from moco_tf.errors import InputError
-from moco_tf.pack import pack
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
 
@@ -85,7 +85,7 @@ def test_a_label_of_minus_one_in_arrays_is_unknown(tmp_path, labels):
         assert train.labels.tolist() == [-1, 0, 1, -1, 0, 1]
         assert test.labels.tolist() == [-1, 0, 1]
         assert train.class_names == test.class_names == tuple(map(str, labels[1:3]))
-        assert labelled_places(train).tolist() == [1, 2, 4, 5]
+        assert labelled_indices(train).tolist() == [1, 2, 4, 5]
     assert found_lines(*parts) == [
         f"train: 6 images, 2 classes ({labels[1]}, {labels[2]}), 2 of them without a label; "
         f"test: 3 images, 1 of them without a label"

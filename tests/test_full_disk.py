@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_train import START, TINY, data
+from test_pretraining import START, TINY, data
 
-from moco_tf import checkpoint
+from moco_tf.runs import checkpoint
 
 __all__ = ["data"]  # a fixture
 pytestmark = pytest.mark.slow

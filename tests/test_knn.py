@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from moco_tf import checkpoint, run_folder
 from moco_tf.commands.flags import beside
 from moco_tf.config import Config
 from moco_tf.data.sources import from_arrays
@@ -15,7 +14,10 @@ from moco_tf.errors import InputError
 from moco_tf.evaluate import knn
 from moco_tf.evaluate.knn import knn_predict, knn_top1, knn_top1_pixels
 from moco_tf.evaluate.split import monitor_split
+from moco_tf.files.digests import read_json
 from moco_tf.models import build_encoder
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
 
 
 def unit_rows(generator, rows, size):
@@ -201,7 +203,7 @@ def test_the_baselines_are_the_runs_first_encoder_and_the_pixels_computed_once(r
     assert result["untrained_seed"] == 5 and "next its baselines" in said[0]
 
     kept = run.folder / "baselines.json"
-    assert len(run_folder.read_json(kept)) == 1
+    assert len(read_json(kept)) == 1
     with monkeypatch.context() as patched:
         patched.setattr(knn, "untrained_encoder", None)
         assert knn.evaluate_run(str(run.folder), k=5, warn=pytest.fail) == result

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moco_tf import assembly, train
+from moco_tf import build as assembly
+from moco_tf import pretraining as train
 from moco_tf.config import make_config
 from moco_tf.methods.loss import unit_norm
 from moco_tf.methods.shuffle import random_permutation

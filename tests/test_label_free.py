@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf.assembly import build_views
+from moco_tf.build import build_views
 from moco_tf.config import make_config
-from moco_tf.data.files import open_folder
+from moco_tf.data.image_folder import open_folder
 from moco_tf.data.sources import Images, from_arrays
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate.label_free import (

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import moco_tf.assembly
+import moco_tf.build
 from moco_tf.config import make_config
+from moco_tf.pretraining import pretrain
 from moco_tf.recipes import RECIPES
-from moco_tf.train import pretrain
 
 # Points of kNN top-1 above the untrained encoder. Seen with seeds 0 to 3: 32, 26, 31 and 34; with
 # views of different images: -7.
@@ -16,14 +16,14 @@ MARGIN = 15
 
 def run(tmp_path, seed, monkeypatch=None):
     if monkeypatch:
-        original = moco_tf.assembly.two_views
+        original = moco_tf.build.two_views
 
         def unrelated_views(*args, **kwargs):
             return original(*args, **kwargs).map(
                 lambda a, b: (a, tf.nest.map_structure(lambda part: tf.roll(part, 1, axis=0), b))
             )
 
-        monkeypatch.setattr(moco_tf.assembly, "two_views", unrelated_views)
+        monkeypatch.setattr(moco_tf.build, "two_views", unrelated_views)
     changes = {
         "seed": seed,
         "epochs": 8,

@@ -12,11 +12,12 @@ import tensorflow as tf
 from test_export import SNIPPETS, TINY, features, normalized, pixels, save
 
 import moco_tf
-from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import embedding, encoder_of, extract
-from moco_tf.evaluate.features import load_encoder as load_ours
+from moco_tf.evaluate.features import embedding, extract
 from moco_tf.models import ENCODERS, build_encoder, telling_shapes
+from moco_tf.runs.encoders import encoder_of
+from moco_tf.runs.encoders import load_encoder as load_ours
+from moco_tf.runs.snapshot import load_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ def test_a_config_of_a_larger_encoder_than_the_arrays_is_refused_before_it_is_bu
 ):
     snapshot = load_snapshot(small_run, warn=pytest.fail)
     config = snapshot.config.model_copy(update=fields | {"image_size": 64})
-    monkeypatch.setattr("moco_tf.evaluate.features.untrained_encoder", pytest.fail)
+    monkeypatch.setattr("moco_tf.runs.encoders.untrained_encoder", pytest.fail)
     with pytest.raises(InputError, match="is not of the encoder in its config: query_encoder/"):
         encoder_of(replace(snapshot, config=config), small_run)
 

@@ -54,7 +54,7 @@ def test_the_scan_of_a_folder_tells_and_keeps_them(tmp_path, monkeypatch):
         f"16-bit files of 8- or 12-bit values come out black: scale them to the full range."
     )
     assert train.subset(np.array([2, 4])).looks_line() == ""
-    monkeypatch.delattr("moco_tf.data.files.look")  # the next call finds them in the cache
+    monkeypatch.delattr("moco_tf.data.image_folder.look")  # the next call finds them in the cache
     assert open_images(str(folder), cache=tmp_path)[0].looks.tolist() == expected
 
 

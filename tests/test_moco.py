@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moco_tf.distribute import make_strategy
+from moco_tf.distribute.strategy import make_strategy
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models.resnet import resnet
@@ -157,7 +157,7 @@ def test_keys_of_the_querys_own_image_are_masked(symmetric, devices):
             shown_logits.append(logits[1:].mean())
     expected = np.mean(shown_logits) * 0.1
     assert float(scalars["negative_similarity"]) == pytest.approx(expected, abs=1e-5)
-    assert int(scalars["first_broken"]) == 0
+    assert int(scalars["first_nonfinite"]) == 0
     np.testing.assert_array_equal(queue_images[len(held) :], -1)
 
 

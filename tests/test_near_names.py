@@ -2,11 +2,10 @@
 
 import pytest
 
-from moco_tf.cli import _parser, main
+from moco_tf.commands.cli import _parser, main
 from moco_tf.commands.pretrain import resolve_config
 from moco_tf.config import Config
-from moco_tf.errors import InputError
-from moco_tf.near_names import _CALLED, near_name
+from moco_tf.errors import _CALLED, InputError, near_name
 
 
 def flags_of(command):

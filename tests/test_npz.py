@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from moco_tf.errors import InputError
-from moco_tf.npz import LARGEST_RATIO, SMALL, read_npz
+from moco_tf.files.npz import LARGEST_RATIO, SMALL, read_npz
 
 
 def archive(path, members, method=zipfile.ZIP_STORED):
@@ -47,7 +47,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
 
 
 def test_large_arrays_that_are_stored_as_they_are_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("moco_tf.npz.SMALL", 100)
+    monkeypatch.setattr("moco_tf.files.npz.SMALL", 100)
     np.savez(tmp_path / "a.npz", a=np.zeros(10_000, np.uint8))
     assert read_npz(tmp_path / "a.npz", "a set")["a"].shape == (10_000,)
     np.savez_compressed(tmp_path / "b.npz", a=np.zeros(1_000_000, np.uint8))

@@ -15,15 +15,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf.cli import main
-from moco_tf.data import files as files_of_images
+from moco_tf.commands.cli import main
+from moco_tf.data import image_folder as files_of_images
 from moco_tf.data.failures import first_unreadable, readable
-from moco_tf.data.pack_index import INDEX, read_index
+from moco_tf.data.pack import shards
+from moco_tf.data.pack.index import INDEX, read_index
+from moco_tf.data.pack.request import request_of
+from moco_tf.data.pack.write import pack
 from moco_tf.data.pipeline import two_views
 from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
-from moco_tf.pack import pack, shards
-from moco_tf.pack.request import request_of
 
 SIZES = [(40, 60), (64, 48), (100, 30), (33, 33)]  # height, width
 CLASSES = ("cat", "dog")
@@ -454,7 +455,8 @@ def test_the_command_says_what_it_did(folder, tmp_path, capsys):
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_the_same(folder, tmp_path):
     run = (
-        "import sys, time; from pathlib import Path; from moco_tf.pack import pack, shards; "
+        "import sys, time; from pathlib import Path; "
+        "from moco_tf.data.pack import shards; from moco_tf.data.pack.write import pack; "
         "shards.SHARD_BYTES = 3000; "
         "pack(sys.argv[1], Path(sys.argv[2]), short_side=32, max_bad_images=0.1, "
         "progress=lambda done, total: time.sleep(0.05))"

@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf.data.crop import resize, resized_crops_batch
+from moco_tf.data.augment.crop import resize, resized_crops_batch
 from moco_tf.data.decode import decode
 from moco_tf.data.order import epoch_order
 from moco_tf.data.pipeline import (
     centre_crop,
     eval_batches,
-    finish_canvases,
     finish_crops,
+    finish_padded,
     finish_places,
     labelled_crops,
     steps_per_epoch,
@@ -62,7 +62,7 @@ def test_views_are_the_same_wherever_they_are_finished(images, augmentation):
     whole, crops, placed = (
         [next(batches) for _ in range(3)]
         for batches in (
-            iter(two_views(images, **settings, finished=how)) for how in ("view", "crop", "place")
+            iter(two_views(images, **settings, host_stage=how)) for how in ("view", "crop", "place")
         )
     )
     for step in range(3):
@@ -94,7 +94,7 @@ def test_crops_are_the_same_from_canvases(large):
     images = Images("sizes", 20, lambda i: table[i].to_tensor(), False, sizes=sizes)
     settings = SETTINGS | {"augmentation": "demo", "batch_size": 10, "start_step": 0}
     crops, canvases = (
-        two_views(images, **settings, finished=how).take(2) for how in ("crop", "canvas")
+        two_views(images, **settings, host_stage=how).take(2) for how in ("crop", "padded")
     )
     for expected, found in zip(crops, canvases, strict=True):
         for (crop, its_draws), view in zip(expected, found, strict=True):
@@ -105,7 +105,7 @@ def test_crops_are_the_same_from_canvases(large):
                 resized_crops_batch(canvas, windows, 8).numpy().astype(int) - crop.numpy()
             )  # where the rounding is a tie, or Pillow begins along the columns
             assert off.max() <= 1 and off.mean() <= 0.06
-            views = finish_canvases(*view, image_size=8, augmentation="demo")
+            views = finish_padded(*view, image_size=8, augmentation="demo")
             assert views.shape == (10, 8, 8, 3) and views.dtype == tf.uint8
 
 
@@ -365,7 +365,7 @@ def test_only_new_and_changed_files_are_decoded_again(tmp_path, photo, monkeypat
         tf.py_function(lambda: decoded.append(1), [], [])
         return decode(contents)
 
-    monkeypatch.setattr("moco_tf.data.files.decode", counting)
+    monkeypatch.setattr("moco_tf.data.image_folder.decode", counting)
     first = sizes()
     assert len(decoded) == 7
     assert sizes() == first

@@ -15,15 +15,13 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_classifier import naive_steps
-from test_train import wait_for_step
+from test_pretraining import wait_for_step
 
 import moco_tf.data.sources
 import moco_tf.evaluate.probe
-from moco_tf import checkpoint, run_folder
-from moco_tf.check import check_run
-from moco_tf.cli import main
+from moco_tf.commands.cli import main
 from moco_tf.config import Config, make_config
-from moco_tf.distribute import make_strategy
+from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate import classifier
 from moco_tf.evaluate.classifier import evaluate, means
@@ -31,10 +29,13 @@ from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe import _rates, probe
 from moco_tf.evaluate.probe_config import ProbeConfig
 from moco_tf.evaluate.probe_report import BackboneChangedError, advice
-from moco_tf.interruption import Interrupted
+from moco_tf.files.digests import read_json
 from moco_tf.models import build_encoder
 from moco_tf.models.batch_norm import GroupBatchNorm
-from moco_tf.run_folder import read_json
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.check import check_run
+from moco_tf.training.signals import Interrupted
 
 TRAIN, TEST, CLASSES, SIDE = 20, 9, 3, 8
 SETTINGS = {"epochs": 3, "batch_size": 8, "lr": (3.0, 0.3), "log_every": 1, "checkpoint_every": 1}
@@ -432,7 +433,7 @@ def test_quick_probe_tells_levels_of_gray_apart_and_notices_other_pixels(run, tm
     assert main([*command, more]) == 0
     first = json.loads(capsys.readouterr().out)
     assert first["top1"] >= 8 / 9 * 100 and first["top5"] == 100.0
-    kept = run_folder.read_json(tmp_path / "q/baselines.json")
+    kept = read_json(tmp_path / "q/baselines.json")
     baselines = {"untrained": first["top1_untrained"], "pixels": first["top1_pixels"]}
     assert list(kept.values()) == [baselines]
     assert first["top1_pixels"] > 100 / 3 and first["untrained_seed"] == 0

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moco_tf import checkpoint, run_folder
 from moco_tf.errors import InputError
 from moco_tf.evaluate import training
 from moco_tf.evaluate.heads import check_heads
-from moco_tf.progress import progress_of
-from moco_tf.reporting import Silent
-from moco_tf.train import Progress, _restore
+from moco_tf.pretraining import _restore
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
+from moco_tf.training.progress import Progress, progress_of
+from moco_tf.training.reporting import NullReporter
 
 KINDS = [Progress, training.Progress]
 DIGEST = {"metrics.jsonl": {"bytes": 3, "sha256": "ab"}}
@@ -73,7 +74,7 @@ def test_neither_a_run_nor_a_probe_goes_on_from_what_it_cannot_read(tmp_path, ex
     folder = run_folder.checkpoint_folder(tmp_path)
     checkpoint.save(folder, {"a": np.zeros(2)}, step=2, extra=extra)
     for restore in (
-        lambda: _restore(tmp_path, Untouched(), Silent()),
+        lambda: _restore(tmp_path, Untouched(), NullReporter()),
         lambda: training.restore(tmp_path, Untouched(), {"classes": 2}, 1, pytest.fail),
     ):
         with pytest.raises(InputError, match=r"checkpoint of step 2 in .*checkpoints is not one"):

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 import moco_tf.data.sources
-from moco_tf.cli import _parser, main
+from moco_tf.commands.cli import _parser, main
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CHAIN = re.search(r"## The whole chain\n.*?```sh\n(.*?)```", PAGES[0].read_text(), re.DOTALL)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from test_moco import BATCH, build, train, views
 
-from moco_tf import assembly
+from moco_tf import build as assembly
 from moco_tf.config import Config
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.resnet import resnet

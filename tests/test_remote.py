@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_train import TINY
+from test_pretraining import TINY
 
-from moco_tf import remote as remote_module
-from moco_tf import train as train_module
-from moco_tf.assembly import build_batches
+from moco_tf import pretraining as train_module
+from moco_tf.build import build_batches
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
-from moco_tf.interruption import Interrupted
+from moco_tf.pretraining import pretrain
 from moco_tf.recipes import RECIPES
-from moco_tf.remote import RemoteFolder, local_folder, working_folder
-from moco_tf.train import pretrain
+from moco_tf.runs import remote as remote_module
+from moco_tf.runs.remote import RemoteFolder, local_folder, working_folder
+from moco_tf.training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("shallow")
 SHORT = TINY | {"epochs": 2}  # six steps
@@ -75,7 +75,7 @@ def test_a_file_url_is_the_folder_itself(data, tmp_path):
 
 
 def test_what_is_saved_is_there_before_the_run_ends(data, cache, url, monkeypatch):
-    monkeypatch.setattr("moco_tf.train.build_batches", Broken)
+    monkeypatch.setattr("moco_tf.pretraining.build_batches", Broken)
     with pytest.raises(Interrupted):
         train(data, url)
     assert "step-00000002.safetensors" in tf.io.gfile.listdir(f"{url}/checkpoints")
@@ -95,7 +95,7 @@ def test_what_could_not_be_sent_is_kept_and_gone_on_with(data, tmp_path, cache, 
         file.write("half")
     steps = []
     monkeypatch.setattr(
-        "moco_tf.train._restore",
+        "moco_tf.pretraining._restore",
         lambda *a, of=train_module._restore: (steps.append((p := of(*a)).step), p)[1],
     )
     assert train(data, url)["state_sha256"] == whole["state_sha256"]

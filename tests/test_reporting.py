@@ -17,13 +17,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.errors import InputError
-from moco_tf.reporting import (
-    Interval,
-    Reporter,
-    _rows_until,
-    give_back_freed_memory,
-    health_messages,
-)
+from moco_tf.training.clock import StepClock
+from moco_tf.training.health import health_messages
+from moco_tf.training.memory import give_back_freed_memory
+from moco_tf.training.reporting import Reporter, _rows_until
 
 HEALTHY = {
     "epoch": 0,
@@ -37,14 +34,14 @@ HEALTHY = {
     "images_per_second": 100.0,
     "data_wait": 0.1,
 }
-SIZES = {"dim": 128, "queue_size": 1024, "keys_per_step": 64, "calls": 1}
+SIZES = {"dim": 128, "queue_size": 1024, "keys_per_step": 64, "directions": 1}
 
 
 def test_a_symmetric_loss_of_guessing_is_twice_as_large():
     values = HEALTHY | {"loss": 2 * math.log(1025)}
-    (message,) = health_messages(values, step=500, **SIZES | {"calls": 2})
+    (message,) = health_messages(values, step=500, **SIZES | {"directions": 2})
     assert "guessing" in message
-    assert health_messages(values, step=210, **SIZES | {"calls": 2}) == []  # the first turn
+    assert health_messages(values, step=210, **SIZES | {"directions": 2}) == []  # the first turn
 
 
 @pytest.mark.parametrize(
@@ -173,7 +170,7 @@ def rows(run_dir):
 
 
 def test_memory_does_not_grow_with_the_rows(reporter, tmp_path):
-    """Kept for good, the numbers of 2,000 rows would be 9 MB."""
+    """RunStorage for good, the numbers of 2,000 rows would be 9 MB."""
 
     def write(steps):
         for step in steps:
@@ -250,11 +247,11 @@ def test_freed_memory_that_the_c_library_holds_is_given_back():
 
 def test_an_interval_counts_waiting_and_leaves_out_what_is_apart(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 4.0, 9.0, 12.0, 12.0])
-    monkeypatch.setattr("moco_tf.reporting.time.perf_counter", lambda: next(clock))
-    interval = Interval()  # at 0
+    monkeypatch.setattr("moco_tf.training.reporting.time.perf_counter", lambda: next(clock))
+    interval = StepClock()  # at 0
     with interval.waiting():  # 1 to 3
         interval.steps += 5
-    with interval.apart() as spent:  # 4 to 9
+    with interval.excluded() as spent:  # 4 to 9
         pass
     assert spent.seconds == 5.0
     result = interval.close(16)  # at 12
@@ -265,26 +262,26 @@ def test_an_interval_counts_waiting_and_leaves_out_what_is_apart(monkeypatch):
 
 def test_seconds_that_were_taken_are_not_counted_again(monkeypatch):
     times = iter([0.0, 8.0, 8.0, 10.0, 11.0, 13.0, 20.0, 20.0, 21.0, 21.0])
-    monkeypatch.setattr("moco_tf.reporting.time.perf_counter", lambda: next(times))
-    interval = Interval()  # at 0
+    monkeypatch.setattr("moco_tf.training.reporting.time.perf_counter", lambda: next(times))
+    interval = StepClock()  # at 0
     interval.end_of_first_step()  # at 8
-    assert interval.take() == 10.0
-    with interval.apart():  # 11 to 13
+    assert interval.lap() == 10.0
+    with interval.excluded():  # 11 to 13
         interval.steps += 6
     result = interval.close(10)  # at 20
     assert result == {"images_per_second": 6.0, "data_wait": 0.0, "seconds": 8.0}
-    assert interval.take() == 1.0  # at 21
+    assert interval.lap() == 1.0  # at 21
 
 
 def test_the_first_step_counts_for_speed_only_where_it_stands_alone(monkeypatch):
     times = iter([0.0, 8.0, 8.0, 10.0, 10.0, 20.0, 29.0, 29.0, 29.0, 29.0])
-    monkeypatch.setattr("moco_tf.reporting.time.perf_counter", lambda: next(times))
-    interval = Interval()  # at 0
+    monkeypatch.setattr("moco_tf.training.reporting.time.perf_counter", lambda: next(times))
+    interval = StepClock()  # at 0
     interval.steps += 1
     assert interval.end_of_first_step() == 8.0
     interval.steps += 4
     assert interval.close(16) == {"images_per_second": 32.0, "data_wait": 0.0, "seconds": 10.0}
-    alone = Interval()  # at 20
+    alone = StepClock()  # at 20
     alone.steps += 1
     alone.end_of_first_step()  # at 29
     assert alone.close(18) == {"images_per_second": 2.0, "data_wait": 0.0, "seconds": 9.0}

@@ -19,7 +19,7 @@ from moco_tf.convert.reading import torch_shapes
 from moco_tf.convert.state_dict import to_ours
 from moco_tf.models import ENCODERS, build_encoder
 from moco_tf.models.resnet import _conv
-from moco_tf.torch_names import demo_name, to_torch, torch_name
+from moco_tf.models.torch_names import demo_name, to_torch, torch_name
 
 COMMON = {
     "image_size": 64,

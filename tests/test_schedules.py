@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from moco_tf.schedules import learning_rate
+from moco_tf.training.schedules import learning_rate
 
 COSINE = {
     "steps_per_epoch": 10,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moco_tf.sgd import sgd_update
+from moco_tf.training.sgd import sgd_update
 
 
 def test_three_steps_with_a_drop_of_the_learning_rate():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moco_tf.data import simclr as module
-from moco_tf.data.simclr import sampled_gaussian_blur, simclr, simclr_window
+from moco_tf.data.augment import simclr as module
+from moco_tf.data.augment.simclr import sampled_gaussian_blur, simclr, simclr_window
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from test_train import config, data, metrics, start, wait_for_step
+from test_pretraining import config, data, metrics, start, wait_for_step
 
-import moco_tf.train
-from moco_tf import checkpoint
+import moco_tf.pretraining
 from moco_tf.errors import InputError
-from moco_tf.interruption import Interrupted, Unsaved
-from moco_tf.reporting import Reporter
-from moco_tf.saving import Saver
-from moco_tf.train import pretrain
+from moco_tf.pretraining import pretrain
+from moco_tf.runs import checkpoint
+from moco_tf.runs.background_save import AsyncCheckpointer
+from moco_tf.training.reporting import Reporter
+from moco_tf.training.signals import Interrupted, Unsaved
 
 __all__ = ["data"]  # a fixture
 
@@ -44,7 +44,7 @@ class Method:
         self.total.assign((0.9 * self.total + change + float(rate)) % 1000)
         names = ("loss", "top1", "top5", "feature_std", "positive_similarity")
         values = {name: tf.constant(float(self.total) / 10) for name in names}
-        return values | {"first_broken": tf.constant(0)}
+        return values | {"first_nonfinite": tf.constant(0)}
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +58,10 @@ def no_iterator_is_left():
 def quick(monkeypatch):
     """The real loop, data and files, without an encoder to compile."""
     patch = monkeypatch.setattr
-    patch(moco_tf.train, "build_method", lambda *_: Method())
-    patch(moco_tf.train, "build_step", lambda _, method, images: method.step)
+    patch(moco_tf.pretraining, "build_method", lambda *_: Method())
+    patch(moco_tf.pretraining, "build_step", lambda _, method, images: method.step)
     patch(
-        moco_tf.train,
+        moco_tf.pretraining,
         "build_monitors",
         lambda _, method: (
             lambda split: float(method.total) % 100,
@@ -69,7 +69,7 @@ def quick(monkeypatch):
             lambda views: {"alignment": float(method.total)},
         ),
     )
-    patch(moco_tf.train, "build_views", lambda *_: None)
+    patch(moco_tf.pretraining, "build_views", lambda *_: None)
 
 
 @pytest.fixture
@@ -120,14 +120,14 @@ def test_a_failed_save_stops_the_run_and_nothing_is_lost(
 def test_too_little_time_for_a_save_keeps_the_one_before(
     data, tmp_path, uninterrupted, monkeypatch
 ):
-    class Slow(Saver):
+    class Slow(AsyncCheckpointer):
         def wait(self):
             super().wait()
             self.seconds = 60
 
     run = config(data, tmp_path / "run", checkpoint_every=2, preemption_seconds=30)
     with monkeypatch.context() as patch:
-        patch.setattr(moco_tf.train, "Saver", Slow)
+        patch.setattr(moco_tf.pretraining, "AsyncCheckpointer", Slow)
         with pytest.raises(Unsaved, match=r"step 5, .*preemption_seconds=30; checkpoint 4 is kept"):
             pretrain(run, reporter=Event(5, terminate))
     assert newest(tmp_path / "run")[1] == 4
@@ -141,7 +141,7 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
     """Evaluations after steps 3, 6 and 9; a signal comes in that of step 6 or 9."""
     run = {"knn_every": 1, "preemption_seconds": 60}
     undisturbed = pretrain(config(data, tmp_path / "whole", **run))
-    original = moco_tf.train.build_monitors
+    original = moco_tf.pretraining.build_monitors
 
     def monitors(*args):
         top1, *others = original(*args)
@@ -157,7 +157,7 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
         return signalled, *others
 
     with monkeypatch.context() as patch:
-        patch.setattr(moco_tf.train, "build_monitors", monitors)
+        patch.setattr(moco_tf.pretraining, "build_monitors", monitors)
         with pytest.raises(Interrupted, match=f"step {9 if last else 6}; saved"):
             pretrain(config(data, tmp_path / "run", **run))
     _, step, extra = newest(tmp_path / "run")

@@ -4,7 +4,7 @@ import numpy as np
 
 from moco_tf.convert.detectron2 import detectron2_name, from_detectron2_name
 from moco_tf.models import build_encoder
-from moco_tf.torch_names import (
+from moco_tf.models.torch_names import (
     from_torch,
     our_name,
     to_torch,

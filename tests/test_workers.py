@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_train import PREPARE, RUN
+from test_pretraining import PREPARE, RUN
 
-from moco_tf import checkpoint
+from moco_tf.runs import checkpoint
 
 # Twelve BatchNorm groups, for 1, 2, 3 and 4 replicas; doubles, in which rounding stays small.
 TINY = """
@@ -22,7 +22,7 @@ TINY = """
     --knn-every 0 --log-every 1 --learning-rate 0.06 --max-steps 20 --precision float64
 """
 HANG = """
-import sys, time, moco_tf.train as train
+import sys, time, moco_tf.pretraining as train
 build_batches = train.build_batches
 def hanging(*arguments, **keywords):
     for number, batch in enumerate(build_batches(*arguments, **keywords)):

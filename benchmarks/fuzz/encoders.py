@@ -20,9 +20,9 @@ def encoder_extra() -> dict:
 @functools.cache
 def encoder_arrays(names: str) -> dict[str, np.ndarray]:
     """By our names in a checkpoint ("ours"), or by PyTorch's ("torch")."""
-    from moco_tf.encoder_file import QUERY_ENCODER
-    from moco_tf.evaluate.features import untrained_encoder
-    from moco_tf.torch_names import to_torch, torch_name
+    from moco_tf.models.torch_names import to_torch, torch_name
+    from moco_tf.runs.encoders import untrained_encoder
+    from moco_tf.runs.snapshot import QUERY_ENCODER
 
     variables = untrained_encoder(config()).model.variables
     if names == "ours":

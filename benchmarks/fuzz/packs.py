@@ -36,7 +36,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def whole_pack(given: Path) -> dict[str, bytes]:
-    from moco_tf.pack import pack
+    from moco_tf.data.pack.write import pack
 
     pack(str(_source(given)), given / "pack")
     return _files(given / "pack")
@@ -44,7 +44,7 @@ def whole_pack(given: Path) -> dict[str, bytes]:
 
 def begun_pack(given: Path) -> tuple[Path, dict[str, bytes]]:
     """The source, and the files of a pack that was ended before there was an index."""
-    from moco_tf.pack import command
+    from moco_tf.data.pack import write as command
 
     def stop(*_):
         raise _StopError

@@ -122,7 +122,7 @@ def packing(given: Path):
     """A pack that was begun, which packing goes on with."""
     from packs import begun_pack, hostile_begun
 
-    from moco_tf.pack import pack as go_on
+    from moco_tf.data.pack.write import pack as go_on
 
     source, begun = begun_pack(given)
 

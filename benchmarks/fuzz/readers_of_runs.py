@@ -25,7 +25,7 @@ def run(given: Path):
     """The JSON files of a run folder: its config, its rows and its results."""
     from runs import hostile_run, read_run
 
-    import moco_tf.reporting  # noqa: F401 - what it imports reads files of its own
+    import moco_tf.training.reporting  # noqa: F401 - what it imports reads files of its own
 
     return hostile_run, read_run, ""
 
@@ -36,7 +36,7 @@ def checkpoint(given: Path):
     from tensors import checkpoint as whole
     from tensors import hostile_checkpoint
 
-    from moco_tf import checkpoint as package
+    from moco_tf.runs import checkpoint as package
 
     arrays = {"queue": np.ones((4, 3), np.float32), "queue_pointer": np.array(2, np.int64)}
     older = whole(arrays, "3", '{"epoch": 1}')
@@ -66,10 +66,9 @@ def progress(given: Path):
     from tensors import checkpoint as whole
     from texts import hostile_json
 
-    from moco_tf import checkpoint as package
     from moco_tf.evaluate import training
-    from moco_tf.progress import progress_of
-    from moco_tf.train import Progress
+    from moco_tf.runs import checkpoint as package
+    from moco_tf.training.progress import Progress, progress_of
 
     kinds = {"a": Progress, "b": training.Progress}
     arrays = {"queue": np.ones((4, 3), np.float32)}
@@ -93,7 +92,7 @@ def encoder(given: Path):
     from encoders import built, encoder_arrays, encoder_extra
     from tensors import hostile_checkpoint
 
-    from moco_tf.evaluate.features import load_encoder
+    from moco_tf.runs.encoders import load_encoder
 
     arrays, extra = encoder_arrays("ours"), encoder_extra()
     built()

@@ -39,14 +39,14 @@ def hostile_run(rng: random.Random) -> Case:
 
 def read_run(case: Path) -> str:
     """Reads every file; what is refused must not keep the others from being read."""
-    from moco_tf import run_folder
     from moco_tf.config import Config
     from moco_tf.errors import InputError
     from moco_tf.evaluate.finetune_config import FinetuneConfig
     from moco_tf.evaluate.probe_config import ProbeConfig
     from moco_tf.export.results import known_results
     from moco_tf.recipes import RECIPES
-    from moco_tf.reporting import _rows_until
+    from moco_tf.runs import folder as run_folder
+    from moco_tf.training.reporting import _rows_until
 
     _rows_until(case / "metrics.jsonl", 2)
     known_results(case, RECIPES["moco-v2"].config, 7)

@@ -8,8 +8,8 @@ from unittest import mock
 
 import tensorflow as tf
 
-import moco_tf.assembly
-import moco_tf.train
+import moco_tf.build
+import moco_tf.pretraining
 
 SETTINGS = {
     "momentum_0": {"key_momentum": 0.0},
@@ -27,7 +27,7 @@ SETTINGS = {
 
 def batch_draws():
     """One draw of crop, flip and colour for all images of a batch, still another for each view."""
-    original = moco_tf.assembly.two_views
+    original = moco_tf.build.two_views
 
     def drawn_once(*args, **kwargs):
         if kwargs["finished"] != "place":
@@ -39,7 +39,7 @@ def batch_draws():
 
         return original(*args, **kwargs).map(lambda a, b: (first_for_all(a), first_for_all(b)))
 
-    return mock.patch.object(moco_tf.assembly, "two_views", drawn_once)
+    return mock.patch.object(moco_tf.build, "two_views", drawn_once)
 
 
 def no_shuffle():
@@ -49,14 +49,14 @@ def no_shuffle():
         del seed, step
         return tf.tile(tf.range(batch_size)[None], [calls, 1])
 
-    return mock.patch.object(moco_tf.assembly, "random_permutation", in_order)
+    return mock.patch.object(moco_tf.build, "random_permutation", in_order)
 
 
 @contextlib.contextmanager
 def key_inference():
     """The key encoder normalises by its running statistics, which stay at their start."""
     with contextlib.ExitStack() as patches:
-        for module in (moco_tf.assembly, moco_tf.train):
+        for module in (moco_tf.build, moco_tf.pretraining):
             original = module.build_method
             patches.enter_context(
                 mock.patch.object(
@@ -79,7 +79,7 @@ def _in_inference(method):
 
 def aliased_resize():
     """Bilinear without antialiasing: a filter that does not widen where a crop is shrunk."""
-    from moco_tf.data import crop
+    from moco_tf.data.augment import crop
 
     def narrow(begin, length, size, side):
         place = tf.range(size, dtype=tf.float64) - tf.cast(begin, tf.float64)[:, None, None]

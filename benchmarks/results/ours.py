@@ -1,4 +1,4 @@
-"""Our side: `moco_tf.train.pretrain`, which the command line calls, on the same images."""
+"""Our side: `moco_tf.pretraining.pretrain`, which the command line calls, on the same images."""
 
 import os
 import statistics
@@ -10,10 +10,10 @@ from pathlib import Path
 import tensorflow as tf
 
 from moco_tf.config import make_config
+from moco_tf.pretraining import pretrain
 from moco_tf.recipes import RECIPES
-from moco_tf.reporting import Reporter
-from moco_tf.run_folder import versions
-from moco_tf.train import pretrain
+from moco_tf.runs.folder import versions
+from moco_tf.training.reporting import Reporter
 
 
 class Curves(Reporter):

@@ -2,6 +2,6 @@
 
 import sys
 
-from moco_tf.cli import main
+from moco_tf.commands.cli import main
 
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""How a batch divides into BatchNorm groups, and these over devices and chunks.
+"""How a batch divides into BatchNorm groups, and these over devices and microbatches.
 
 What an error advises is accepted by every check here, and asks for no more images.
 """
@@ -51,7 +51,7 @@ def check_devices(
 def check_accumulation(
     batch_size: int, group_size: int, devices: int, accumulation_steps: int
 ) -> None:
-    """Raises `InputError` unless a device's BatchNorm groups make that many equal chunks.
+    """Raises `InputError` unless a device's BatchNorm groups make that many equal microbatches.
 
     Args:
         devices: of all workers.
@@ -81,30 +81,32 @@ def check_enough_images(
         )
 
 
-def _advice(options: list[str], batch_size: int, group_size: int, devices: int, chunks: int) -> str:
+def _advice(
+    options: list[str], batch_size: int, group_size: int, devices: int, microbatches: int
+) -> str:
     """Says which of `options`, or which smaller group, makes the batch one that divides."""
-    share, rest = divmod(batch_size, devices * chunks)
+    share, rest = divmod(batch_size, devices * microbatches)
     fits = [] if rest else [size for size in _divisors(share) if 2 <= size < group_size]
     several = [size for size in fits if size < batch_size]  # one group alone shuffles nothing
     if fits:
         options = [*options, f"--group-size {max(several or fits)}"]
     if options:
         return f"Use {', or '.join(options)}."
-    return _smaller(batch_size, group_size, devices, chunks)
+    return _smaller(batch_size, group_size, devices, microbatches)
 
 
-def _smaller(most: int, group_size: int, devices: int, chunks: int) -> str:
+def _smaller(most: int, group_size: int, devices: int, microbatches: int) -> str:
     """Advises a batch of at most `most` images, of two groups or more if that can be."""
     if most < 2:
         return "Give more images."
-    parts, fewer = devices * chunks, ""
-    if most < 2 * parts:
-        fewer = " --devices 1" * (devices > 1) + " --accumulation-steps 1" * (chunks > 1)
-        parts = 1
-    group = min(group_size, most // max(parts, 2))
+    shares, fewer = devices * microbatches, ""
+    if most < 2 * shares:
+        fewer = " --devices 1" * (devices > 1) + " --accumulation-steps 1" * (microbatches > 1)
+        shares = 1
+    group = min(group_size, most // max(shares, 2))
     if group < 2:
         group = min(group_size, most)
-    whole = most // (group * parts) * group * parts
+    whole = most // (group * shares) * group * shares
     return f"Use --batch-size {whole} --group-size {group}{fewer}."
 
 

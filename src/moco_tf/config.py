@@ -19,8 +19,7 @@ from pydantic import (
 )
 
 from moco_tf.batch_groups import check_accumulation, check_batch, check_devices
-from moco_tf.errors import InputError
-from moco_tf.near_names import near_name
+from moco_tf.errors import InputError, near_name
 
 NAMED_DATA = ("shapes", "cifar10", "cifar100")  # which no folder of this name hides
 TFDS = "tfds:"
@@ -79,7 +78,9 @@ class FolderConfig(BaseModel):
         for name, value in values.items() if isinstance(values, dict) else ():
             several = value if isinstance(value, (list, tuple)) else (value,)
             if any(isinstance(one, int) and abs(one) > MOST for one in several):
-                raise ValueError(f"{name} must be at most {MOST}; received {name}={shown(value)}.")
+                raise ValueError(
+                    f"{name} must be at most {MOST}; received {name}={short_repr(value)}."
+                )
         return values
 
 
@@ -209,7 +210,9 @@ class Config(FolderConfig):
         None, ge=1, description="GPUs, or virtual CPU devices; none: all GPUs, or one CPU"
     )
     accumulation_steps: int = Field(
-        1, ge=1, description="chunks of a device's batch, one after another: less memory, same step"
+        1,
+        ge=1,
+        description="microbatches of a device's batch, one after another: less memory, same step",
     )
     recompute: bool = Field(
         False, description="compute activations again in the backward pass: less memory, same step"
@@ -270,10 +273,10 @@ class Config(FolderConfig):
     @model_validator(mode="after")
     def _check_consistency(self) -> Config:
         sizes = self.batch_size, self.group_size
-        devices, chunks = self.devices or 1, self.accumulation_steps
-        check_batch(*sizes, devices, chunks)
-        check_devices(*sizes, devices, accumulation_steps=chunks)
-        check_accumulation(*sizes, devices, chunks)
+        devices, microbatches = self.devices or 1, self.accumulation_steps
+        check_batch(*sizes, devices, microbatches)
+        check_devices(*sizes, devices, accumulation_steps=microbatches)
+        check_accumulation(*sizes, devices, microbatches)
         if self.augment_on.startswith("device") and self.augmentation == "simclr":
             raise ValueError(
                 f"augment_on must be host or auto with augmentation=simclr; received augment_on="
@@ -318,7 +321,7 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
         if name not in known:
             near = near_name(name, known)
             hint = f"Did you mean {near}?" if near else f"Known fields: {', '.join(sorted(known))}."
-            raise InputError(f"unknown field {shown(name)}. {hint}")
+            raise InputError(f"unknown field {short_repr(name)}. {hint}")
     own = getattr(base, "recipe", None)
     if changes.get("recipe", own) != own:
         raise InputError(_only_a_name(changes["recipe"]))
@@ -331,8 +334,9 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
 
 def _only_a_name(recipe: Any) -> str:
     return (
-        f"recipe={shown(recipe)} would be a name without its settings. Start from the recipe: "
-        f"moco_tf.recipes.RECIPES[{shown(recipe)}].config, changed with moco_tf.config.make_config."
+        f"recipe={short_repr(recipe)} would be a name without its settings. Start from the recipe: "
+        f"moco_tf.recipes.RECIPES[{short_repr(recipe)}].config, changed with "
+        f"moco_tf.config.make_config."
     )
 
 
@@ -358,10 +362,10 @@ def _one_line(error: ValidationError) -> str:
     if not first["loc"]:
         return str(first["msg"]).removeprefix("Value error, ")
     name = first["loc"][0]
-    return f"{name}: {first['msg']}; received {name}={shown(first['input'])}."
+    return f"{name}: {first['msg']}; received {name}={short_repr(first['input'])}."
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """The `repr` of a value, shortened: what a file holds may be endless, or too long a number."""
     try:
         return _SHORT.repr(value)

@@ -1,4 +1,7 @@
-"""The one exception that the command line turns into a single line and exit code 2, and others."""
+"""What a user is told: the errors that end a command in one line, and the name that was meant."""
+
+import difflib
+from collections.abc import Collection
 
 LONGEST = 2000  # characters of a message
 
@@ -40,3 +43,56 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# Our name of a setting, and what papers, the official code and other libraries call it.
+_CALLED = {
+    "learning_rate": "lr base_lr rate eta",
+    "lr": "learning_rate base_lr rate eta",
+    "batch_size": "bs b batch global_batch_size train_batch_size",
+    "epochs": "n_epochs num_epochs max_epochs epoch",
+    "max_steps": "steps n_steps num_steps total_steps iterations",
+    "queue_size": "K moco_k queue memory_size memory_bank_size num_negatives",
+    "knn_k": "k neighbours neighbors",
+    "key_momentum": "m moco_m ema ema_decay momentum_encoder target_momentum",
+    "temperature": "T t moco_t tau temp softmax_temperature",
+    "dim": "moco_dim feature_dim out_dim projection_dim d",
+    "head": "mlp projection_head projector_head",
+    "encoder": "arch a backbone model network architecture",
+    "augmentation": "aug aug_plus augmentations transform transforms",
+    "schedule": "cos cosine scheduler lr_schedule lr_scheduler",
+    "milestones": "lr_steps lr_milestones decay_epochs",
+    "weight_decay": "wd l2",
+    "momentum": "sgd_momentum",
+    "sgd_momentum": "momentum",
+    "image_size": "size img_size input_size crop_size resolution",
+    "data": "dataset data_dir data_path train_dir",
+    "out": "output run_dir save_dir out_dir",
+    "run_dir": "out output output_dir out_dir save_dir log_dir logdir checkpoint_dir resume",
+    "devices": "gpu gpus n_gpus num_gpus device",
+    "workers": "hosts nodes",
+    "precision": "fp16 bf16 amp dtype mixed_precision",
+    "log_every": "print_freq log_freq log_interval log_every_n_steps",
+    "checkpoint_every": "save_freq save_every save_interval",
+    "accumulation_steps": "grad_accum accum gradient_accumulation_steps accumulate_grad_batches",
+    "recompute": "checkpointing gradient_checkpointing remat",
+    "crop_min_area": "scale min_scale crop_scale",
+}
+
+
+def near_name(name: str, known: Collection[str]) -> str | None:
+    """Returns the name in `known` that `name` was meant for; None if none is like it.
+
+    Args:
+        name, known: fields, or flags as they are typed, `--batch-size`.
+    """
+    plain = {_plain(one): one for one in known}
+    for written in (_plain(name), _plain(name).lower()):
+        for field, others in _CALLED.items():
+            if field in plain and written in (field, *others.split()):
+                return plain[field]
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
+def _plain(name: str) -> str:
+    return name.strip("-").replace("-", "_")

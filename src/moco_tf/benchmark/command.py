@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-from moco_tf.assembly import build_images
 from moco_tf.benchmark.input import input_rounds
 from moco_tf.benchmark.rounds import Round, summarize
 from moco_tf.benchmark.step import step_rounds
+from moco_tf.build import build_images
 from moco_tf.config import Config
 from moco_tf.errors import InputError
-from moco_tf.run_folder import versions
+from moco_tf.runs.folder import versions
 
 What = Literal["input", "step", "train"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from moco_tf.advice import INPUT_LIMITS_FROM
+from moco_tf.training.advice import INPUT_LIMITS_FROM
 
 Limit = Literal["input", "compute", "balanced"]
 

@@ -11,8 +11,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from moco_tf.advice import short_sides
-from moco_tf.assembly import (
+from moco_tf.benchmark import measure, memory
+from moco_tf.benchmark.checkpoint_size import checkpoint_bytes
+from moco_tf.benchmark.input import input_rounds
+from moco_tf.benchmark.step import repeated, rounds_of
+from moco_tf.benchmark.whole_run import KnnParts, Parts, last_step, whole_run
+from moco_tf.build import (
     build_batches,
     build_images,
     build_method,
@@ -22,19 +26,15 @@ from moco_tf.assembly import (
     build_strategy,
     build_views,
 )
-from moco_tf.benchmark import measure, memory
-from moco_tf.benchmark.checkpoint_size import checkpoint_bytes
-from moco_tf.benchmark.input import input_rounds
-from moco_tf.benchmark.step import repeated, rounds_of
-from moco_tf.benchmark.whole_run import KnnParts, Parts, last_step, whole_run
 from moco_tf.config import Config
 from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
 from moco_tf.evaluate.label_free import PICTURES, held_out
 from moco_tf.evaluate.split import Split
 from moco_tf.methods.moco import MoCo
-from moco_tf.reporting import peak_memory_bytes
-from moco_tf.run_folder import versions
-from moco_tf.train import Progress
+from moco_tf.runs.folder import versions
+from moco_tf.training.advice import short_sides
+from moco_tf.training.memory import peak_memory_bytes
+from moco_tf.training.progress import Progress
 
 
 def estimate(config: Config, *, line: Callable[[str], None] = lambda _: None) -> dict[str, Any]:

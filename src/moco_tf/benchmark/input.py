@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from moco_tf.assembly import build_batches
 from moco_tf.benchmark.rounds import Round, timed
+from moco_tf.build import build_batches
 from moco_tf.config import Config
 from moco_tf.data.sources import Images
 

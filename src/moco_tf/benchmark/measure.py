@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from moco_tf import checkpoint
 from moco_tf.benchmark.cost import rounds_and_steps
 from moco_tf.benchmark.rounds import Round, summarize
 from moco_tf.data.pipeline import PREFETCHED_BATCHES
 from moco_tf.evaluate.knn import knn_predict
 from moco_tf.evaluate.split import Split
+from moco_tf.runs import checkpoint
 
 PHASE_SECONDS = 8.0  # of the measured rounds of each phase
 KNN_SECONDS = 4.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moco_tf.reporting import peak_memory_bytes
+from moco_tf.training.memory import peak_memory_bytes
 
 
 @dataclass(frozen=True)

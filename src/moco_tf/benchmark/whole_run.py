@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from moco_tf.advice import Facts, suggestions
 from moco_tf.benchmark import cost
-from moco_tf.checkpoint import KEEP
 from moco_tf.config import Config
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.recipes import RECIPES
+from moco_tf.runs.checkpoint import KEEP
+from moco_tf.training.advice import Facts, suggestions
 
 
 @dataclass(frozen=True)

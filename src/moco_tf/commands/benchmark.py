@@ -36,7 +36,7 @@ def _benchmark(options) -> int:
     check_data(config.data)
     start_tensorflow()
     from moco_tf.benchmark.command import benchmark
-    from moco_tf.reporting import Reporter
+    from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=options.json)
     for line in said:

@@ -2,7 +2,7 @@
 
 import json
 
-from moco_tf.check import check_run, report
+from moco_tf.runs.check import check_run, report
 
 
 def add(commands) -> None:

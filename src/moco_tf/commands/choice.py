@@ -21,9 +21,9 @@ from moco_tf.commands.starting import start_tensorflow
 from moco_tf.config import TFDS, Config, data_from_here, make_config, path_of_data
 from moco_tf.data.listing import list_parts
 from moco_tf.data.source_kind import PACK_INDEX, is_pack
-from moco_tf.encoder_file import images_of
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
-from moco_tf.run_folder import CONFIG, read_config, same_path
+from moco_tf.runs.folder import CONFIG, read_config, same_path
+from moco_tf.runs.snapshot import images_of
 
 # Images up to which a queue of 1024 keys is better than one of 65,536: with 10,000 images the long
 # one holds the keys of over six epochs. Measured at 5,000: docs/results.md.
@@ -117,7 +117,7 @@ def _look_at_folder(folder: Path) -> Seen:
         if not (folder / PACK_INDEX).is_file():  # unfinished, which is told when it is opened
             return Seen()
         start_tensorflow()
-        from moco_tf.data.pack_index import read_index
+        from moco_tf.data.pack.index import read_index
 
         index = read_index(folder / PACK_INDEX)
         return Seen(index.about.train.count, int(np.median(index.rows["sizes"].min(axis=1))))

@@ -25,7 +25,7 @@ def add(commands) -> None:
 
 def _convert(options) -> int:
     from moco_tf.convert.source import kind_of
-    from moco_tf.encoder_file import peek
+    from moco_tf.runs.snapshot import peek
 
     check_target(Path(options.target), options.to, options.overwrite)
     if kind_of(Path(options.source)) == "run":

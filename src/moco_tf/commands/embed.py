@@ -26,8 +26,8 @@ def add(commands) -> None:
 
 
 def _embed(options) -> int:
-    from moco_tf.encoder_file import images_of, peek
-    from moco_tf.evaluate import embed_files, projector
+    from moco_tf.export import embed_files, projector
+    from moco_tf.runs.snapshot import images_of, peek
 
     sources = options.folder, options.data
     embed_files.check_target(Path(options.out), overwrite=options.overwrite, sources=sources)
@@ -35,8 +35,8 @@ def _embed(options) -> int:
         projector.check_folder(Path(options.projector), overwrite=options.overwrite)
     check_data(images_of(peek(options.folder), options.data, options.folder))
     start_tensorflow()
-    from moco_tf.evaluate.embed import embed
-    from moco_tf.reporting import Reporter
+    from moco_tf.export.embed import embed
+    from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=options.json)
     result = embed(

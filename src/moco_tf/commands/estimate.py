@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from moco_tf.advice import Suggestion
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.pretrain import resolve_config
 from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.config import RECORDED_FIELDS, Config
+from moco_tf.training.advice import Suggestion
 
 
 def add(commands) -> None:
@@ -35,7 +35,7 @@ def _estimate(options) -> int:
     check_data(config.data)
     start_tensorflow()
     from moco_tf.benchmark.estimate import estimate
-    from moco_tf.reporting import Reporter
+    from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=options.json)
     for line in said:

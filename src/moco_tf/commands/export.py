@@ -26,7 +26,7 @@ def add(commands) -> None:
 
 
 def _export(options) -> int:
-    from moco_tf.encoder_file import peek
+    from moco_tf.runs.snapshot import peek
 
     check_format(options.format)
     check_out(Path(options.out), options.format, options.overwrite)

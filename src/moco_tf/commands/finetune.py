@@ -24,12 +24,12 @@ def _finetune(options) -> int:
     changes = {n: v for n, v in vars(options).items() if n in FinetuneConfig.model_fields}
     changes["run"] = options.run_of_encoder
     config = make_config(FinetuneConfig(run=""), changes)
-    from moco_tf.encoder_file import images_of, peek
+    from moco_tf.runs.snapshot import images_of, peek
 
     check_data(images_of(peek(config.run), config.data, config.run))
     start_tensorflow()
     from moco_tf.evaluate.finetune import finetune
-    from moco_tf.reporting import Reporter
+    from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=options.json)
     summary = finetune(config, reporter=reporter)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from moco_tf.near_names import near_name
+from moco_tf.errors import near_name
 
 
 def fail(message: str) -> int:

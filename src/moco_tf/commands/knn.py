@@ -22,7 +22,7 @@ def add(commands) -> None:
 
 
 def _knn(options) -> int:
-    from moco_tf.encoder_file import images_of, peek
+    from moco_tf.runs.snapshot import images_of, peek
 
     check_data(images_of(peek(options.folder), options.data, options.folder))
     start_tensorflow()

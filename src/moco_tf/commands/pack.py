@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moco_tf.commands.flags import share
 from moco_tf.commands.starting import check_data, start_tensorflow
-from moco_tf.interruption import Abandoned, stopped_exit_code
+from moco_tf.training.signals import Cancelled, stopped_exit_code
 
 
 def add(commands) -> None:
@@ -38,8 +38,8 @@ def add(commands) -> None:
 def _pack(options) -> int:
     check_data(options.source)
     start_tensorflow()
-    from moco_tf.pack import pack
-    from moco_tf.reporting import Console
+    from moco_tf.data.pack.write import pack
+    from moco_tf.training.reporting import Console
 
     console = Console(stderr=True)
     try:
@@ -55,7 +55,7 @@ def _pack(options) -> int:
             )
     except KeyboardInterrupt as stopped:
         number = stopped_exit_code(stopped) - 128
-        raise Abandoned(number, "whole shards are kept; the same command goes on.") from None
+        raise Cancelled(number, "whole shards are kept; the same command goes on.") from None
     print(json.dumps(result) if options.json else _said(result))
     return 0
 

@@ -9,17 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from moco_tf import run_folder
-from moco_tf.checkpoint import newest_step
-from moco_tf.cluster import find_cluster
 from moco_tf.commands.choice import starting_point
 from moco_tf.commands.flags import add_field
 from moco_tf.commands.starting import check_data, start_tensorflow
-from moco_tf.config import RECORDED_FIELDS, Config, data_from_here, make_config, shown
+from moco_tf.config import RECORDED_FIELDS, Config, data_from_here, make_config, short_repr
+from moco_tf.distribute.cluster import find_cluster
 from moco_tf.errors import DamagedError, InputError
-from moco_tf.initial import check_initial_weights
+from moco_tf.files.digests import FIELD, check_json_digest
 from moco_tf.recipes import RECIPES
-from moco_tf.sealed import FIELD, open_json
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.checkpoint import newest_step
+from moco_tf.runs.initial_weights import check_initial_weights
 
 MOST_YAML_BYTES = 2**16  # read in half a second
 
@@ -76,7 +76,7 @@ def resolve_config(
     named = fields.pop("recipe", None)
     if recipe and named and recipe != named:
         raise InputError(
-            f"config={file} is for the recipe {shown(named)}; received recipe={recipe!r}. "
+            f"config={file} is for the recipe {short_repr(named)}; received recipe={recipe!r}. "
             f"Leave one of them out."
         )
     recipe, given = recipe or named, fields | flags
@@ -87,7 +87,9 @@ def resolve_config(
         config = make_config(Config().model_copy(update={"recipe": named}), given)
         return config.model_copy(update={"data": data_from_here(config)})
     if not isinstance(recipe, str) or recipe not in RECIPES:
-        raise InputError(f"unknown recipe {shown(recipe)}. Known recipes: {', '.join(RECIPES)}.")
+        raise InputError(
+            f"unknown recipe {short_repr(recipe)}. Known recipes: {', '.join(RECIPES)}."
+        )
     return make_config(RECIPES[recipe].config, given)
 
 
@@ -113,7 +115,7 @@ def _read_file(file: str) -> dict[str, Any]:
             )
         values = yaml.load(text.decode("utf-8"), Loader)  # a safe one
         if isinstance(values, dict) and FIELD in values:
-            open_json(text)
+            check_json_digest(text)
     except InputError:
         raise
     except DamagedError as error:
@@ -159,8 +161,8 @@ def _pretrain(options) -> int:
     check_data(config.data)
     say("starting TensorFlow")
     start_tensorflow()
-    from moco_tf.reporting import Reporter
-    from moco_tf.train import pretrain
+    from moco_tf.pretraining import pretrain
+    from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=options.json, began=began)
     if cluster:

@@ -35,19 +35,19 @@ def _probe(options) -> int:
         check_quick(changes)
     elif options.no_baselines:
         return fail("--no-baselines is of --quick; the official protocol has none. Leave it out.")
-    from moco_tf.encoder_file import images_of, peek
+    from moco_tf.runs.snapshot import images_of, peek
 
     check_data(images_of(peek(config.run), config.data, config.run))
     start_tensorflow()
     from moco_tf.evaluate.probe import probe
     from moco_tf.evaluate.probe_report import BackboneChangedError
-    from moco_tf.evaluate.quick import quick_probe
-    from moco_tf.reporting import Reporter
+    from moco_tf.evaluate.ridge_probe import ridge_probe
+    from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=options.json)
     try:
         if options.quick:
-            summary = quick_probe(config, compare=not options.no_baselines, reporter=reporter)
+            summary = ridge_probe(config, compare=not options.no_baselines, reporter=reporter)
         else:
             summary = probe(config, reporter=reporter)
     except BackboneChangedError as error:

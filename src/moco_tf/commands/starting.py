@@ -4,8 +4,8 @@ import os
 import warnings
 
 from moco_tf.config import path_of_data
+from moco_tf.data.decoder_messages import stderr_held_back
 from moco_tf.data.source_kind import check_source
-from moco_tf.held_back import stderr_held_back
 
 
 def check_data(data: str | None) -> None:

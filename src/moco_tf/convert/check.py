@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from moco_tf.convert import torch_process
 from moco_tf.convert.reading import Source
-from moco_tf.encoder_file import Snapshot
-from moco_tf.evaluate.features import encoder_of
+from moco_tf.runs.encoders import encoder_of
+from moco_tf.runs.snapshot import EncoderCheckpoint
 
 IMAGES = 2
 SAME_FRAMEWORK, ACROSS_FRAMEWORKS = 1e-6, 1e-4  # tolerances, of the largest feature
@@ -27,9 +27,9 @@ def compare(source: Source, target: Source) -> dict[str, Any]:
     tolerance = SAME_FRAMEWORK if first == second else ACROSS_FRAMEWORKS
     difference, largest, within = 0.0, 0.0, True
     for name in theirs:
-        apart, size = np.abs(ours[name] - theirs[name]).max(), np.abs(ours[name]).max()
-        within = within and bool(apart <= tolerance * size)  # not so if either is not a number
-        difference, largest = max(difference, float(apart)), max(largest, float(size))
+        gap, size = np.abs(ours[name] - theirs[name]).max(), np.abs(ours[name]).max()
+        within = within and bool(gap <= tolerance * size)  # not so if either is not a number
+        difference, largest = max(difference, float(gap)), max(largest, float(size))
     state, back = source.snapshot.state, target.snapshot.state
     same = all(name in state and np.array_equal(state[name], back[name]) for name in back)
     return {
@@ -50,10 +50,10 @@ def fixed_images(size: int) -> np.ndarray:
     return draw.astype(np.float32)
 
 
-def tensorflow_features(snapshot: Snapshot, images: np.ndarray) -> dict[str, np.ndarray]:
+def tensorflow_features(snapshot: EncoderCheckpoint, images: np.ndarray) -> dict[str, np.ndarray]:
     """Returns "pooled" features and, where there is a head, "projection", in inference mode."""
     with tf.device("/CPU:0"):  # a GPU's convolutions may be TF32
-        encoder = encoder_of(snapshot, snapshot.origin.get("source", "the source"))
+        encoder = encoder_of(snapshot, snapshot.provenance.get("source", "the source"))
         models = {"pooled": encoder.backbone, "projection": encoder.model}
         return {
             name: np.asarray(model(images, training=False))

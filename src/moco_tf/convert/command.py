@@ -9,15 +9,16 @@ from typing import Any
 
 from safetensors.numpy import save as to_safetensors
 
-from moco_tf import encoder_file, run_folder
 from moco_tf.convert import detectron2, official, torch_process
 from moco_tf.convert.check import compare
 from moco_tf.convert.contents import Parts
 from moco_tf.convert.reading import Source, from_parts, read_source
 from moco_tf.convert.state_dict import to_state_dict
 from moco_tf.convert.targets import check_target
-from moco_tf.encoder_file import QUERY_ENCODER, Snapshot
-from moco_tf.reporting import to_stderr
+from moco_tf.files.atomic import write_atomically
+from moco_tf.runs import snapshot as encoder_file
+from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint
+from moco_tf.training.reporting import to_stderr
 
 
 class _UnequalError(Exception):
@@ -77,7 +78,7 @@ def convert(
             raise _UnequalError
 
     with contextlib.suppress(_UnequalError):  # the result says so
-        run_folder.write_atomically(target, data, verify=verify)
+        write_atomically(target, data, verify=verify)
     config = read.snapshot.config
     return {
         "source": str(source),
@@ -115,7 +116,7 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _to_bytes(snapshot: Snapshot, target: Path, to: str, head: bool) -> bytes:
+def _to_bytes(snapshot: EncoderCheckpoint, target: Path, to: str, head: bool) -> bytes:
     if to == "moco-tf":
         return encoder_file.to_bytes(snapshot)
     if to == "official":
@@ -129,7 +130,7 @@ def _to_bytes(snapshot: Snapshot, target: Path, to: str, head: bool) -> bytes:
     return torch_process.to_bytes(arrays)
 
 
-def _read_back(written: Path, snapshot: Snapshot, to: str, head: bool) -> Source:
+def _read_back(written: Path, snapshot: EncoderCheckpoint, to: str, head: bool) -> Source:
     size = snapshot.config.image_size
     if to == "detectron2":
         arrays = detectron2.from_bytes(written.read_bytes())

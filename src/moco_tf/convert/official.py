@@ -9,12 +9,12 @@ import numpy as np
 
 from moco_tf.convert.contents import Arrays, Parts
 from moco_tf.convert.state_dict import parameter_names, to_ours, to_state_dict
-from moco_tf.encoder_file import KEY_ENCODER, MOMENTUM, QUERY_ENCODER, Snapshot
 from moco_tf.errors import InputError
-from moco_tf.torch_names import torch_name
+from moco_tf.models.torch_names import torch_name
+from moco_tf.runs.snapshot import KEY_ENCODER, MOMENTUM, QUERY_ENCODER, EncoderCheckpoint
 
 
-def checkpoint_of(snapshot: Snapshot) -> dict[str, Any]:
+def checkpoint_of(snapshot: EncoderCheckpoint) -> dict[str, Any]:
     """Returns what the official `--resume` reads, as arrays.
 
     A snapshot of a whole run gives everything; one of an encoder alone gives encoder_q, as the
@@ -29,7 +29,7 @@ def checkpoint_of(snapshot: Snapshot) -> dict[str, Any]:
         arrays = to_state_dict(state, ours, steps=steps)
         state_dict |= {f"module.{theirs}.{name}": array for name, array in arrays.items()}
     content = {
-        "epoch": int(snapshot.origin.get("epoch") or 0),
+        "epoch": int(snapshot.provenance.get("epoch") or 0),
         "arch": snapshot.config.encoder,
         "state_dict": state_dict,
     }
@@ -81,7 +81,7 @@ def _queue(arrays: Arrays, dim: int | None, name: str) -> Arrays:
     return {"queue": np.ascontiguousarray(rows), "queue_pointer": np.array(pointer, np.int64)}
 
 
-def _optimizer(snapshot: Snapshot, buffers: Arrays) -> dict[str, Any]:
+def _optimizer(snapshot: EncoderCheckpoint, buffers: Arrays) -> dict[str, Any]:
     """State of PyTorch's SGD; the key encoder's parameters are in its list, but have no buffers."""
     config, state = snapshot.config, snapshot.state
     keys = [torch_name(n.removeprefix(KEY_ENCODER)) for n in state if n.startswith(KEY_ENCODER)]

@@ -14,19 +14,19 @@ from moco_tf.convert import architecture, official
 from moco_tf.convert.contents import Arrays, Parts, take_apart
 from moco_tf.convert.source import kind_of, read_content
 from moco_tf.convert.state_dict import counted_steps, without_head
-from moco_tf.encoder_file import CONVERTED, Snapshot, read_file, read_run
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import untrained_encoder
 from moco_tf.models import telling_shapes
+from moco_tf.models.torch_names import to_torch, torch_name
 from moco_tf.recipes import RECIPES
-from moco_tf.torch_names import to_torch, torch_name
+from moco_tf.runs.encoders import untrained_encoder
+from moco_tf.runs.snapshot import CONVERTED, EncoderCheckpoint, read_file, read_run
 
 
 @dataclass(frozen=True)
 class Source:
     """What was read."""
 
-    snapshot: Snapshot
+    snapshot: EncoderCheckpoint
     kind: str  # "run", "moco-tf", "official" or "torchvision"
     torch_arrays: Arrays | None = None  # the query encoder by torchvision's names, if it had them
     notes: tuple[str, ...] = ()
@@ -95,10 +95,10 @@ def from_parts(
         name,
     )
     kind = "official" if parts.official else "torchvision"
-    origin = {"source": name, "format": kind}
+    provenance = {"source": name, "format": kind}
     if isinstance(rest.get("epoch"), int):
-        origin["epoch"] = rest["epoch"]
-    snapshot = Snapshot(state, config, counted_steps(parts.query), origin)
+        provenance["epoch"] = rest["epoch"]
+    snapshot = EncoderCheckpoint(state, config, counted_steps(parts.query), provenance)
     return Source(snapshot, kind, parts.query, parts.notes)
 
 

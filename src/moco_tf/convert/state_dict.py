@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from moco_tf.errors import InputError
-from moco_tf.torch_names import (
+from moco_tf.models.torch_names import (
     COUNTER,
     STATISTICS,
     from_torch,

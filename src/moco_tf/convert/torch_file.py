@@ -17,7 +17,7 @@ import numpy as np
 
 from moco_tf.convert.pickled import check_pickle
 from moco_tf.errors import InputError
-from moco_tf.npz import check_claims, most_unpacked
+from moco_tf.files.npz import check_claims, most_unpacked
 
 _OLDEST = (2, 6)
 _ZIP = b"PK\x03\x04"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from moco_tf.data.listing import left_out_line, most_first
-from moco_tf.data.sources import Images, labelled_places
+from moco_tf.data.sources import Images, labelled_indices
 
 MOST_NAMES = 5  # of classes that are shown
 
@@ -32,7 +32,7 @@ def left_out(*parts: Images | None) -> dict[str, int]:
 
 def _parts_line(train: Images, test: Images | None) -> str:
     """Empty for arrays of which there is nothing to say."""
-    whole = all(len(labelled_places(p)) in (0, p.count) for p in (train, test) if p)
+    whole = all(len(labelled_indices(p)) in (0, p.count) for p in (train, test) if p)
     if train.files is None and whole and not train.passed_over:
         return ""
     parts = [f"{train.split or train.name}: {train.count} images, {_classes(train)}"]

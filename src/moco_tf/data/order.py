@@ -27,7 +27,7 @@ def images_of_step(
 _remembered_order = functools.lru_cache(maxsize=1)(epoch_order)
 
 
-def places(count, epoch_length, seed, start, wrap=False, batch_size=1, rows=None):
+def ordered_indices(count, epoch_length, seed, start, wrap=False, batch_size=1, rows=None):
     """Endless dataset of (index, position) from place `start` on, `epoch_length` an epoch.
 
     The order is `epoch_order`, cut to that length; a longer epoch is filled up with index -1 or,

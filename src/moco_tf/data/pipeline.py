@@ -7,9 +7,7 @@ of (seed, position, view). So a run can go on at any step, and nothing is buffer
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.augment import CROP_DRAWS, augment, augment_batch, flip, view_draws
-from moco_tf.data.canvas import canvas_shape, on_canvas
-from moco_tf.data.crop import (
+from moco_tf.data.augment.crop import (
     TRIES,
     random_crop_window,
     resize,
@@ -17,10 +15,12 @@ from moco_tf.data.crop import (
     resized_crops_batch,
     resized_middle,
 )
+from moco_tf.data.augment.padded import pad_image, padded_shape
+from moco_tf.data.augment.simclr import simclr, simclr_window
+from moco_tf.data.augment.views import CROP_DRAWS, augment, augment_batch, flip, view_draws
 from moco_tf.data.decode import crop, decode
 from moco_tf.data.failures import readable
-from moco_tf.data.order import places
-from moco_tf.data.simclr import simclr, simclr_window
+from moco_tf.data.order import ordered_indices
 from moco_tf.data.stream import mapped
 from moco_tf.errors import InputError
 
@@ -56,7 +56,7 @@ def two_views(
     color_strength,
     seed,
     start_step,
-    finished="view",
+    host_stage="view",
     rows=None,
     steps=None,
 ):
@@ -69,9 +69,9 @@ def two_views(
         augmentation: "v1", "v2", "demo" or "simclr" (whole views only).
         crop_min_area: smallest crop as a fraction of the image's area.
         color_strength: of SimCLR's jitter.
-        finished: how far the host gets. "view": uint8 [B, S, S, 3], all done. "crop": uint8
-            [B, S, S, 3] and draws [B, 16] for `finish_crops`. "canvas": canvases [B, H, W, 3] of
-            `canvas_shape`, windows [B, 4] and draws [B, 16] for `finish_canvases`. "place": int64
+        host_stage: how far the host gets. "view": uint8 [B, S, S, 3], all done. "crop": uint8
+            [B, S, S, 3] and draws [B, 16] for `finish_crops`. "padded": canvases [B, H, W, 3] of
+            `padded_shape`, windows [B, 4] and draws [B, 16] for `finish_padded`. "place": int64
             [B], places in the set, and draws [B, 56] for `finish_places`.
         rows: of each batch, which rows [b] are read, in that order: a worker's own; none: all B.
         steps: after how many batches it ends; none: never.
@@ -81,19 +81,19 @@ def two_views(
 
     def views(index, position):
         draws = tf.stack([view_draws(seed, position, number) for number in (0, 1)])  # [2, DRAWS]
-        if finished == "place":
+        if host_stage == "place":
             return tuple((index, of_view) for of_view in tf.unstack(draws))
         image = decoded(images, index)
         if augmentation == "simclr":
             return tuple(simclr_view(image, draws[n], 2 * position + n) for n in (0, 1))
         windows = _random_windows(image, draws[:, :CROP_DRAWS], crop_min_area)
-        if finished == "canvas":
-            shape = canvas_shape(images.sizes, image_size)
-            canvas, windows = on_canvas(image, windows, shape, image_size)
+        if host_stage == "padded":
+            shape = padded_shape(images.sizes, image_size)
+            canvas, windows = pad_image(image, windows, shape, image_size)
             return tuple((canvas, windows[n], draws[n, CROP_DRAWS:]) for n in (0, 1))
         crops = resized_crops(image, windows, image_size)
         pairs = list(zip(tf.unstack(crops), tf.unstack(draws[:, CROP_DRAWS:]), strict=True))
-        return tuple(pairs if finished == "crop" else (finish(*pair) for pair in pairs))
+        return tuple(pairs if host_stage == "crop" else (finish(*pair) for pair in pairs))
 
     def simclr_view(image, draws, number):
         pair = tf.stack([tf.cast(seed, tf.int64), number])
@@ -103,7 +103,7 @@ def two_views(
         return simclr(resized, draws[CROP_DRAWS:], color_strength)
 
     start = start_step * batch_size
-    order = places(
+    order = ordered_indices(
         images.count, epoch_steps * batch_size, seed, start, batch_size=batch_size, rows=rows
     )
     order = order if steps is None else order.take(steps * batch_size)
@@ -115,17 +115,17 @@ def two_views(
 
 
 def finish_crops(crops, draws, augmentation):
-    """Views, uint8 [B, S, S, 3], of what `two_views` finished as a "crop"; on any device."""
+    """Views, uint8 [B, S, S, 3], of what `two_views` left as a "crop"; on any device."""
     return augment_batch(crops, draws, augmentation)
 
 
-def finish_canvases(canvases, windows, draws, *, image_size, augmentation):
-    """Views, uint8 [B, S, S, 3], of what `two_views` finished as a "canvas"; on any device."""
+def finish_padded(canvases, windows, draws, *, image_size, augmentation):
+    """Views, uint8 [B, S, S, 3], of what `two_views` left as a "padded"; on any device."""
     return augment_batch(resized_crops_batch(canvases, windows, image_size), draws, augmentation)
 
 
 def finish_places(places, draws, pixels, *, image_size, augmentation, crop_min_area):
-    """Views, uint8 [B, S, S, 3], of what `two_views` finished as a "place"; on any device.
+    """Views, uint8 [B, S, S, 3], of what `two_views` left as a "place"; on any device.
 
     Args:
         pixels: all images of the set, uint8 [n, h, w, 3].
@@ -161,7 +161,7 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
         label = tf.where(index < 0, tf.constant(-1, tf.int64), labels[place])
         return flip(cropped, draws[CROP_DRAWS]), label
 
-    order = places(images.count, steps * batch_size, seed, start_step * batch_size, wrap)
+    order = ordered_indices(images.count, steps * batch_size, seed, start_step * batch_size, wrap)
     batches = mapped(order, example).batch(batch_size, drop_remainder=True)
     return batches.prefetch(PREFETCHED_BATCHES)
 

@@ -12,14 +12,14 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.files import open_folder
+from moco_tf.data.image_folder import open_folder
 from moco_tf.data.listing import split_kind
 from moco_tf.data.looks import SHOWS, looks, looks_line
-from moco_tf.data.pack import open_pack
+from moco_tf.data.pack.read import open_pack
 from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
 from moco_tf.data.source_kind import source_kind
 from moco_tf.errors import InputError
-from moco_tf.npz import read_npz
+from moco_tf.files.npz import read_npz
 
 SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
 NAMED = ("shapes", "cifar10", "cifar100")  # sources that a folder of this name does not hide
@@ -102,7 +102,7 @@ class Images:
         )
 
 
-def labelled_places(images: Images) -> np.ndarray:
+def labelled_indices(images: Images) -> np.ndarray:
     """Returns the indices of the images whose label is known, ascending: int64 [n]."""
     return np.flatnonzero([] if images.labels is None else images.labels >= 0)
 

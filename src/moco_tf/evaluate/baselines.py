@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from moco_tf import run_folder
 from moco_tf.config import Config
 from moco_tf.data.sources import Images
 from moco_tf.errors import DamagedError, InputError
+from moco_tf.files.digests import read_json, write_json
 
 FILE = "baselines.json"
 MOST = 32  # results kept; the oldest goes first
@@ -38,7 +38,7 @@ def once(
     known: dict[str, Any] = {}
     if folder is not None:
         try:
-            known = run_folder.read_json(folder / FILE)
+            known = read_json(folder / FILE)
         except DamagedError as error:
             say(f"{folder / FILE} is damaged ({error}). The baselines are computed again.")
         except OSError:  # there is none yet
@@ -50,7 +50,7 @@ def once(
         known.pop(key, None)
         newest = dict([*known.items(), (key, found)][-MOST:])
         with contextlib.suppress(InputError):
-            run_folder.write_json(folder / FILE, newest)
+            write_json(folder / FILE, newest)
     return found
 
 

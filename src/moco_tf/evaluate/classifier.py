@@ -9,7 +9,7 @@ import zlib
 
 import tensorflow as tf
 
-from moco_tf.sgd import sgd_update
+from moco_tf.training.sgd import sgd_update
 
 INITIAL_DEVIATION = 0.01
 MOMENTUM, WEIGHT_DECAY = 0.9, 0.0

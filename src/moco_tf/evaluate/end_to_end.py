@@ -5,15 +5,15 @@ Legend: B images in the global batch, R replicas, b = B / R, C classes.
 
 import tensorflow as tf
 
-from moco_tf.distribute import own_share, replica_mean, replica_sum
+from moco_tf.distribute.strategy import own_share, replica_mean, replica_sum
 from moco_tf.evaluate import classifier
-from moco_tf.sgd import sgd_update
+from moco_tf.training.sgd import sgd_update
 
 SUM = tf.distribute.ReduceOp.SUM
 HEAD = "fc"  # name of the classifier's layer
 
 
-class EndToEnd:
+class Finetuner:
     """A network that ends in class scores, in training mode: BatchNorm in groups, as its own.
 
     Args:

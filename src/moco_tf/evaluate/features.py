@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.config import Config
 from moco_tf.data.pipeline import eval_batches, normalize
 from moco_tf.data.sources import Images
-from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
 from moco_tf.errors import InputError
 from moco_tf.evaluate.counted import counted
-from moco_tf.models import Encoder, build_encoder, telling_shapes
+from moco_tf.models import Encoder
 
 Features = Literal["projection", "pooled"]
 
@@ -92,48 +89,6 @@ def embedding(encoder: Encoder, *, features: Features, normalization: str) -> An
     return embed
 
 
-def load_encoder(run: Path | str, *, warn: Callable[[str], None]) -> tuple[Encoder, Config, int]:
-    """Returns (query encoder, config, step) of a run folder or of a file made by `convert`.
-
-    Of a run folder it is the newest whole checkpoint. Evaluation is in float32 whatever the
-    precision of the run. A converted backbone without a head has no `model`.
-
-    Raises:
-        InputError: if it is neither, holds no checkpoint, or one of another encoder.
-    """
-    snapshot = load_snapshot(run, warn=warn)
-    return encoder_of(snapshot, run), snapshot.config, snapshot.step
-
-
-def encoder_of(snapshot: Snapshot, name: Path | str) -> Encoder:
-    """Returns the query encoder of `snapshot`, in float32; `name` is what an error calls it.
-
-    Raises:
-        InputError: if its arrays are not those of the encoder in its config.
-    """
-    check_size(snapshot, name)
-    encoder = untrained_encoder(snapshot.config)
-    assign(encoder.backbone if encoder.model is None else encoder.model, snapshot.state, name)
-    return encoder
-
-
-def untrained_encoder(config: Config) -> Encoder:
-    """Returns the encoder that `config` describes, in float32."""
-    return build_encoder(
-        config.encoder,
-        image_size=config.image_size,
-        stem=config.stem,
-        width=config.width,
-        head=config.head,
-        dim=config.dim,
-        group_size=config.group_size,
-        group_layout=config.group_layout,
-        running_statistics=config.running_statistics,
-        dtype="float32",
-        seed=config.seed,
-    )
-
-
 def pixel_features(
     images: Images,
     indices: np.ndarray,
@@ -173,33 +128,3 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
     rows /= np.maximum(norms, 1e-12)
     return rows
-
-
-def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None:
-    """Gives `model` the query encoder's arrays in `state`; `run` is what an error calls them.
-
-    Raises:
-        InputError: if they are not those of this model.
-    """
-    for variable in model.variables:
-        name = QUERY_ENCODER + "/".join(variable.path.split("/")[-2:])
-        _check_shape(state, name, tuple(variable.shape), run)
-        variable.assign(state[name])
-
-
-def check_size(snapshot: Snapshot, run: Path | str) -> None:
-    """Raises `InputError` if the config is of an encoder far larger than the arrays."""
-    fields = snapshot.config.model_dump(include={"stem", "width", "head", "dim"})
-    for layer, shape in telling_shapes(snapshot.config.encoder, **fields).items():
-        _check_shape(snapshot.state, f"{QUERY_ENCODER}{layer}/kernel", shape, run)
-
-
-def _check_shape(
-    state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], run: Path | str
-) -> None:
-    if name not in state or state[name].shape != shape or state[name].dtype.kind != "f":
-        found = f"{state[name].dtype} {state[name].shape}" if name in state else "absent"
-        raise InputError(
-            f"the checkpoint in {run} is not of the encoder in its config: {name} is {found}, "
-            f"wanted shape {shape}. Restore the run's own config.json."
-        )

@@ -1,6 +1,6 @@
 """Fine-tuning: a run's encoder and a classifier trained together on all or a few labels.
 
-The config is unpacked here, once; `EndToEnd` takes numbers, arrays and functions.
+The config is unpacked here, once; `Finetuner` takes numbers, arrays and functions.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf import checkpoint, run_folder
 from moco_tf.batch_groups import check_devices
 from moco_tf.data.failures import failure_of_step
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.sources import Images
 from moco_tf.data.stream import Elements
-from moco_tf.distribute import default_devices, make_strategy
-from moco_tf.encoder_file import QUERY_ENCODER, Snapshot, load_snapshot
+from moco_tf.distribute.strategy import default_devices, make_strategy
 from moco_tf.evaluate.classifier import evaluate, initial_kernel
 from moco_tf.evaluate.counted import counted
-from moco_tf.evaluate.end_to_end import HEAD, EndToEnd
-from moco_tf.evaluate.features import assign, check_size
+from moco_tf.evaluate.end_to_end import HEAD, Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.finetune_report import describe, save_encoder, summarize
 from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
 from moco_tf.evaluate.subset import balanced_subset
 from moco_tf.evaluate.training import Progress, arrays_of, restore, train
+from moco_tf.files.atomic import write_atomically
+from moco_tf.files.digests import add_lines_digest, write_json
 from moco_tf.models import build_encoder
-from moco_tf.reporting import Reporter
-from moco_tf.schedules import learning_rate
-from moco_tf.sealed import seal_lines
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.encoders import assign, check_size
+from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
+from moco_tf.training.reporting import Reporter
+from moco_tf.training.schedules import learning_rate
 
 CHOSEN = "labelled_images.txt"
 ENCODER = "encoder.safetensors"
@@ -78,7 +80,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
         }
     )
     network = build_network(config, snapshot, data.classes, strategy)
-    tuned = {
+    provenance = {
         "encoder_step": 0 if config.from_scratch else snapshot.step,
         "encoder_sha256": None if config.from_scratch else _digest(snapshot),
         "image_size": snapshot.config.image_size,
@@ -91,9 +93,9 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     out = config.out  # not before here: what is wrong with run or data must leave no folder behind
     with run_folder.locked(out, flag=config.folder_flag):
         run_folder.claim(out, config)
-        progress = restore(out, network, tuned, 1, reporter.line)
+        progress = restore(out, network, provenance, 1, reporter.line)
         # Only now: that of other images is refused.
-        _list_chosen(out, data.train, data.places[chosen])
+        _list_chosen(out, data.train, data.indices[chosen])
         try:
             _train(config, network, data, progress, out, reporter)
         finally:
@@ -102,13 +104,16 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
         summary |= data.found
         summary["state_sha256"] = checkpoint.digest(arrays_of(network))
         save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
-        run_folder.write_json(out / run_folder.SUMMARY, summary)
+        write_json(out / run_folder.SUMMARY, summary)
     return summary
 
 
 def build_network(
-    config: FinetuneConfig, snapshot: Snapshot, classes: int, strategy: tf.distribute.Strategy
-) -> EndToEnd:
+    config: FinetuneConfig,
+    snapshot: EncoderCheckpoint,
+    classes: int,
+    strategy: tf.distribute.Strategy,
+) -> Finetuner:
     """Returns the network at its first step: the backbone of `snapshot`, or a random one.
 
     The classifier starts as the linear probe's does, weights N(0, 0.01) and bias 0.
@@ -134,7 +139,7 @@ def build_network(
     kernel, bias = encoder.model.get_layer(HEAD).variables
     kernel.assign(initial_kernel(kernel.shape[0], classes, config.seed))
     bias.assign(tf.zeros_like(bias))
-    return EndToEnd(
+    return Finetuner(
         encoder.model,
         strategy=strategy,
         preprocess=lambda images: normalize(images, pretraining.normalization, compute_dtype),
@@ -145,17 +150,17 @@ def build_network(
 
 def _train(
     config: FinetuneConfig,
-    network: EndToEnd,
+    network: Finetuner,
     data: Labelled,
     progress: Progress,
     out: Path,
     reporter: Reporter,
 ) -> None:
-    shape = {"batch_size": config.batch_size, "image_size": progress.probed["image_size"]}
+    shape = {"batch_size": config.batch_size, "image_size": progress.provenance["image_size"]}
     epoch_steps = -(-data.train.count // config.batch_size)
     replicas = network.strategy.num_replicas_in_sync
     reporter.start(out, config.epochs * epoch_steps, progress.step, before=progress.written)
-    reporter.line(describe(config, progress.probed, replicas, epoch_steps))
+    reporter.line(describe(config, progress.provenance, replicas, epoch_steps))
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
     crops = labelled_crops(
@@ -212,7 +217,7 @@ def _cosine(base: float, step: int, epochs: int, epoch_steps: int) -> float:
     )
 
 
-def _digest(snapshot: Snapshot) -> str:
+def _digest(snapshot: EncoderCheckpoint) -> str:
     """SHA-256 of the query encoder's arrays."""
     return checkpoint.digest(
         {name: array for name, array in snapshot.state.items() if name.startswith(QUERY_ENCODER)}
@@ -222,4 +227,4 @@ def _digest(snapshot: Snapshot) -> str:
 def _list_chosen(out: Path, train: Images, chosen) -> None:
     """Which training images are used: their files, or their places where there are no files."""
     names = train.files or [str(index) for index in chosen]
-    run_folder.write_atomically(out / CHOSEN, seal_lines(names))
+    write_atomically(out / CHOSEN, add_lines_digest(names))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from moco_tf.batch_groups import check_batch, check_devices
 from moco_tf.config import RUNTIME_FIELDS, FolderConfig
-from moco_tf.evaluate.probe_config import beside
+from moco_tf.evaluate.probe_config import result_folder
 
 PRETRAINED_LR, SCRATCH_LR = 0.02, 0.1  # of the backbone, for a batch of 256
 
@@ -94,4 +94,4 @@ class FinetuneConfig(FolderConfig):
             return Path(self.run_dir)
         start = "-scratch" if self.from_scratch else ""
         share = "" if self.label_fraction == 1 else f"-{self.label_fraction:g}"
-        return beside(self.run, f"finetune{start}{share}")
+        return result_folder(self.run, f"finetune{start}{share}")

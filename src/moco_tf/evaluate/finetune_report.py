@@ -6,19 +6,24 @@ import math
 from pathlib import Path
 from typing import Any
 
-from moco_tf import encoder_file, run_folder
 from moco_tf.config import Config
-from moco_tf.encoder_file import QUERY_ENCODER, Snapshot
-from moco_tf.evaluate.end_to_end import EndToEnd
+from moco_tf.evaluate.end_to_end import Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.training import arrays_of
+from moco_tf.files.atomic import write_atomically
+from moco_tf.runs import snapshot as encoder_file
+from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint
 
 
-def describe(config: FinetuneConfig, tuned: dict[str, Any], devices: int, epoch_steps: int) -> str:
+def describe(
+    config: FinetuneConfig, provenance: dict[str, Any], devices: int, epoch_steps: int
+) -> str:
     """The first line on the console."""
     return (
-        f"fine-tuning {_start(config, tuned)} on {config.data}, {tuned['train_images']} images "
-        f"+ {tuned['test_images']} test, {tuned['classes']} classes; batch {config.batch_size} in "
+        f"fine-tuning {_start(config, provenance)} on {config.data}, "
+        f"{provenance['train_images']} images "
+        f"+ {provenance['test_images']} test, {provenance['classes']} classes; "
+        f"batch {config.batch_size} in "
         f"groups of {config.group_size} on {devices} device(s); learning rates "
         f"{config.rates[0]:g} and {config.rates[1]:g} (classifier), cosine; {epoch_steps} steps "
         f"an epoch, {config.epochs * epoch_steps} in all"
@@ -27,30 +32,31 @@ def describe(config: FinetuneConfig, tuned: dict[str, Any], devices: int, epoch_
 
 def summarize(config: FinetuneConfig, progress: dict[str, Any]) -> dict[str, Any]:
     """Returns what `summary.json` holds."""
-    tuned = progress["probed"]
+    provenance = progress["provenance"]
     results = {name: progress[name][0] for name in ("top1", "top5", "top1_best", "loss")}
     results["loss"] = results["loss"] if math.isfinite(results["loss"]) else None
     return (
         results
-        | {name: tuned[name] for name in ("classes", "train_images", "test_images")}
-        | {"protocol": protocol(config, tuned), "label_fraction": config.label_fraction}
+        | {name: provenance[name] for name in ("classes", "train_images", "test_images")}
+        | {"protocol": protocol(config, provenance), "label_fraction": config.label_fraction}
         | {"from_scratch": config.from_scratch, "epochs": config.epochs}
         | {"batch_size": config.batch_size, "step": progress["step"]}
-        | {"seconds": progress["seconds"], "encoder_step": tuned["encoder_step"]}
+        | {"seconds": progress["seconds"], "encoder_step": provenance["encoder_step"]}
     )
 
 
-def protocol(config: FinetuneConfig, tuned: dict[str, Any]) -> str:
+def protocol(config: FinetuneConfig, provenance: dict[str, Any]) -> str:
     """What was measured, in full sentences."""
     share = (
         "all labels"
         if config.label_fraction == 1
         else f"{config.label_fraction:.3g} of the labels, balanced over the classes"
     )
-    side = tuned["image_size"]
+    side = provenance["image_size"]
     return (
-        f"Fine-tuning of {_start(config, tuned)}, all layers, with a linear classifier on the "
-        f"pooled features, on {tuned['train_images']} training images of {config.data} ({share}, "
+        f"Fine-tuning of {_start(config, provenance)}, all layers, with a linear classifier on the "
+        f"pooled features, on {provenance['train_images']} training images of {config.data} "
+        f"({share}, "
         f"seed {config.seed}). SGD, learning rates {config.rates[0]:g} (backbone) and "
         f"{config.rates[1]:g} (classifier), cosine over {config.epochs} epochs, momentum "
         f"{config.momentum:g}, weight decay {config.weight_decay:g}, batch "
@@ -58,19 +64,20 @@ def protocol(config: FinetuneConfig, tuned: dict[str, Any]) -> str:
         f"training crops of area {config.crop_min_area:g} to 1, resized to {side}, flipped half "
         f"the time; test images of another size than {side} x {side} resized to a short side of "
         f"{round(side * 256 / 224)} and cropped in the middle. Top-1 and top-5 on all "
-        f"{tuned['test_images']} test images after the last epoch; top1_best is the best epoch's, "
+        f"{provenance['test_images']} test images after the last epoch; top1_best is the best "
+        f"epoch's, "
         f"chosen on these test images."
     )
 
 
 def save_encoder(
-    path: Path, network: EndToEnd, pretraining: Config, summary: dict[str, Any], class_names
+    path: Path, network: Finetuner, pretraining: Config, summary: dict[str, Any], class_names
 ) -> None:
     """encoder.safetensors: the tuned encoder, its classifier as a linear head; a RUN for others."""
     arrays = arrays_of(network)
     state = {name: array for name, array in arrays.items() if name.startswith(QUERY_ENCODER)}
     config = pretraining.model_copy(update={"head": "linear", "dim": summary["classes"]})
-    origin = {
+    provenance = {
         "source": str(path.parent),
         "format": "finetune",
         "epoch": summary["epochs"],
@@ -78,11 +85,11 @@ def save_encoder(
         "protocol": summary["protocol"],
         "from_scratch": summary["from_scratch"],
     }
-    snapshot = Snapshot(state, config, summary["step"], origin)
-    run_folder.write_atomically(path, encoder_file.to_bytes(snapshot))
+    snapshot = EncoderCheckpoint(state, config, summary["step"], provenance)
+    write_atomically(path, encoder_file.to_bytes(snapshot))
 
 
-def _start(config: FinetuneConfig, tuned: dict[str, Any]) -> str:
+def _start(config: FinetuneConfig, provenance: dict[str, Any]) -> str:
     if config.from_scratch:
         return f"the architecture of {config.run} from random weights"
-    return f"the encoder of {config.run} (step {tuned['encoder_step']})"
+    return f"the encoder of {config.run} (step {provenance['encoder_step']})"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from moco_tf.config import shown
+from moco_tf.config import short_repr
 from moco_tf.errors import InputError
 
 RESULTS = ("loss", "top1", "top5", "top1_best")
@@ -31,7 +31,7 @@ def check_heads(extra: Mapping[str, Any], heads: int, out: Path) -> None:
         name = odd[0].partition("/")[0]
         raise InputError(
             f"the newest checkpoint in {out} does not fit {heads} classifier(s): its field "
-            f"{name!r} is {shown(extra[name])}. Use another --out, or remove that folder."
+            f"{name!r} is {short_repr(extra[name])}. Use another --out, or remove that folder."
         )
 
 

@@ -13,21 +13,15 @@ import tensorflow as tf
 from moco_tf.data.found import found_lines
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
-from moco_tf.encoder_file import images_of
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate import baselines
 from moco_tf.evaluate.counted import counted
-from moco_tf.evaluate.features import (
-    Features,
-    embedding,
-    extract,
-    load_encoder,
-    pixel_features,
-    untrained_encoder,
-)
+from moco_tf.evaluate.features import Features, embedding, extract, pixel_features
 from moco_tf.evaluate.labelled import found_in
 from moco_tf.evaluate.split import Split, monitor_split
-from moco_tf.reporting import to_stderr
+from moco_tf.runs.encoders import load_encoder, untrained_encoder
+from moco_tf.runs.snapshot import images_of
+from moco_tf.training.reporting import to_stderr
 
 EVAL_BATCH = 256
 PIXEL_SIZE = 32  # side at which plain pixels are compared, if the images are larger

@@ -13,9 +13,9 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
-from moco_tf.data.sources import UNKNOWN, Images, labelled_places, open_images
-from moco_tf.encoder_file import images_of
+from moco_tf.data.sources import UNKNOWN, Images, labelled_indices, open_images
 from moco_tf.errors import InputError
+from moco_tf.runs.snapshot import images_of
 
 
 class Labelled(NamedTuple):
@@ -25,7 +25,7 @@ class Labelled(NamedTuple):
     test: Images
     classes: int
     class_names: tuple[str, ...]  # empty where the data name none
-    places: np.ndarray  # int64 [train.count], among all training images
+    indices: np.ndarray  # int64 [train.count], among all training images
     found: dict[str, Any]  # for a summary: `split`, `unlabelled` and `left_out`
 
 
@@ -78,12 +78,12 @@ def open_labelled(
         )
     for line in found_lines(train, test):
         say(line)
-    found, places = found_in(train, test), labelled_places(train)
+    found, indices = found_in(train, test), labelled_indices(train)
     unlabelled = found["unlabelled"]
     if unlabelled:
         say(f"{unlabelled} images without a label are left out")
-        test_places = labelled_places(test)
-        train = train if len(places) == train.count else train.subset(places)
+        test_places = labelled_indices(test)
+        train = train if len(indices) == train.count else train.subset(indices)
         test = test if len(test_places) == test.count else test.subset(test_places)
     _check_classes(data, train, test)
     classes = max(len(train.class_names), int(np.max(np.asarray(train.labels))) + 1)
@@ -92,7 +92,7 @@ def open_labelled(
         raise InputError(
             f"a classifier needs at least 2 classes; data={data} has {classes}{unknown}."
         )
-    return Labelled(train, test, classes, train.class_names, places, found)
+    return Labelled(train, test, classes, train.class_names, indices, found)
 
 
 def found_in(train: Images, test: Images | None) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def found_in(train: Images, test: Images | None) -> dict[str, Any]:
     parts = [part for part in (train, test) if part and part.labels is not None]
     return {
         "split": (test.split or None) if test and test.labels is not None else None,
-        "unlabelled": sum(part.count - len(labelled_places(part)) for part in parts),
+        "unlabelled": sum(part.count - len(labelled_indices(part)) for part in parts),
         "left_out": left_out(train, test),
     }
 

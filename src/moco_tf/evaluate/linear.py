@@ -5,9 +5,9 @@ Legend: B images in the global batch, R replicas, H classifiers ("heads"), D fea
 
 import tensorflow as tf
 
-from moco_tf import checkpoint
-from moco_tf.distribute import own_share, replica_sum
+from moco_tf.distribute.strategy import own_share, replica_sum
 from moco_tf.evaluate import classifier
+from moco_tf.runs import checkpoint
 
 SUM = tf.distribute.ReduceOp.SUM
 

@@ -10,21 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moco_tf import checkpoint, run_folder
 from moco_tf.data.failures import failure_of_step
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.stream import Elements
-from moco_tf.distribute import default_devices, make_strategy
+from moco_tf.distribute.strategy import default_devices, make_strategy
 from moco_tf.evaluate.classifier import evaluate
 from moco_tf.evaluate.counted import counted
-from moco_tf.evaluate.features import load_encoder
 from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
-from moco_tf.evaluate.probe_config import ProbeConfig, beside
+from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
 from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
 from moco_tf.evaluate.training import arrays_of, restore, train
-from moco_tf.reporting import Reporter
-from moco_tf.schedules import learning_rate
+from moco_tf.files.digests import write_json
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.encoders import load_encoder
+from moco_tf.training.reporting import Reporter
+from moco_tf.training.schedules import learning_rate
 
 CROP_MIN_AREA, LR_DROP = 0.08, 0.1
 
@@ -62,7 +64,7 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
         seed=config.seed,
         preprocess=lambda images: normalize(images, pretraining.normalization),
     )
-    probed = {
+    provenance = {
         "encoder_step": step,
         "encoder_sha256": backbone_digest(encoder.backbone),
         "image_size": pretraining.image_size,
@@ -73,11 +75,11 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
         "classes": data.classes,
     }
     # Not before here: what is wrong with run or data must not leave a folder behind.
-    out = Path(config.run_dir or beside(config.run, "probe"))
+    out = Path(config.run_dir or result_folder(config.run, "probe"))
     with run_folder.locked(out, flag=config.folder_flag):
         run_folder.claim(out, config)
         try:
-            return _probe(config, linear, data, probed, out, reporter)
+            return _probe(config, linear, data, provenance, out, reporter)
         finally:
             reporter.close()
 
@@ -86,17 +88,17 @@ def _probe(
     config: ProbeConfig,
     linear: LinearProbe,
     data: Labelled,
-    probed: dict[str, Any],
+    provenance: dict[str, Any],
     out: Path,
     reporter: Reporter,
 ) -> dict[str, Any]:
     replicas = linear.strategy.num_replicas_in_sync
     batch_size = min(config.batch_size, -(-data.train.count // replicas) * replicas)
-    shape = {"batch_size": batch_size, "image_size": probed["image_size"]}
+    shape = {"batch_size": batch_size, "image_size": provenance["image_size"]}
     epoch_steps = -(-data.train.count // batch_size)
-    progress = restore(out, linear, probed, len(config.lr), reporter.line)
+    progress = restore(out, linear, provenance, len(config.lr), reporter.line)
     reporter.start(out, config.epochs * epoch_steps, progress.step, before=progress.written)
-    reporter.line(describe(config, probed, replicas, epoch_steps))
+    reporter.line(describe(config, provenance, replicas, epoch_steps))
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
     order = {"seed": config.seed, "start_step": progress.step}
@@ -118,7 +120,7 @@ def _probe(
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         after_first_epoch=lambda: check_backbone(
-            progress.probed["encoder_sha256"], backbone_digest(linear.backbone)
+            progress.provenance["encoder_sha256"], backbone_digest(linear.backbone)
         ),
         failed=partial(
             failure_of_step,
@@ -134,7 +136,7 @@ def _probe(
     summary |= data.found
     summary["state_sha256"] = checkpoint.digest(arrays_of(linear))
     save_head(out, linear, summary, data.class_names)
-    run_folder.write_json(out / run_folder.SUMMARY, summary)
+    write_json(out / run_folder.SUMMARY, summary)
     return summary
 
 

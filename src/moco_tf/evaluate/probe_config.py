@@ -85,7 +85,7 @@ def check_quick(given: Iterable[str]) -> None:
             raise InputError(f"--quick trains nothing and takes no {flag}. Leave one of both out.")
 
 
-def beside(run: str, name: str) -> Path:
+def result_folder(run: str, name: str) -> Path:
     """Folder of results called `name` of the encoder in `run`: in a run folder, or by a file."""
     path = Path(run)
     return path.with_name(f"{path.stem}-{name}") if path.is_file() else path / name

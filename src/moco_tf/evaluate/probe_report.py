@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moco_tf import checkpoint, run_folder
 from moco_tf.evaluate.classifier import MOMENTUM, WEIGHT_DECAY
 from moco_tf.evaluate.linear import LinearProbe
 from moco_tf.evaluate.probe_config import ProbeConfig
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
 
 TOO_HIGH = 10  # times the loss of guessing
 
@@ -37,14 +38,14 @@ def summarize(config: ProbeConfig, progress: dict[str, Any]) -> dict[str, Any]:
         for number, (rate, loss) in enumerate(zip(config.lr, progress["loss"], strict=True))
     ]
     chosen = max(heads, key=lambda head: head["top1"])  # the first of equal ones
-    probed = progress["probed"]
+    provenance = progress["provenance"]
     return (
         {name: chosen[name] for name in (*names, "lr", "loss")}
-        | {name: probed[name] for name in ("classes", "train_images", "test_images")}
-        | {"protocol": protocol(config, probed, chosen["lr"]), "heads": heads}
-        | {"advice": advice(heads, probed["classes"])}
+        | {name: provenance[name] for name in ("classes", "train_images", "test_images")}
+        | {"protocol": protocol(config, provenance, chosen["lr"]), "heads": heads}
+        | {"advice": advice(heads, provenance["classes"])}
         | {"epochs": config.epochs, "step": progress["step"], "seconds": progress["seconds"]}
-        | {name: probed[name] for name in ("encoder_step", "encoder_sha256")}
+        | {name: provenance[name] for name in ("encoder_step", "encoder_sha256")}
     )
 
 
@@ -88,9 +89,9 @@ def _try(rate: float, factor: float) -> str:
     return f"Try --lr {rate:g} {' '.join(f'{other:g}' for other in others)} with another --out."
 
 
-def protocol(config: ProbeConfig, probed: dict[str, Any], chosen: float) -> str:
+def protocol(config: ProbeConfig, provenance: dict[str, Any], chosen: float) -> str:
     """What was measured, in full sentences."""
-    side = probed["image_size"]
+    side = provenance["image_size"]
     drops = [epoch for epoch in config.drops if epoch < config.epochs]
     schedule = (
         f"x0.1 at epoch{'s' if len(drops) > 1 else ''} {' and '.join(map(str, drops))} of "
@@ -100,12 +101,13 @@ def protocol(config: ProbeConfig, probed: dict[str, Any], chosen: float) -> str:
     )
     text = (
         f"Linear classification on the pooled features of the query encoder at step "
-        f"{probed['encoder_step']}, frozen and in inference mode. SGD, learning rate "
+        f"{provenance['encoder_step']}, frozen and in inference mode. SGD, learning rate "
         f"{chosen:g} (not scaled), {schedule}, momentum {MOMENTUM:g}, weight decay "
         f"{WEIGHT_DECAY:g}, batch {config.batch_size} with the last partial batch kept; training "
         f"crops of area 0.08 to 1, resized to {side}, flipped half the time; test images of "
         f"another size than {side} x {side} resized to a short side of {round(side * 256 / 224)} "
-        f"and cropped in the middle. Top-1 and top-5 on all {probed['test_images']} test images "
+        f"and cropped in the middle. Top-1 and top-5 on all {provenance['test_images']} test "
+        f"images "
         f"of {config.data} after the last epoch; top1_best is the best epoch's."
     )
     if len(config.lr) > 1:
@@ -117,12 +119,15 @@ def protocol(config: ProbeConfig, probed: dict[str, Any], chosen: float) -> str:
     return text
 
 
-def describe(config: ProbeConfig, probed: dict[str, Any], devices: int, epoch_steps: int) -> str:
+def describe(
+    config: ProbeConfig, provenance: dict[str, Any], devices: int, epoch_steps: int
+) -> str:
     """The first line on the console."""
     rates = ", ".join(f"{rate:g}" for rate in config.lr)
     return (
-        f"linear probe of {config.run} (step {probed['encoder_step']}) on {config.data}, "
-        f"{probed['train_images']} images + {probed['test_images']} test, {probed['classes']} "
+        f"linear probe of {config.run} (step {provenance['encoder_step']}) on {config.data}, "
+        f"{provenance['train_images']} images + {provenance['test_images']} test, "
+        f"{provenance['classes']} "
         f"classes; batch {config.batch_size} on {devices} device(s); learning rate {rates}, drops "
         f"at epochs {', '.join(map(str, config.drops))}; {epoch_steps} steps an epoch, "
         f"{config.epochs * epoch_steps} in all"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moco_tf.data.sources import Images, labelled_places
+from moco_tf.data.sources import Images, labelled_indices
 
 
 class Split(NamedTuple):
@@ -55,11 +55,11 @@ def monitor_split(
         return None
     generator = np.random.default_rng(seed)
     if test is not None and test.labels is not None and test.count > 0:
-        queries, bank_indices = test, labelled_places(train)
-        query_indices = labelled_places(test)
+        queries, bank_indices = test, labelled_indices(train)
+        query_indices = labelled_indices(test)
     else:
         queries, query_indices = train, _tenth_of_each_class(train.labels, generator)
-        bank_indices = np.setdiff1d(labelled_places(train), query_indices)
+        bank_indices = np.setdiff1d(labelled_indices(train), query_indices)
         if not len(query_indices):
             return None
     return Split(

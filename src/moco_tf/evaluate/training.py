@@ -11,20 +11,22 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from moco_tf import checkpoint, run_folder
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
 from moco_tf.evaluate.heads import check_heads
-from moco_tf.interruption import Interrupted, StopSignals
-from moco_tf.progress import progress_of
-from moco_tf.reporting import Interval, Reporter
-from moco_tf.written import Digests
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.log_digests import Digests
+from moco_tf.training.clock import StepClock
+from moco_tf.training.progress import progress_of
+from moco_tf.training.reporting import Reporter
+from moco_tf.training.signals import Interrupted, StopSignals
 
 RESTORE = "Restore the file and run the command again, or start anew in another --out."
 
 
 class Trainable(Protocol):
-    """What the loop trains: `LinearProbe` or `EndToEnd`."""
+    """What the loop trains: `LinearProbe` or `Finetuner`."""
 
     def train_step(self, images: Any, labels: Any, rates: Any) -> Mapping[str, Any]:
         """One step; returns the `classifier.batch_sums` of the batch."""
@@ -39,7 +41,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    probed: dict[str, Any] = field(default_factory=dict)  # which encoder, on which images
+    provenance: dict[str, Any] = field(default_factory=dict)  # which encoder, on which images
     written: Digests | None = None  # of the logs
     sums: dict[str, list[float] | float] | None = None  # `batch_sums` since the last logging point
     loss: list[float] | None = None
@@ -56,12 +58,12 @@ class Progress:
 
 
 def restore(
-    out: Path, model: Trainable, probed: dict[str, Any], heads: int, warn: Callable[[str], None]
+    out: Path, model: Trainable, provenance: dict[str, Any], heads: int, warn: Callable[[str], None]
 ) -> Progress:
     """Gives `model` the arrays of the newest checkpoint in `out`, if any; returns its progress.
 
     Args:
-        probed: which encoder, on which images.
+        provenance: which encoder, on which images.
         heads: classifiers that are trained.
 
     Raises:
@@ -71,13 +73,15 @@ def restore(
     folder = run_folder.checkpoint_folder(out)
     restored = checkpoint.load_latest(folder, warn=warn)
     if restored is None:
-        return Progress(probed=probed)
+        return Progress(provenance=provenance)
     arrays, step, extra = restored
+    if "probed" in extra:  # the field's former name
+        extra["provenance"] = extra.pop("probed")
     progress = progress_of(Progress, extra, step=step, folder=folder)
-    there = progress.probed
-    different = [name for name in probed if there.get(name) != probed[name]]
+    there = progress.provenance
+    different = [name for name in provenance if there.get(name) != provenance[name]]
     if different:
-        listed = ", ".join(f"{n} ({there.get(n)} there, {probed[n]} now)" for n in different)
+        listed = ", ".join(f"{n} ({there.get(n)} there, {provenance[n]} now)" for n in different)
         raise InputError(
             f"{out} holds results of another encoder or of other images: {listed}. "
             f"Use another --out, or remove that folder."
@@ -141,7 +145,7 @@ def train(
         Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     last_step = epochs * epoch_steps
-    interval, finite = Interval(), True
+    interval, finite = StepClock(), True
 
     def save(tag=None):
         progress.written = reporter.written()
@@ -174,7 +178,7 @@ def train(
                 progress.loss = trained["loss"]
                 tested = None
                 if not into_epoch:
-                    with interval.apart() as spent:
+                    with interval.excluded() as spent:
                         tested = evaluate()
                     progress.seconds += spent.seconds
                     best = progress.note(tested)
@@ -188,7 +192,7 @@ def train(
             if best:
                 save(tag="best_top1")
             if not into_epoch or stop.signal or progress.step % checkpoint_every == 0:
-                with interval.apart():
+                with interval.excluded():
                     save()
             if stop.signal and progress.step < last_step:
                 raise Interrupted(stop.signal, progress.step)

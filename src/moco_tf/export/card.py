@@ -6,11 +6,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from moco_tf import run_folder
 from moco_tf.config import Config
 from moco_tf.data.pipeline import NORMALIZATIONS
-from moco_tf.encoder_file import CONVERTED, Snapshot
 from moco_tf.export.results import known_results
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.snapshot import CONVERTED, EncoderCheckpoint
 
 _PACKAGES = {"onnx": ("onnx", "onnxruntime"), "litert": ("ai-edge-litert",)}
 _LOADING = {
@@ -39,7 +39,9 @@ _LOADING = {
 }
 
 
-def card(result: dict[str, Any], snapshot: Snapshot, run: Path, *, data_licence: str | None) -> str:
+def card(
+    result: dict[str, Any], snapshot: EncoderCheckpoint, run: Path, *, data_licence: str | None
+) -> str:
     """Returns the card as Markdown.
 
     Args:
@@ -98,19 +100,19 @@ def _encoder(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _output(result: dict[str, Any], snapshot: Snapshot) -> list[str]:
+def _output(result: dict[str, Any], snapshot: EncoderCheckpoint) -> list[str]:
     kinds = {
         "pooled": "pooled features, before the head (not divided by their length)",
         "projection": "the projection, what pre-training compares (not divided by its length)",
         "logits": "logits of the fine-tuned classifier",
     }
     lines = [f"float32 [batch, {result['output']}]: {kinds[result['features']]}"]
-    names = snapshot.origin.get("class_names") if result["features"] == "logits" else None
+    names = snapshot.provenance.get("class_names") if result["features"] == "logits" else None
     return lines + ([f"classes in order: {', '.join(map(str, names))}"] if names else [])
 
 
-def _training(snapshot: Snapshot, data_licence: str | None) -> list[str]:
-    config, origin = snapshot.config, snapshot.origin
+def _training(snapshot: EncoderCheckpoint, data_licence: str | None) -> list[str]:
+    config, origin = snapshot.config, snapshot.provenance
     licence = f"licence of the data: {' '.join((data_licence or 'not stated').split())}"
     came = f"{origin.get('source', '?')} ({origin.get('format', '?')})"
     at = f"step {snapshot.step}, epoch {origin.get('epoch', '?')}"

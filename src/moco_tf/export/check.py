@@ -69,11 +69,11 @@ def compare(wanted: np.ndarray, found: list[np.ndarray], tolerance: float) -> di
     Args:
         tolerance: largest difference allowed, of the largest feature.
     """
-    apart = float(np.max([np.abs(features - wanted).max() for features in found]))
+    difference = float(np.max([np.abs(features - wanted).max() for features in found]))
     largest = float(np.abs(wanted).max())
-    error = apart / largest if largest > 0 else apart
+    error = difference / largest if largest > 0 else difference
     return {
         "largest_error": error if np.isfinite(error) else None,
         "largest_feature": largest,
-        "equal": bool(apart <= tolerance * largest),  # not so if it is no number
+        "equal": bool(difference <= tolerance * largest),  # not so if it is no number
     }

@@ -11,11 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from moco_tf import run_folder
 from moco_tf.data.failures import reason
-from moco_tf.encoder_file import load_snapshot
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import encoder_of
 from moco_tf.export import runtimes
 from moco_tf.export.card import card
 from moco_tf.export.check import check_finite, compare, found_features, wanted_features
@@ -23,7 +20,10 @@ from moco_tf.export.pictures import comparison_images
 from moco_tf.export.plain import plain_model
 from moco_tf.export.targets import FORMATS, card_path, check_format, check_out
 from moco_tf.export.writing import takes_any_size, write
-from moco_tf.reporting import to_stderr
+from moco_tf.files.atomic import take_lock, write_error
+from moco_tf.runs.encoders import encoder_of
+from moco_tf.runs.snapshot import load_snapshot
+from moco_tf.training.reporting import to_stderr
 
 OLD = "old"  # in the hidden folder: the SavedModel that is being replaced
 
@@ -69,7 +69,7 @@ def export(
         normalization = config.normalization if with_preprocessing else None
         model = plain_model(encoder, head=with_head, normalization=normalization, source=run)
     pictures = comparison_images(data, config, warn=warn)
-    tuned = snapshot.origin.get("format") == "finetune"
+    tuned = snapshot.provenance.get("format") == "finetune"
     any_size = takes_any_size(to, with_preprocessing)
     result: dict[str, Any] = {
         "run": str(run),
@@ -107,7 +107,7 @@ def export(
                 card_path(staged, to).write_text(text, encoding="utf-8")
                 _place(staging, staged, out, to)
     except OSError as error:
-        raise run_folder.write_error(out, 4 * model.count_params(), error) from error
+        raise write_error(out, 4 * model.count_params(), error) from error
     except tf.errors.OpError as error:
         raise InputError(f"cannot write {out}: {reason(error)}.") from error
     return result
@@ -146,7 +146,7 @@ def _staging(out: Path) -> Iterator[Path]:
     staging.mkdir(exist_ok=True)
     descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        run_folder.take_lock(descriptor, lambda: f"out={out} is being written by another process.")
+        take_lock(descriptor, lambda: f"out={out} is being written by another process.")
         try:
             if (staging / OLD).exists() and not out.exists():
                 os.rename(staging / OLD, out)

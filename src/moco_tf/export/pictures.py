@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from moco_tf.config import Config
 from moco_tf.data.decode import UNREADABLE, decode
-from moco_tf.data.files import some_files
+from moco_tf.data.decoder_messages import without_decoders
+from moco_tf.data.image_folder import some_files
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.data.shapes import draw_shapes
 from moco_tf.data.source_kind import is_pack
 from moco_tf.data.sources import TEST_SEED, open_images
-from moco_tf.encoder_file import CONVERTED
 from moco_tf.errors import InputError
-from moco_tf.held_back import without_decoders
+from moco_tf.runs.snapshot import CONVERTED
 
 IMAGES = 16
 SHAPES = "shapes"
@@ -69,8 +69,8 @@ def _raw(data: str, config: Config) -> list[np.ndarray]:
         return _decoded(data)
     train, test = open_images(data, seed=config.seed, image_size=config.image_size)
     images = test or train
-    places = np.unique(np.linspace(0, images.count - 1, IMAGES).astype(int))
-    found = [images.read(tf.constant(place, tf.int64)) for place in places]
+    indices = np.unique(np.linspace(0, images.count - 1, IMAGES).astype(int))
+    found = [images.read(tf.constant(place, tf.int64)) for place in indices]
     return [(decode(image) if images.encoded else image).numpy() for image in found]
 
 

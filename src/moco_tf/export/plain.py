@@ -13,10 +13,10 @@ import keras
 
 from moco_tf.data.pipeline import NORMALIZATIONS
 from moco_tf.errors import InputError
-from moco_tf.evaluate import features
 from moco_tf.models import Encoder
 from moco_tf.models.batch_norm import GroupBatchNorm
-from moco_tf.reporting import to_stderr
+from moco_tf.runs.encoders import load_encoder as load_run_encoder
+from moco_tf.training.reporting import to_stderr
 
 INPUT, OUTPUT = "images", "features"
 
@@ -53,7 +53,7 @@ def load_encoder(
         ValueError: if Keras knows no such `dtype`.
     """
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    encoder, config, _ = features.load_encoder(run, warn=to_stderr)
+    encoder, config, _ = load_run_encoder(run, warn=to_stderr)
     normalization = config.normalization if preprocessing else None
     return plain_model(
         encoder, head=head, normalization=normalization, source=run, name=name, dtype=policy

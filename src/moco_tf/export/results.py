@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from moco_tf import run_folder
 from moco_tf.config import Config
+from moco_tf.files.digests import read_json
 
 LARGEST = 1e6  # of the percentages that a summary holds
 
@@ -77,6 +77,6 @@ def _accuracy(name: str, summary: dict[str, Any]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """The object in a whole JSON file, or an empty one: a card can do without."""
     try:
-        return run_folder.read_json(path)
+        return read_json(path)
     except (OSError, ValueError, RecursionError):
         return {}

@@ -1,8 +1,8 @@
 """MoCo v1 and v2: the state of a run and one training step (arXiv:1911.05722, Algorithm 1).
 
-Legend: B images in the global batch, R replicas, b = B / R, c images in a chunk of a replica's b,
-C feature dimensions, K queue size; a symmetric loss compares twice (calls = 2), with the views'
-roles exchanged.
+Legend: B images in the global batch, R replicas, b = B / R, c images in a microbatch of
+a replica's b, C feature dimensions, K queue size; a symmetric loss compares twice (directions = 2),
+with the views' roles exchanged.
 """
 
 import contextlib
@@ -11,10 +11,8 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.distribute import worker_place
-from moco_tf.exchange import mean_over_replicas, of_first_replica, rows_of_all
-from moco_tf.methods.chunks import in_chunks
-from moco_tf.methods.finite import broken, first_broken, names_of_places
+from moco_tf.distribute.collectives import broadcast_from_first, gather_rows, mean_over_replicas
+from moco_tf.distribute.strategy import worker_place
 from moco_tf.methods.loss import (
     info_nce,
     negative_mean,
@@ -33,7 +31,9 @@ from moco_tf.methods.queue import (
 )
 from moco_tf.methods.shuffle import pick, replica_rows, shuffle, unshuffle
 from moco_tf.models.recompute import recomputing
-from moco_tf.sgd import sgd_update
+from moco_tf.training.accumulation import in_microbatches
+from moco_tf.training.finite import first_nonfinite, names_of_tensors, nonfinite
+from moco_tf.training.sgd import sgd_update
 
 SUM = tf.distribute.ReduceOp.SUM
 BY_IMAGE = ("queries", "logits", "losses")  # details of a step that have a row for each image
@@ -56,8 +56,8 @@ class MoCo:
         xla: compile the encoders, forward and backward, with XLA.
         loss_scaling: scale the loss against float16 underflow, and let a step that overflows
             change neither parameters nor buffers, and nothing else to values that are not finite.
-        accumulation_steps: chunks of whole groups in which a replica encodes its images, one after
-            another. The step is that of the whole batch, but for rounding.
+        accumulation_steps: microbatches of whole groups in which a replica encodes its images, one
+            after another. The step is that of the whole batch, but for rounding.
         recompute: keep only what goes into each residual block of the query encoder, and compute
             the rest again in the backward pass.
         mask_same_image: keep which image each key is of, and leave out of the negatives keys of the
@@ -96,9 +96,9 @@ class MoCo:
         self.running_statistics, self.loss_scaling = running_statistics, loss_scaling
         self.dtype, self.preprocess = dtype, preprocess
         self.replicas = strategy.num_replicas_in_sync
-        self.parts = self.replicas * accumulation_steps
-        rows = replica_rows(batch_size, group_size, group_layout, self.parts)
-        self.rows = rows.reshape(self.replicas, accumulation_steps, -1)  # [R, chunks, c]
+        self.microbatches = self.replicas * accumulation_steps
+        rows = replica_rows(batch_size, group_size, group_layout, self.microbatches)
+        self.rows = rows.reshape(self.replicas, accumulation_steps, -1)  # [R, microbatches, c]
         self.position = np.argsort(self.rows, axis=None).astype(np.int32)  # [B], in that order
         worker, self.workers = worker_place(strategy)
         self.first_position = worker * batch_size // self.workers
@@ -127,16 +127,17 @@ class MoCo:
         Args:
             view1, view2: the two views of the global batch, [B, H, W, 3]; view 1 is the query.
                 With several workers each gives the rows of its own replicas only; see `own_rows`.
-            permutations: [calls, B], one shuffle of the batch for each key batch.
+            permutations: [directions, B], one shuffle of the batch for each key batch.
             learning_rate: scalar.
             images: int64 [B], which image each row of the global batch is of, for
                 `mask_same_image`; else none.
             details: also return what a replay compares; gathers much from the replicas.
 
         Returns:
-            (scalars, details): numbers to log and "first_broken", which counts `places`; and, if
-            asked for, in batch order: "queries" and "keys" [calls, B, C], "logits" [calls, B,
-            1 + K], "losses" [calls, B], "gradients" of the parameters, before weight decay.
+            (scalars, details): numbers to log and "first_nonfinite", which counts `tensor_names`;
+            and, if asked for, in batch order: "queries" and "keys" [directions, B, C], "logits"
+            [directions, B, 1 + K], "losses" [directions, B], "gradients" of the parameters, before
+            weight decay.
         """
         if (images is None) != (self.queue_images is None):
             raise ValueError(
@@ -147,13 +148,13 @@ class MoCo:
             self._update(key, momentum_update, query, self.key_momentum)  # equation 2
         arguments = (view1, view2, permutations, images, details)
         result = self.strategy.run(self._replica_step, args=arguments)
-        # Each part's loss is divided by R * chunks: gradients are summed over chunks and replicas.
+        # A microbatch's loss is divided by their number in all replicas: gradients are summed.
         gradients = self.strategy.extended.batch_reduce_to(
             SUM, list(zip(result["gradients"], self.parameters, strict=True))
         )
         scalars = {name: self._of_any(value) for name, value in result["scalars"].items()}
-        scalars["first_broken"] = first_broken(
-            scalars.pop("broken"), self.parameters, [self._of_any(g) for g in gradients]
+        scalars["first_nonfinite"] = first_nonfinite(
+            scalars.pop("nonfinite"), self.parameters, [self._of_any(g) for g in gradients]
         )
         if self.queue_images is not None:
             self._update(self.queue_images, self._enqueued_images, result["keys"], images)
@@ -171,25 +172,25 @@ class MoCo:
     def _replica_step(self, view1, view2, permutations, images, details):
         """Forward and backward of one replica's share of the batch; changes nothing."""
         context = tf.distribute.get_replica_context()
-        rows = tf.gather(self.rows, context.replica_id_in_sync_group)  # [chunks, c]
+        rows = tf.gather(self.rows, context.replica_id_in_sync_group)  # [microbatches, c]
         pairs = [(view1, view2), (view2, view1)] if self.symmetric else [(view1, view2)]
         rule = {"first_group": "first", "mean": "mean"}[self.running_statistics]
         parameters = [tf.identity(p) for p in self.key_parameters]
         statistics = [tf.identity(v.value) for v in self.key.model.non_trainable_variables]
-        keys, places = [], broken()
-        how = {"keys": "rows", "statistics": rule, "broken": "sum"}
+        keys, earlier = [], nonfinite()
+        how = {"keys": "rows", "statistics": rule, "nonfinite": "sum"}
         for (_, key_images), permutation in zip(pairs, tf.unstack(permutations), strict=True):
             shuffled, order = self._to_shuffle(key_images, permutation, rows)
-            encode = partial(self._encode_chunk, parameters, statistics, shuffled, order)
-            encoded = in_chunks(encode, rows, how)
+            encode = partial(self._encode_microbatch, parameters, statistics, shuffled, order)
+            encoded = in_microbatches(encode, rows, how)
             local, statistics = encoded["keys"], encoded["statistics"]
-            places += encoded["broken"]
+            earlier += encoded["nonfinite"]
             if self.replicas > 1:
                 gathered = context.all_gather(local, axis=0)
                 local = tf.ensure_shape(gathered, [self.rows.size, local.shape[1]])
             keys.append(unshuffle(local, permutation, self.rows))  # [B, C]
         compare = partial(
-            self._compare_chunk,
+            self._compare_microbatch,
             [tf.identity(p) for p in self.parameters],
             [tf.identity(v.value) for v in self.query.model.non_trainable_variables],
             tf.identity(self.queue),
@@ -198,15 +199,17 @@ class MoCo:
             keys,
             None if images is None else (images, tf.identity(self.queue_images)),
         )
-        how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean", "broken": "sum"}
-        result = in_chunks(compare, rows, how | dict.fromkeys(BY_IMAGE if details else (), "rows"))
-        agree = {"first": of_first_replica, "mean": mean_over_replicas}[rule]
+        how = {"gradients": "sum", "query_statistics": rule, "scalars": "mean", "nonfinite": "sum"}
+        result = in_microbatches(
+            compare, rows, how | dict.fromkeys(BY_IMAGE if details else (), "rows")
+        )
+        agree = {"first": broadcast_from_first, "mean": mean_over_replicas}[rule]
         return result | {
             "keys": tf.stack(keys),
             "key_statistics": agree(statistics),
             "query_statistics": agree(result["query_statistics"]),
             "scalars": mean_over_replicas(
-                result["scalars"] | {"broken": result["broken"] + places}
+                result["scalars"] | {"nonfinite": result["nonfinite"] + earlier}
             ),
         }
 
@@ -226,19 +229,21 @@ class MoCo:
         if self.workers == 1:
             return images, permutation
         own = pick(images, self._own(tf.reshape(rows, [-1])))
-        return rows_of_all(own), tf.gather(self.position, permutation)
+        return gather_rows(own), tf.gather(self.position, permutation)
 
-    def _encode_chunk(self, parameters, statistics, images, permutation, rows):
+    def _encode_microbatch(self, parameters, statistics, images, permutation, rows):
         with self._beside_the_images():
             shuffled = shuffle(images, permutation, rows)
         return self._encode_keys(parameters, statistics, shuffled)
 
-    def _compare_chunk(self, parameters, statistics, queue, loss_scale, views, keys, numbers, rows):
+    def _compare_microbatch(
+        self, parameters, statistics, queue, loss_scale, views, keys, numbers, rows
+    ):
         hidden = None
         if numbers is not None:
             images, queue_images = numbers
             hidden = same_image(tf.gather(images, rows), queue_images)  # [c, K]
-        if self.parts > 1:
+        if self.microbatches > 1:
             with self._beside_the_images():
                 views = [pick(call, self._own(rows)) for call in views]
             keys = [pick(call, rows) for call in keys]
@@ -255,12 +260,16 @@ class MoCo:
             parameters, statistics, images, training=True
         )
         keys = tf.stop_gradient(unit_norm(tf.cast(keys, self.dtype)))  # [c, C]
-        return {"keys": keys, "statistics": statistics, "broken": broken(images=images, keys=keys)}
+        return {
+            "keys": keys,
+            "statistics": statistics,
+            "nonfinite": nonfinite(images=images, keys=keys),
+        }
 
     def _compare_on_device(
         self, parameters, statistics, images, keys, queue, loss_scale, hidden=None
     ):
-        """Queries against keys and queue: InfoNCE and its gradient, on the c images of a chunk."""
+        """Queries against keys and queue: InfoNCE and its gradient, on a microbatch."""
         prepared, queries, logits = [], [], []
         with tf.GradientTape() as tape:
             tape.watch(parameters)
@@ -271,19 +280,19 @@ class MoCo:
                 )
                 queries.append(unit_norm(tf.cast(output, self.dtype)))  # [c, C]
                 logits.append(queue_logits(queries[-1], positives, queue, self.temperature, hidden))
-            losses = tf.stack([info_nce(call) for call in logits])  # [calls, c]
+            losses = tf.stack([info_nce(call) for call in logits])  # [directions, c]
             loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))  # both directions are added
-            scaled = loss * loss_scale / self.parts
+            scaled = loss * loss_scale / self.microbatches
         gradients = [g / loss_scale for g in tape.gradient(scaled, parameters)]
         every, features = tf.concat(logits, axis=0), tf.concat(queries, axis=0)
         masked = {} if hidden is None else {"negatives": negatives_of(hidden, self.dtype)}
         return {
             "gradients": gradients,
             "query_statistics": statistics,
-            "queries": tf.stack(queries, axis=1),  # [c, calls, C]
+            "queries": tf.stack(queries, axis=1),  # [c, directions, C]
             "logits": tf.stack(logits, axis=1),
             "losses": tf.transpose(losses),
-            "broken": broken(images=prepared, queries=features, logits=every, loss=loss),
+            "nonfinite": nonfinite(images=prepared, queries=features, logits=every, loss=loss),
             "scalars": {
                 "loss": loss,
                 "top1": top_k_accuracy(every, 1),
@@ -298,9 +307,9 @@ class MoCo:
     def _enqueued_images(self, queue_images, keys, images):
         whole = None
         if self.loss_scaling:
-            whole = tf.reduce_all(tf.math.is_finite(_in_order(keys)), axis=1)  # [calls * B]
-        calls = tf.tile(images, [keys.shape[0]])
-        return enqueue_images(queue_images, self.pointer, calls, whole)
+            whole = tf.reduce_all(tf.math.is_finite(_in_order(keys)), axis=1)  # [directions * B]
+        directions = tf.tile(images, [keys.shape[0]])
+        return enqueue_images(queue_images, self.pointer, directions, whole)
 
     def _enqueued(self, queue, keys):
         new = enqueue(queue, self.pointer, _in_order(keys))[0]
@@ -310,9 +319,9 @@ class MoCo:
         return new
 
     @property
-    def places(self):
-        """Names of where numbers may first not be finite: of "first_broken", from 1 on."""
-        return names_of_places([v.path for v in self.query.model.trainable_variables])
+    def tensor_names(self):
+        """Names of where numbers may first not be finite: of "first_nonfinite", from 1 on."""
+        return names_of_tensors([v.path for v in self.query.model.trainable_variables])
 
     def _apply(self, gradients, learning_rate):
         finite = tf.constant(True)
@@ -373,10 +382,10 @@ class MoCo:
         }
 
     def _in_batch_order(self, values):
-        """Per-replica [b, calls, ...] -> [calls, B, ...]."""
+        """Per-replica [b, directions, ...] -> [directions, B, ...]."""
         if self.replicas > 1:
             values = self.strategy.gather(values, axis=0)
-        if self.parts > 1:
+        if self.microbatches > 1:
             values = tf.gather(values, tf.math.invert_permutation(self.rows.reshape(-1)))
         return tf.stack(tf.unstack(values, 2 if self.symmetric else 1, axis=1))
 
@@ -400,7 +409,7 @@ class MoCo:
 
 
 def _in_order(keys):
-    """Keys [calls, B, C] as they go into the queue, [calls * B, C].
+    """Keys [directions, B, C] as they go into the queue, [directions * B, C].
 
     Symmetric: those of view 1, which the second call made, go in first (demo notebook).
     """

@@ -19,10 +19,10 @@ def replica_rows(batch_size, group_size, layout, replicas):
     return by_group.transpose(1, 0, 2).reshape(replicas, -1)
 
 
-def random_permutation(seed, step, calls, batch_size):
-    """Permutations of the batch, int32 [calls, B]: a function of (seed, step), equal everywhere."""
+def random_permutation(seed, step, directions, batch_size):
+    """Permutations of the batch, int32 [directions, B]: a function of (seed, step)."""
     draws = tf.random.stateless_uniform(
-        [calls, batch_size],
+        [directions, batch_size],
         tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)]),
         minval=None,
         maxval=None,

@@ -1,15 +1,15 @@
 """Replay of the official CIFAR demo: one device, BatchNorm over interleaved groups ("SplitBN").
 
 Its weights and inputs are not in the file: they are drawn from generators seeded by their names.
-Legend: S steps, calls 1 or 2 (symmetric), B images, C dimensions, K queue size.
+Legend: S steps, directions 1 or 2 (symmetric), B images, C dimensions, K queue size.
 """
 
 import zlib
 
 import numpy as np
 
-from moco_tf.schedules import learning_rate
-from moco_tf.torch_names import demo_name
+from moco_tf.models.torch_names import demo_name
+from moco_tf.training.schedules import learning_rate
 from moco_tf.verify import tolerances
 from moco_tf.verify.tolerances import UNROUNDED, UNROUNDED_PROJECTIONS
 
@@ -52,13 +52,13 @@ def method_settings(settings) -> dict:
 
 def check_shapes(trace) -> None:
     """Raises `InputError` unless all arrays that do not depend on the encoder are sound."""
-    s, calls = trace.settings, _calls(trace)
+    s, directions = trace.settings, _directions(trace)
     for run in ("", "fp64/"):
         trace.require(run + "loss", (s.steps,))
-        trace.require(run + "loss_terms", (s.steps, calls))
-    trace.require("q", (s.steps, calls, s.batch, s.dim))
-    trace.require("enqueued", (s.steps, calls * s.batch, s.dim))
-    trace.require("idx_shuffle", (s.steps, calls, s.batch), "iu")
+        trace.require(run + "loss_terms", (s.steps, directions))
+    trace.require("q", (s.steps, directions, s.batch, s.dim))
+    trace.require("enqueued", (s.steps, directions * s.batch, s.dim))
+    trace.require("idx_shuffle", (s.steps, directions, s.batch), "iu")
     trace.require("lr", (s.steps,))
     trace.require("queue_ptr", (s.steps,), "iu")
     trace.require("queue_after_step1", (s.dim, s.K))
@@ -182,13 +182,13 @@ def _compare_queue(trace, ledger, number, step) -> None:
         recorded = trace.arrays["queue_after_step1"]
         ledger.compare("queue", number, "queue_after_step1", step.after["queue"], recorded, gate)
     keys = trace.arrays["enqueued"][number - 1][-s.K :]  # of more than fit, the last ones stay
-    rows = (int(step.before["queue_ptr"]) + _calls(trace) * s.batch - len(keys)) % s.K
+    rows = (int(step.before["queue_ptr"]) + _directions(trace) * s.batch - len(keys)) % s.K
     columns = (rows + np.arange(len(keys))) % s.K
     ours = step.after["queue"][:, columns].T
     ledger.compare("queue", number, "enqueued", ours, keys, gate)
 
 
-def _calls(trace) -> int:
+def _directions(trace) -> int:
     return 2 if trace.settings.symmetric else 1
 
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from moco_tf.methods.loss import top_k_accuracy
-from moco_tf.schedules import learning_rate
+from moco_tf.training.schedules import learning_rate
 from moco_tf.verify import tolerances
 from moco_tf.verify.tolerances import ROUNDED, UNROUNDED, Gate
 

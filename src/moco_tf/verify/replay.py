@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from moco_tf.methods.moco import MoCo
 from moco_tf.models.resnet import resnet
-from moco_tf.torch_names import from_torch, to_torch, torch_name
+from moco_tf.models.torch_names import from_torch, to_torch, torch_name
 
 PREFIXES = {"query_encoder": "encoder_q", "key_encoder": "encoder_k", "momentum": "momentum"}
 
@@ -86,7 +86,7 @@ class Replay:
                 variable.assign(from_torch(state[torch_path]).astype(self.dtype))
 
     def step(self, view1, view2, permutations, learning_rate: float) -> Step:
-        """Runs one step. Views are [B, 3, H, W]; permutations [calls, B]."""
+        """Runs one step. Views are [B, 3, H, W]; permutations [directions, B]."""
         before = self.state()
         scalars, details = self._train_step(
             self._images(view1),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.distribute import make_strategy
+from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError
 from moco_tf.verify import demo, official
 from moco_tf.verify.replay import Replay
@@ -74,7 +74,7 @@ def _verify(trace: Trace, devices: int, dtype: str) -> dict:
 def _permutations_hold(trace: Trace, ledger: Ledger) -> bool:
     """Notes, for each step, how many images of the batch its shuffle leaves out."""
     for index, step in enumerate(trace.arrays["idx_shuffle"]):
-        rows = np.atleast_2d(step)  # [calls, B]
+        rows = np.atleast_2d(step)  # [directions, B]
         missing = sum(row.size - np.intersect1d(row, np.arange(row.size)).size for row in rows)
         if missing:
             ledger.add("shuffle permutation", index + 1, "idx_shuffle", missing, 0)

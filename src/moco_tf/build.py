@@ -1,0 +1,342 @@
+"""From a `Config` to the objects of a run: method, batches, step, schedule, monitors."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.batch_groups import check_accumulation, check_devices, check_enough_images
+from moco_tf.config import Config
+from moco_tf.data.augment.padded import padded_shape
+from moco_tf.data.failures import readable
+from moco_tf.data.order import epoch_order, images_of_step
+from moco_tf.data.pipeline import (
+    finish_crops,
+    finish_padded,
+    finish_places,
+    normalize,
+    steps_per_epoch,
+    two_views,
+)
+from moco_tf.data.sources import SMALLEST_CROP, Images, check_sizes, open_images
+from moco_tf.data.stream import Elements
+from moco_tf.distribute.cluster import Cluster
+from moco_tf.distribute.connect import wait_for_workers
+from moco_tf.distribute.strategy import default_devices, make_strategy
+from moco_tf.errors import InputError
+from moco_tf.evaluate.features import embedding
+from moco_tf.evaluate.knn import EVAL_BATCH, knn_top1_features, knn_top1_pixels
+from moco_tf.evaluate.label_free import PICTURES, held_out, label_free_signals
+from moco_tf.evaluate.split import Split, monitor_split
+from moco_tf.methods.moco import MoCo
+from moco_tf.methods.shuffle import random_permutation
+from moco_tf.models import build_encoder
+from moco_tf.training.schedules import learning_rate
+
+HELD_BYTES = 2**30  # of a set of images, uint8, that a device keeps in its memory
+HELD_SIDE = 96  # pixels, on a CPU
+
+
+def build_method(
+    config: Config, strategy: tf.distribute.Strategy, train: Images | None = None
+) -> MoCo:
+    """Returns the untrained method that `config` describes, on the devices of `strategy`.
+
+    Args:
+        train: the images, of which `build_batches` gives the views; none: whole views come.
+    """
+    if config.head == "none":
+        raise InputError(
+            "pre-training needs a projection head; received head=none. Use linear or mlp."
+        )
+    compute_dtype = config.precision.removeprefix("mixed_")
+    settings = {
+        "image_size": config.image_size,
+        "stem": config.stem,
+        "width": config.width,
+        "head": config.head,
+        "dim": config.dim,
+        "group_size": config.group_size,
+        "group_layout": config.group_layout,
+        "running_statistics": config.running_statistics,
+        "dtype": config.precision,
+        "seed": config.seed,
+    }
+    finish = build_finish(config, train, strategy)
+    with strategy.scope():
+        query = build_encoder(config.encoder, **settings)
+        key = build_encoder(config.encoder, **settings)
+    return MoCo(
+        query,
+        key,
+        strategy=strategy,
+        queue_size=config.queue_size,
+        dim=config.dim,
+        batch_size=config.batch_size,
+        group_size=config.group_size,
+        group_layout=config.group_layout,
+        running_statistics=config.running_statistics,
+        key_momentum=config.key_momentum,
+        temperature=config.temperature,
+        symmetric=config.symmetric,
+        sgd_momentum=config.sgd_momentum,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        preprocess=lambda view: normalize(finish(view), config.normalization, compute_dtype),
+        xla=use_xla(config),
+        loss_scaling=config.precision == "mixed_float16",
+        accumulation_steps=config.accumulation_steps,
+        recompute=config.recompute,
+        mask_same_image=config.mask_same_image,
+        dtype="float64" if config.precision == "float64" else "float32",
+    )
+
+
+def use_xla(config: Config) -> bool:
+    """Whether the encoders are compiled with XLA: if asked for, for it measured slower on CPUs.
+
+    Nothing has been measured on a GPU, so there too it is left to the user.
+    """
+    return config.xla == "on"
+
+
+def build_step(config: Config, method: MoCo, train: Images) -> Callable:
+    """Returns the compiled step: (view 1, view 2, number, learning rate) -> scalars to log.
+
+    Args:
+        train: the images, of which `build_batches` gives the views.
+    """
+    directions = 2 if config.symmetric else 1
+
+    @tf.function
+    def compiled(view1, view2, number, rate, images):
+        permutations = random_permutation(config.seed, number, directions, config.batch_size)
+        return method.train_step(view1, view2, permutations, rate, images)[0]
+
+    def images_of(number):
+        return images_of_step(
+            config.seed,
+            number,
+            count=train.count,
+            batch_size=config.batch_size,
+            epoch_steps=steps_per_epoch(train.count, config.batch_size),
+        )
+
+    def train_step(view1, view2, number: int, rate: float):
+        images = tf.constant(images_of(number)) if config.mask_same_image else None
+        # NumPy's: TensorFlow keeps for good each of Python's numbers that it made a tensor of.
+        numbers = tf.constant(np.int64(number)), tf.constant(np.float32(rate))
+        return compiled(view1, view2, *numbers, images)
+
+    return train_step
+
+
+def host_stage(config: Config, train: Images) -> Literal["view", "crop", "padded", "place"]:
+    """How far the host gets with a view; see `two_views`. The device does the rest.
+
+    A device other than the CPU takes what it can. On a CPU only small images of one size, a batch
+    at a time, are faster that way: large ones leave its caches.
+    """
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    if config.augment_on == "host" or config.augmentation == "simclr":
+        return "view"
+    pixels = train.pixels
+    small = pixels is not None and max(config.image_size, *pixels.shape[1:3]) <= HELD_SIDE
+    if pixels is not None and pixels.nbytes <= HELD_BYTES and (gpu or small):
+        return "place"
+    if config.augment_on == "device_resize":
+        return "padded" if padded_shape(train.sizes, config.image_size) else "crop"
+    return "crop" if gpu or config.augment_on == "device" else "view"
+
+
+def build_finish(
+    config: Config, train: Images | None, strategy: tf.distribute.Strategy
+) -> Callable:
+    """Returns the device's part of the augmentation: a view as it comes -> uint8 [b, S, S, 3]."""
+    stage = "view" if train is None else host_stage(config, train)
+    if train is None or stage == "view":
+        return lambda images: images
+    if stage == "crop":
+        return lambda view: finish_crops(view[0], view[1], config.augmentation)
+    if stage == "padded":
+        return lambda view: finish_padded(
+            *view, image_size=config.image_size, augmentation=config.augmentation
+        )
+    pixels = _on_every_device(train.pixels, strategy)
+    return lambda view: finish_places(
+        view[0],
+        view[1],
+        pixels(),
+        image_size=config.image_size,
+        augmentation=config.augmentation,
+        crop_min_area=config.crop_min_area,
+    )
+
+
+def _on_every_device(array, strategy) -> Callable:
+    """Returns a function that gives, in a replica, the array that is kept on its device.
+
+    No variable of the strategy: that would come from the first worker over the network.
+    """
+    devices = strategy.extended.worker_devices if strategy.num_replicas_in_sync > 1 else ()
+    if len(devices) < 2:
+        held = tf.Variable(array, trainable=False)
+        return lambda: held
+    copies = []
+    for device in devices:
+        with tf.device(device):
+            copies.append(tf.Variable(array, trainable=False))
+
+    def own() -> tf.Variable:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return copies[int(tf.get_static_value(replica)) % len(copies)]
+
+    return own
+
+
+def build_batches(config: Config, train: Images, start_step: int, rows=None):
+    """Returns an iterator over the two views of each batch, from `start_step` on.
+
+    Args:
+        rows: of each batch, those that this worker reads; none: all.
+    """
+    return Elements(
+        two_views(
+            train,
+            batch_size=config.batch_size,
+            image_size=config.image_size,
+            augmentation=config.augmentation,
+            crop_min_area=config.crop_min_area,
+            color_strength=config.color_strength,
+            seed=config.seed,
+            start_step=start_step,
+            host_stage=host_stage(config, train),
+            rows=rows,
+        )
+    )
+
+
+def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distribute.Strategy:
+    """Returns the strategy of the run: the config's devices, or all that its groups spread over.
+
+    Args:
+        cluster: the processes that train together, each with that many devices.
+
+    Raises:
+        InputError: if the groups do not spread over the devices, or there are not so many.
+    """
+    groups, workers = config.batch_size // config.group_size, len(cluster.workers) if cluster else 1
+    devices = config.devices or default_devices(groups, workers)
+    sizes, microbatches = (config.batch_size, config.group_size), config.accumulation_steps
+    check_devices(*sizes, devices, workers, microbatches)
+    check_accumulation(*sizes, devices * workers, microbatches)
+    if cluster:
+        wait_for_workers(cluster, config.worker_timeout)
+    return make_strategy(devices, cluster, config.worker_timeout)
+
+
+def build_images(
+    config: Config, cache: Path | None, told: Callable[[str], None] = lambda _: None
+) -> tuple[Images, Images | None]:
+    """Returns (training images, test images or None) of the run; the others as in `open_images`.
+
+    Raises:
+        InputError: nothing there, too many unreadable or too small, or not one whole batch.
+    """
+    train, test = open_images(
+        config.data,
+        max_bad_images=config.max_bad_images,
+        seed=config.seed,
+        image_size=config.image_size,
+        cache=cache,
+        told=told,
+    )
+    smallest = 32 if config.stem == "imagenet" else SMALLEST_CROP
+    check_sizes(train, config.image_size, config.max_small_images, smallest)
+    sizes, devices = (config.batch_size, config.group_size), config.devices or 1
+    check_enough_images(train.count, *sizes, devices, config.accumulation_steps)
+    return train, test
+
+
+def build_schedule(config: Config, epoch_steps: int) -> Callable[[int], float]:
+    """Returns the learning rate as a function of the step."""
+
+    def rate(step: int) -> float:
+        earlier = (epochs for until, epochs in config.earlier_schedules if step < until)
+        return learning_rate(
+            step,
+            steps_per_epoch=epoch_steps,
+            epochs=next(earlier, config.epochs),
+            base=config.scaled_learning_rate,
+            schedule=config.schedule,
+            milestones=config.milestones,
+            drop=config.lr_drop,
+            unit=config.schedule_unit,
+            first_epoch=config.first_epoch,
+        )
+
+    return rate
+
+
+def build_split(config: Config, train: Images, test: Images | None) -> Split | None:
+    """Returns the images that the kNN monitor searches and classifies; None without labels."""
+    return monitor_split(
+        train,
+        test,
+        max_bank=config.knn_max_bank,
+        max_queries=config.knn_max_queries,
+        seed=config.seed,
+    )
+
+
+def build_views(
+    config: Config, train: Images, test: Images | None, pictures: int = PICTURES
+) -> Callable[[], Iterator[Any]]:
+    """Returns a function that gives batches of two views of `held_out` images, always the same.
+
+    They are augmented as the run's are, by draws of their own.
+
+    Args:
+        pictures: at most, a random choice by the seed.
+    """
+    images = held_out(train, test)
+    chosen = np.random.default_rng(config.seed).permutation(images.count)[:pictures]
+    images = images.subset(np.sort(chosen))
+    views = two_views(
+        images,
+        batch_size=1,
+        image_size=config.image_size,
+        augmentation=config.augmentation,
+        crop_min_area=config.crop_min_area,
+        color_strength=config.color_strength,
+        seed=config.seed,
+        start_step=0,
+        steps=images.count,  # it ends by itself, with nothing left in its threads
+    )
+    batches = views.unbatch().batch(EVAL_BATCH)  # kNN's: the encoder is traced once for both
+    order = epoch_order(config.seed, 0, images.count)
+    return lambda: readable(batches, images, order, EVAL_BATCH)
+
+
+def build_monitors(
+    config: Config, method: MoCo
+) -> tuple[Callable[[Split], float], Callable[[Split], float], Callable[[Any], dict[str, float]]]:
+    """Returns kNN top-1 (percent) of the query encoder and of plain pixels, as functions.
+
+    The third gives the label-free signals of the query encoder on what `build_views` returns.
+    """
+    votes: dict[str, Any] = {
+        "image_size": config.image_size,
+        "k": config.knn_k,
+        "temperature": config.knn_temperature,
+    }
+    embed = embedding(
+        method.query, features=config.knn_features, normalization=config.normalization
+    )
+    return (
+        lambda split: knn_top1_features(split, embed, **votes),
+        lambda split: knn_top1_pixels(split, **votes),
+        lambda views: label_free_signals(embed, views()),
+    )

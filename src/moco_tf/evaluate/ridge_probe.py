@@ -1,0 +1,214 @@
+"""`probe --quick`: a ridge classifier on features that are computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moco_tf.data.pipeline import eval_batches
+from moco_tf.data.sources import Images
+from moco_tf.errors import InputError
+from moco_tf.evaluate import baselines
+from moco_tf.evaluate.counted import counted
+from moco_tf.evaluate.features import embedding, extract, pixel_features
+from moco_tf.evaluate.knn import EVAL_BATCH
+from moco_tf.evaluate.labelled import Labelled, open_labelled
+from moco_tf.evaluate.linear import backbone_digest
+from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
+from moco_tf.evaluate.ridge import GRID, choose_and_fit, correct_share
+from moco_tf.evaluate.split import monitor_split
+from moco_tf.files.atomic import make_folder
+from moco_tf.files.digests import write_json
+from moco_tf.runs import checkpoint
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.encoders import load_encoder, untrained_encoder
+from moco_tf.training.reporting import Reporter
+
+CACHE = "features"  # .safetensors
+MAX_CACHED_BYTES = 2**31
+PIXEL_SIZE = 16  # side at which raw pixels are compared: those of 32 take minutes to fit
+
+
+def ridge_probe(
+    config: ProbeConfig, *, compare: bool = True, reporter: Reporter | None = None
+) -> dict[str, Any]:
+    """Returns top-1 and top-5 (percent) of a ridge classifier, and how it was made.
+
+    Args:
+        compare: whether to compute "top1_untrained", of the same architecture with random weights
+            drawn by the run's seed, and "top1_pixels", else None; they are kept in the folder.
+
+    Raises:
+        InputError: anything wrong with the run, the data or the folder.
+    """
+    started = time.perf_counter()
+    say = (reporter or Reporter()).line
+    encoder, pretraining, step = load_encoder(config.run, warn=say)
+    data = open_labelled(
+        config.data,
+        pretraining,
+        max_bad_images=config.max_bad_images,
+        say=say,
+        cache=Path(config.run) if Path(config.run).is_dir() else None,
+        split=config.split,
+    )
+    split = monitor_split(data.train, None, seed=config.seed)
+    if split is None:
+        raise InputError(
+            f"--quick holds out a tenth of each class; data={config.data or pretraining.data} has "
+            f"no class of two training images."
+        )
+    out = Path(config.run_dir or result_folder(config.run, "probe-quick"))
+    if (out / run_folder.CONFIG).exists():
+        raise InputError(f"{out} is the folder of another run. Use another --out.")
+    embed = embedding(encoder, features="pooled", normalization=pretraining.normalization)
+    digest, side = backbone_digest(encoder.backbone), pretraining.image_size
+    key = _key(digest, pretraining.normalization, side, data.train, data.test)
+    train, test, cached = _cached(
+        out, key, lambda: _features(data, embed, side, "encoder", say), say
+    )
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        raise InputError(
+            f"the features of {config.run} are not all finite: the encoder has diverged. "
+            f"Use an earlier checkpoint."
+        )
+    fit = partial(_fit, data, split.query_indices, say)
+    top1, top5, ratio, held_out_top1 = fit("encoder", train, test)
+
+    def baseline() -> dict[str, float]:
+        say(f"top-1 {top1:.2f}%; next its baselines, which are kept (--no-baselines: none)")
+        drawn = embedding(
+            untrained_encoder(pretraining),
+            features="pooled",
+            normalization=pretraining.normalization,
+        )
+        what = "untrained encoder"
+        untrained = fit(what, *_features(data, drawn, side, what, say))[0]
+        return {"untrained": untrained, "pixels": fit("raw pixels", *_pixels(data, side, say))[0]}
+
+    others: dict[str, Any] = {"untrained": None, "pixels": None}
+    if compare:
+        parts = [(images, np.arange(images.count)) for images in data[:2]]
+        settings = {"of": "probe --quick", "seed": config.seed, "pixels": PIXEL_SIZE}
+        others = baselines.once(out, baselines.key_of(pretraining, settings, *parts), baseline, say)
+    summary = {
+        "top1": top1,
+        "top5": top5,
+        "top1_best": top1,
+        "top1_untrained": others["untrained"],
+        "top1_pixels": others["pixels"],
+        "untrained_seed": pretraining.seed if compare else None,
+        "classes": data.classes,
+        "train_images": data.train.count,
+        "test_images": data.test.count,
+        **data.found,
+        "protocol": (
+            f"Ridge regression on one-hot targets in closed form (centred, float64) on the pooled "
+            f"features of the query encoder at step {step}, in inference mode and without "
+            f"augmentation, of all {data.train.count} training images of "
+            f"{config.data or pretraining.data}. Lambda is {ratio:g} of the mean eigenvalue of "
+            f"the centred X'X, chosen among {len(GRID)} values from {GRID[0]:g} to {GRID[-1]:g} "
+            f"by top-1, then squared error, on {len(split.query_indices)} held-out training "
+            f"images (a tenth of each class). Top-1 and top-5 on all {data.test.count} test "
+            f"images; there are no epochs, so top1_best is top1."
+        ),
+        "lambda": ratio,
+        "held_out_top1": held_out_top1,
+        "encoder_step": step,
+        "encoder_sha256": digest,
+        "features_cached": cached,
+        "seconds": time.perf_counter() - started,
+    }
+    write_json(out / run_folder.SUMMARY, summary)
+    return summary
+
+
+def _features(
+    data: Labelled, embed: Any, side: int, what: str, say: Callable[[str], None]
+) -> list[np.ndarray]:
+    """Of the training images and of the test images: float32 [M, D]."""
+    found = []
+    for images, kind in ((data.train, "training images"), (data.test, "test images")):
+        batches = eval_batches(
+            images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
+        )
+        told = counted(batches, images.count, f"{what}, {kind}", say)
+        found.append(extract(embed, told, unit=False))
+    return found
+
+
+def _pixels(data: Labelled, side: int, say: Callable[[str], None]) -> list[np.ndarray]:
+    """The plain pixels, at most 16 a side: float32 [M, D]."""
+    small, mean, found = min(side, PIXEL_SIZE), None, []
+    for images in data[:2]:
+        indices = np.arange(images.count)
+        rows, mean = pixel_features(images, indices, small, mean=mean, unit=False, say=say)
+        found.append(rows)
+    return found
+
+
+def _fit(
+    data: Labelled,
+    held: np.ndarray,
+    say: Callable[[str], None],
+    what: str,
+    train: np.ndarray,
+    test: np.ndarray,
+) -> tuple[float, float, float, float]:
+    """Returns top-1 and top-5 on the test images, lambda, and top-1 on the held-out ones."""
+    say(f"{what}: fitting classifiers to {train.shape[0]} x {train.shape[1]} features")
+    labels, test_labels = (np.asarray(part.labels) for part in data[:2])
+    kernel, bias, ratio, held_top1 = choose_and_fit(train, labels, data.classes, held=held)
+    top1, top5 = (
+        correct_share(test, test_labels, kernel, bias, k) for k in (1, min(5, data.classes))
+    )
+    return top1, top5, ratio, held_top1
+
+
+def _cached(
+    out: Path, key: str, compute: Callable[[], list[np.ndarray]], say: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Returns (training features, test features, whether they were there already)."""
+    make_folder(out)
+    path = out / f"{CACHE}.safetensors"
+    if path.exists():
+        try:
+            arrays, _, extra = checkpoint.load(path)
+            if extra.get("key") == key:
+                return arrays["train"], arrays["test"], True
+        except InputError as error:
+            say(f"{error} The features are computed again.")
+    train, test = compute()
+    if train.nbytes + test.nbytes <= MAX_CACHED_BYTES:
+        arrays = {"train": train, "test": test}
+        checkpoint.save(out, arrays, step=0, extra={"key": key}, tag=CACHE)
+    else:
+        say("the features are too many to keep; the next time they are computed again.")
+    return train, test, False
+
+
+def _key(digest: str, normalization: str, side: int, *parts: Images) -> str:
+    """SHA-256 of all that the features depend on: weights, pixels and how they are prepared."""
+    total = hashlib.sha256(json.dumps([digest, normalization, side]).encode())
+    for images in parts:
+        if images.content:
+            total.update(json.dumps([images.identity, images.content]).encode())
+        elif images.files is not None:
+            for file in images.files:
+                status = os.stat(file)
+                total.update(json.dumps([file, status.st_size, status.st_mtime_ns]).encode())
+        else:  # in memory, or read from elsewhere: the pixels themselves
+            batches = eval_batches(
+                images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
+            )
+            for batch in batches:
+                total.update(batch.numpy().data)
+    return total.hexdigest()

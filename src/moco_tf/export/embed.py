@@ -1,0 +1,172 @@
+"""embed: the features of all images of a data set by a run's query encoder, to a file."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moco_tf.data.found import found_lines, left_out
+from moco_tf.data.pipeline import eval_batches
+from moco_tf.data.sources import Images, open_images
+from moco_tf.errors import DivergedError
+from moco_tf.evaluate.features import Features, embedding, feature_rows
+from moco_tf.export import embed_files, projector
+from moco_tf.export.rows import rows_of, select
+from moco_tf.runs.encoders import load_encoder
+from moco_tf.runs.snapshot import images_of
+from moco_tf.training.reporting import Reporter
+from moco_tf.training.signals import Cancelled, StopSignals
+
+BATCH = 64
+REPORT_EVERY = 10.0  # seconds
+
+
+def embed(
+    run: str,
+    out: Path | str,
+    *,
+    data: str | None = None,
+    features: Features = "pooled",
+    split: str = "all",
+    projector_folder: Path | str | None = None,
+    max_bad_images: float | None = None,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Writes features to `out`, as they are (not normalised); returns what was written, and how.
+
+    Memory does not grow with the features: they are written batch by batch. At Ctrl-C, SIGTERM or
+    an error nothing of it is left, and a file to be replaced is as it was.
+
+    Args:
+        run: run folder (its last checkpoint counts), or a file made by `convert` or `finetune`.
+        out: file to write; its suffix, .npy, .npz, .parquet or .csv, is the format.
+        data: what `open_images` takes; none: the run's own data.
+        features: "pooled" (before the head) or "projection" (the head's output).
+        split: "train", "test" or "all", the training images first.
+        projector_folder: also write files for TensorBoard's projector there.
+        max_bad_images: largest share of unreadable files to skip; none: the run's own.
+        overwrite: replace files that exist.
+
+    Raises:
+        InputError: for anything wrong with the run, the data or the files.
+        Cancelled: at Ctrl-C or SIGTERM.
+    """
+    say = (reporter or Reporter()).line
+    out, folder = Path(out), None if projector_folder is None else Path(projector_folder)
+    embed_files.check_target(out, overwrite=overwrite, sources=(run, data))
+    if folder is not None:
+        projector.check_folder(folder, overwrite=overwrite)
+    encoder, config, step = load_encoder(run, warn=say)
+    function = embedding(encoder, features=features, normalization=config.normalization)
+    data, side = images_of(config, data, run), config.image_size
+    train, test = open_images(
+        data,
+        max_bad_images=config.max_bad_images if max_bad_images is None else max_bad_images,
+        seed=config.seed,
+        image_size=side,
+        cache=Path(run) if Path(run).is_dir() else None,
+    )
+    parts = select(data, train, test, split)
+    rows, counts = rows_of(parts), {name: images.count for name, images in parts}
+    bad = [file for _, images in parts for file in images.skipped]
+    for line in found_lines(train, test):
+        say(line)
+    if any(images.why_unlabelled for _, images in parts):
+        say(f"the test images get no class: {parts[-1][1].why_unlabelled}")
+    points = None if folder is None else projector.Points(len(rows.names), side)
+    if points is not None and len(points.indices) < len(rows.names):
+        say(f"the projector gets {len(points.indices)} of {len(rows.names)} images, evenly chosen")
+    with StopSignals() as signals:
+        crops: Iterator[Any] = itertools.chain.from_iterable(
+            _crops(part, side) for _, part in parts
+        )
+        crops = crops if points is None else points.with_thumbnails(crops)
+        found = feature_rows(function, crops, size=min(BATCH, len(rows.names)))
+        found = found if points is None else points.with_features(found)
+        followed = _Followed(found, len(rows.names), run, out, signals, say)
+        embed_files.save(out, rows, iter(followed))
+        if points is not None and folder is not None:
+            points.save(folder, rows, features)
+    return {
+        "out": str(out),
+        "images": len(rows.names),
+        "dimensions": followed.dimensions,
+        "features": features,
+        "bad_images": len(bad),
+        "left_out": left_out(*(images for _, images in parts)),
+        "splits": counts,
+        "classes": len(rows.classes),
+        "step": step,
+        "images_per_second": followed.images_per_second,
+        "projector": None if folder is None else str(folder),
+        "projector_points": 0 if points is None else len(points.indices),
+        "protocol": _protocol(features, followed.dimensions, step, run, data, counts, side),
+    }
+
+
+def _crops(images: Images, side: int) -> Iterator:
+    indices = np.arange(images.count)
+    return eval_batches(images, indices=indices, image_size=side, batch_size=BATCH)
+
+
+class _Followed:
+    """Batches of features on their way to the file: checked, counted, timed, and stopped."""
+
+    def __init__(
+        self,
+        batches: Iterable[np.ndarray],
+        count: int,
+        run: str,
+        out: Path,
+        signals: StopSignals,
+        say: Callable[[str], None],
+    ):
+        self._batches, self._count, self._run, self._out = batches, count, run, out
+        self._signals, self._say = signals, say
+        self.dimensions, self.images_per_second = 0, 0.0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yields float32 [b, D].
+
+        The first batch, which compiles, counts for speed only where it stands alone.
+        """
+        begun = told = time.perf_counter()
+        done = first = 0
+        for batch in self._batches:
+            self._stop()
+            if not np.isfinite(batch).all():
+                raise DivergedError(
+                    f"the features of {self._run} are not all finite: the encoder has diverged. "
+                    f"Use an earlier checkpoint."
+                )
+            self.dimensions = batch.shape[1]
+            yield batch
+            done += len(batch)
+            now = time.perf_counter()
+            self.images_per_second = (done - first) / (now - begun)
+            if not first and done < self._count:
+                begun, first = now, done
+            elif now - told >= REPORT_EVERY:
+                told = now
+                self._say(f"{done}/{self._count} images  {self.images_per_second:.0f} images/s")
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._signals.signal is not None:
+            raise Cancelled(self._signals.signal, f"nothing was written to {self._out}.")
+
+
+def _protocol(features, dimensions, step, run, data, counts, side) -> str:
+    of = " and ".join(f"{count} {name} images" for name, count in counts.items())
+    return (
+        f"The {features} features ({dimensions} numbers, not normalised) of the query encoder of "
+        f"{run} at step {step}, in inference mode and without augmentation, of the {of} of {data}; "
+        f"images of another size than {side} x {side} resized to a short side of "
+        f"{round(side * 256 / 224)} and cropped in the middle."
+    )

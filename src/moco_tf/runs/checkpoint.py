@@ -1,0 +1,234 @@
+"""Checkpoints: one safetensors file per kept step, checked by digest when written and when read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save as to_safetensors
+
+from moco_tf.errors import DamagedError, InputError
+from moco_tf.files.atomic import write_atomically
+
+State = dict[str, np.ndarray]
+KEEP = 2  # whole checkpoints of a run, beside the tagged ones
+_STEP_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+def save(
+    folder: Path,
+    state: Mapping[str, np.ndarray],
+    *,
+    step: int,
+    extra: Mapping[str, Any],
+    keep: int = KEEP,
+    tag: str | None = None,
+) -> Path:
+    """Writes a checkpoint and returns its path; a reader sees the whole file or none.
+
+    The file is written under a temporary name, read back, and renamed. Only then older steps are
+    deleted, so that `keep` whole ones remain; newer steps than `step` are left alone.
+
+    Args:
+        folder: where the checkpoints of one run lie; created if need be.
+        state: name to array, of any shape.
+        step: number of training steps behind this state, 0 or more.
+        extra: anything that JSON can hold.
+        keep: whole checkpoints to keep, 1 or more.
+        tag: writes TAG.safetensors in place of step-NNNNNNNN.safetensors, and deletes nothing.
+
+    Raises:
+        InputError: if the disk is full or the folder cannot be written to.
+    """
+    if keep < 1:
+        raise InputError(f"keep must be at least 1; received keep={keep}.")
+    folder = Path(folder)
+    path = folder / (f"{tag}.safetensors" if tag else f"step-{step:08d}.safetensors")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create the folder {folder}: {error.strerror}.") from None
+    for leftover in folder.glob(".*.safetensors.tmp"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
+    write_atomically(path, to_bytes(state, step=step, extra=extra), verify=_check_read_back)
+    if tag is None:
+        _delete_older(folder, step, keep)
+    return path
+
+
+def load_latest(
+    folder: Path, *, warn: Callable[[str], None]
+) -> tuple[State, int, dict[str, Any]] | None:
+    """Returns (state, step, extra) of the newest whole checkpoint, or None if there is none yet.
+
+    A damaged file is named in a call of `warn`, and the one before it is taken.
+
+    Raises:
+        InputError: if there are checkpoints and all of them are damaged.
+    """
+    damaged = []
+    for _, path in _by_step(Path(folder)):
+        try:
+            return read(path)
+        except FileNotFoundError:  # deleted by the training process in the meantime
+            continue
+        except DamagedError as error:
+            damaged.append(path.name)
+            warn(f"checkpoint {path} is damaged ({error}); taking the one before it.")
+    if damaged:
+        raise InputError(
+            f"every checkpoint in {folder} is damaged: {', '.join(damaged)}. "
+            f"Restore one from a copy, or start again in another folder."
+        )
+    return None
+
+
+def newest_step(folder: Path) -> int | None:
+    """Returns the step of the newest checkpoint in `folder`, or None if there is none."""
+    steps = _by_step(Path(folder))
+    return steps[0][0] if steps else None
+
+
+def load(path: Path) -> tuple[State, int, dict[str, Any]]:
+    """Returns (state, step, extra) of one checkpoint file.
+
+    Raises:
+        InputError: if the file is absent or damaged.
+    """
+    try:
+        return read(Path(path))
+    except FileNotFoundError:
+        raise InputError(f"no checkpoint {path}.") from None
+    except DamagedError as error:
+        raise InputError(
+            f"checkpoint {path} is damaged ({error}). Use another one of the same folder."
+        ) from None
+
+
+def to_bytes(state: Mapping[str, np.ndarray], *, step: int, extra: Mapping[str, Any]) -> bytes:
+    """Returns the content of a checkpoint file: arrays, step, extra, and digests of both."""
+    arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
+    metadata = {"step": str(int(step)), "extra": json.dumps(dict(extra), sort_keys=True)}
+    metadata["sha256"] = digest(arrays)
+    metadata["metadata_sha256"] = _metadata_digest(metadata)
+    return to_safetensors(arrays, metadata)
+
+
+def assign(variables: Mapping[str, Any], state: State) -> None:
+    """Gives each variable the array of its name.
+
+    Raises:
+        InputError: unless names and shapes are the same.
+    """
+    if set(variables) != set(state):
+        odd = sorted(set(variables) ^ set(state))[0]
+        raise InputError(f"the checkpoint does not fit this config: {odd!r} is in one only.")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != state[name].shape:
+            raise InputError(
+                f"the checkpoint does not fit this config: {name!r} has shape "
+                f"{state[name].shape}, expected {tuple(variable.shape)}."
+            )
+        variable.assign(state[name])
+
+
+def digest(state: Mapping[str, np.ndarray]) -> str:
+    """Returns the SHA-256, in hex, of the names (sorted), dtypes, shapes and bytes of `state`."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        array = np.asarray(state[name], order="C")
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        total.update(json.dumps([name, array.dtype.name, array.shape]).encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def _metadata_digest(metadata: Mapping[str, str]) -> str:
+    parts = json.dumps([metadata["step"], metadata["extra"], metadata["sha256"]])
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _by_step(folder: Path) -> list[tuple[int, Path]]:
+    """(step, path) of the numbered checkpoints, newest first; temporary and tagged ones are not."""
+    if not folder.is_dir():
+        return []
+    matches = ((_STEP_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
+
+
+def read(path: Path) -> tuple[State, int, dict[str, Any]]:
+    """Returns (state, step, extra) of one checkpoint file.
+
+    Raises:
+        DamagedError: if it is damaged, or no checkpoint at all.
+        FileNotFoundError: if it is absent.
+        InputError: if it may not be read.
+    """
+    state, step, extra, _ = _whole(path)
+    return state, step, extra
+
+
+def inspect(path: Path) -> tuple[int, dict[str, Any], str]:
+    """Returns (step, extra, `digest` of the state) of one checkpoint file; raises as `read`."""
+    _, step, extra, of_state = _whole(path)
+    return step, extra, of_state
+
+
+def _whole(path: Path) -> tuple[State, int, dict[str, Any], str]:
+    """State, step, extra and the state's digest of a file that is whole."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}.") from None
+    except Exception as error:  # what the parser raises depends on which byte is wrong
+        raise DamagedError(f"not a whole safetensors file: {error}") from None
+    absent = {"step", "extra", "sha256", "metadata_sha256"} - metadata.keys()
+    if absent:
+        raise DamagedError(f"its metadata lack {', '.join(sorted(absent))}")
+    if _metadata_digest(metadata) != metadata["metadata_sha256"]:
+        raise DamagedError("its metadata do not match their digest")
+    if digest(state) != metadata["sha256"]:
+        raise DamagedError("its arrays do not match their digest")
+    try:
+        step, extra = int(metadata["step"]), json.loads(metadata["extra"])
+    except (ValueError, RecursionError):  # right digests do not make it a checkpoint of ours
+        raise DamagedError("its step is no number, or what goes with it no JSON") from None
+    if not 0 <= step < 2**63 or not isinstance(extra, dict):
+        raise DamagedError("its step is out of range, or what goes with it no JSON object")
+    return state, step, extra, metadata["sha256"]
+
+
+def _check_read_back(path: Path) -> None:
+    try:
+        read(path)
+    except DamagedError as error:
+        raise InputError(
+            f"the checkpoint just written came back damaged ({error}). Nothing older was deleted; "
+            f"check the disk of {path.parent}."
+        ) from None
+
+
+def _delete_older(folder: Path, step: int, keep: int) -> None:
+    """Deletes the checkpoints before the `keep` newest whole ones; `step` is known to be whole."""
+    older = [path for number, path in _by_step(folder) if number < step]
+    whole = 1
+    for position, path in enumerate(older):
+        if whole == keep:
+            for surplus in older[position:]:
+                surplus.unlink(missing_ok=True)
+            return
+        if position + 1 < len(older):  # the very last one is kept in any case
+            with contextlib.suppress(DamagedError, FileNotFoundError):
+                read(path)
+                whole += 1

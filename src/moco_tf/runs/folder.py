@@ -1,0 +1,278 @@
+"""A run folder: config.json, versions.json, checkpoints, and the lock of the process training it.
+
+Everything in it is written under a temporary name and renamed, so a reader never meets half a file.
+Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from moco_tf.config import AnyConfig, Config, path_of_data
+from moco_tf.errors import DamagedError, InputError
+from moco_tf.files.atomic import (
+    make_folder,
+    not_through_a_link,
+    take_lock,
+    write_error,
+)
+from moco_tf.files.digests import check_json_digest, write_json
+
+CONFIG = "config.json"
+VERSIONS = "versions.json"
+SUMMARY = "summary.json"
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+LOCK = ".lock"
+
+
+def checkpoint_folder(run_dir: Path | str) -> Path:
+    """Returns the folder that holds the checkpoints of the run in `run_dir`."""
+    return Path(run_dir) / "checkpoints"
+
+
+def claim(run_dir: Path, config: AnyConfig) -> bool:
+    """Makes `run_dir` the folder of `config`'s run; returns whether the run was there already.
+
+    A new folder gets config.json and versions.json. In an existing run config.json stays as it is,
+    but for more epochs and `data_path`, and versions.json names what the present process runs on.
+
+    Raises:
+        InputError: if the folder holds something that is no run, a link where a folder should be,
+            or a run whose config differs in a field outside its `runtime_fields`.
+    """
+    run_dir = Path(run_dir)
+    resumed = check(run_dir, config)
+    path = path_of_data(config.data) if isinstance(config, Config) else None
+    if path is not None:
+        config = config.model_copy(update={"data_path": os.path.abspath(path)})
+    if not resumed:
+        make_folder(run_dir)
+        write_json(run_dir / CONFIG, config.model_dump(mode="json"))
+    else:
+        there, now = read_config_of(type(config), run_dir), recorded(run_dir, config)
+        names = config.growing_fields | config.recorded_fields
+        grown = there.model_copy(update={name: getattr(now, name) for name in names})
+        if grown != there:
+            write_json(run_dir / CONFIG, grown.model_dump(mode="json"))
+    write_json(run_dir / VERSIONS, versions())
+    return resumed
+
+
+def check(run_dir: Path, config: AnyConfig) -> bool:
+    """Raises what `claim` would, and returns what it would; changes nothing."""
+    _refuse_foreign(run_dir, config.folder_flag)
+    for folder in (checkpoint_folder(run_dir), Path(run_dir) / TENSORBOARD):
+        if folder.is_symlink():  # its maker could have us write and delete elsewhere
+            raise InputError(
+                f"{folder} is a link, and is not written through. Put the folder itself there."
+            )
+    resumed = (run_dir / CONFIG).exists()
+    if resumed:
+        _refuse_other_config(run_dir, read_config_of(type(config), run_dir), config)
+    return resumed
+
+
+def recorded(run_dir: Path, config: AnyConfig) -> AnyConfig:
+    """Returns `config` with what the run in the folder has recorded and `config` leaves open."""
+    there = read_config_of(type(config), run_dir)
+    names = config.recorded_fields - set(_recorded(config))
+    return config.model_copy(update={name: getattr(there, name) for name in names})
+
+
+def _recorded(config: AnyConfig) -> list[str]:
+    """The recorded fields that `config` gives."""
+    fields = type(config).model_fields
+    return [n for n in config.recorded_fields if getattr(config, n) != fields[n].default]
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path, *, flag: str = "--run-dir") -> Iterator[Callable[[], None]]:
+    """Holds the run folder for this process; creates the folder. Freed also by a kill.
+
+    A new folder in which no run was begun is taken away again. Gives a function that raises
+    `InputError` if the folder has been removed, moved or replaced meanwhile.
+
+    Args:
+        flag: the option that names the folder, for what an error advises.
+
+    Raises:
+        InputError: if another process holds it, or the folder holds something that is no run.
+    """
+    run_dir = Path(run_dir)
+    _refuse_foreign(run_dir, flag)
+    new = not run_dir.exists()
+    make_folder(run_dir)
+
+    def in_use() -> str:
+        file.seek(0)
+        return (
+            f"run_dir={run_dir} is in use: process {file.read().strip() or '?'} is training in it. "
+            f"Wait for it to end, or use another {flag}."
+        )
+
+    with open(run_dir / LOCK, "a+", encoding="utf-8", opener=not_through_a_link) as file:
+        take_lock(file, in_use)
+        try:
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise write_error(run_dir / LOCK, 0, error) from None
+        try:
+            yield lambda: _refuse_replaced(run_dir, file.fileno())
+        finally:
+            if new and _is_held(run_dir, file.fileno()) and not (run_dir / CONFIG).exists():
+                # NFS keeps an open file under another name, and what ended the run is to be told.
+                with contextlib.suppress(OSError):
+                    for hidden in run_dir.glob(".*"):
+                        hidden.unlink()
+                    run_dir.rmdir()
+
+
+def holder(run_dir: Path) -> int | None:
+    """Returns the process of this machine that trains in `run_dir`, if any; takes no lock."""
+    try:
+        process = int((run_dir / LOCK).read_text(encoding="utf-8"))
+        with contextlib.suppress(PermissionError):  # another user's
+            os.kill(process, 0)  # sends nothing
+    except (OSError, ValueError, OverflowError):
+        return None
+    try:
+        locks = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return process
+    held = {fields[4] for fields in map(str.split, locks) if fields[1] == "FLOCK"}
+    return process if str(process) in held else None
+
+
+def read_config(run_dir: Path | str) -> Config:
+    """Returns the config of the pre-training run in `run_dir`; see `read_config_of`."""
+    return read_config_of(Config, run_dir)
+
+
+def read_config_of(kind: type[AnyConfig], run_dir: Path | str) -> AnyConfig:
+    """Returns the config of the run in `run_dir`.
+
+    Raises:
+        InputError: if there is no such run, or its config.json is not a config.
+    """
+    path = Path(run_dir) / CONFIG
+    try:
+        text, _ = check_json_digest(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{run_dir} is not a run folder: it has no {CONFIG}. "
+            f"Give the --run-dir of a pre-training run."
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error}.") from None
+    except DamagedError as error:
+        raise InputError(
+            f"{path} is not the config of a run: {error}. Restore it, or start again in another "
+            f"{kind.folder_flag}; if it was edited by hand, take its last field, sha256, out."
+        ) from None
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if field == "run":  # which only what starts from a run has
+            raise InputError(_of_other_kind(run_dir, kind)) from None
+        problem = f"{field}: {first['msg']}" if field else first["msg"]
+        raise InputError(
+            f"{path} is not the config of a run ({problem}). "
+            f"Restore it, or start again in another {kind.folder_flag}."
+        ) from None
+
+
+def _of_other_kind(run_dir: Path | str, kind: type[AnyConfig]) -> str:
+    if kind is Config:
+        return (
+            f"{run_dir} holds results of a probe or a fine-tuning, not a pre-training run. Give "
+            f"the run, or the file encoder.safetensors of a fine-tuning."
+        )
+    return f"{run_dir} holds a pre-training run. Use another {kind.folder_flag}."
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the version of Python and of every package that decides a run's numbers."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("tensorflow", "keras", "numpy", "moco-tf"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _refuse_foreign(run_dir: Path, flag: str) -> None:
+    if not run_dir.exists():
+        return
+    if not run_dir.is_dir():
+        raise InputError(f"run_dir={run_dir} is a file, not a folder. Use another {flag}.")
+    names = sorted(entry.name for entry in run_dir.iterdir())
+    visible = [name for name in names if not name.startswith(".")]
+    if visible and CONFIG not in names:
+        raise InputError(
+            f"run_dir={run_dir} is not empty and is not a run folder: it has no {CONFIG}, but "
+            f"holds {visible[0]}. Use another {flag}."
+        )
+
+
+def _refuse_replaced(run_dir: Path, descriptor: int) -> None:
+    """Else checkpoints would go where no run is, or into another process's run."""
+    if not _is_held(run_dir, descriptor):
+        raise InputError(
+            f"run_dir={run_dir} has been removed, moved, closed or replaced while this run used "
+            f"it. Put it back and run the same command again; what was saved is in it."
+        )
+
+
+def _is_held(run_dir: Path, descriptor: int) -> bool:
+    """Whether the lock at `run_dir` is the file that was opened."""
+    try:
+        return os.path.samestat(os.stat(run_dir / LOCK), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> None:
+    old, new = there.model_dump(mode="json"), now.model_dump(mode="json")
+    fixed = (old.keys() - now.recorded_fields | set(_recorded(now))) - now.runtime_fields
+    different = [name for name in old if name in fixed and old[name] != new[name]]
+    more = {name for name in now.growing_fields if new[name] > old[name]}
+    different = [name for name in different if name not in more]
+    for name in {"data", "init"} & set(different):
+        if same_path((old[name], old.get(f"{name}_path")), new[name]):
+            different.remove(name)
+    if different:
+        local = isinstance(now, Config) and "://" not in (now.run_dir or "")
+        alone = f": moco-tf pretrain --run-dir {shlex.quote(str(run_dir))}" if local else ""
+        listed = ", ".join(f"{name} ({old[name]} there, {new[name]} now)" for name in different)
+        raise InputError(
+            f"run_dir={run_dir} holds a run with another configuration: {listed}. "
+            f"Use another {now.folder_flag}, or the run's own values to continue it{alone}."
+        )
+
+
+def same_path(there: Iterable[str | None], now: str | None) -> bool:
+    """Whether a value of `data` or `init` names what the known ones do, be it by another path.
+
+    Where these lead nowhere any more, `now` may be where their images went.
+    """
+    known = [one for one in there if one is not None]
+    if now is None or now in known or not known:
+        return now in known
+    new, old = path_of_data(now), [path_of_data(one) for one in known]
+    if new is None or None in old:
+        return False
+    present = [path.resolve() for path in old if path and path.exists()]
+    return new.resolve() in present or not present

@@ -1,0 +1,61 @@
+"""A device's images in microbatches, one after another: activations of one at a time.
+
+Legend: b images on a device, c = b / microbatches of them in a microbatch.
+"""
+
+import tensorflow as tf
+
+
+def in_microbatches(function, rows, how):
+    """Returns what `function` gives for all rows, calling it with one microbatch after another.
+
+    Nothing of a microbatch but its results is kept, and the next one starts when they are there.
+
+    Args:
+        function: row numbers [c] -> dict of tensors, or of nests of them.
+        rows: [microbatches, c].
+        how: for each name of that dict, what the microbatches make together: "rows" ([c, ...] ->
+            [b, ...], in the order of `rows`), "sum", "mean", or "first" (what the first microbatch
+            gives). Sums are in the order of the microbatches.
+    """
+    microbatches = rows.shape[0]
+    if microbatches == 1:
+        return function(rows[0])
+    one_chunk = tf.function(function)
+    spec = one_chunk.get_concrete_function(tf.TensorSpec(rows.shape[1:], rows.dtype))
+
+    def start(name, value):
+        if how[name] == "rows":
+            return tf.TensorArray(value.dtype, microbatches, element_shape=value.shape)
+        return tf.zeros(value.shape, value.dtype)
+
+    def add(index, name, so_far, value):
+        if how[name] == "rows":
+            return so_far.write(index, value)
+        if how[name] == "first":
+            return tf.where(index == 0, value, so_far)
+        return so_far + value
+
+    def finish(name, value):
+        if how[name] == "rows":
+            return value.concat()
+        return value / microbatches if how[name] == "mean" else value
+
+    def each(step, *results):
+        return {
+            name: tf.nest.map_structure(lambda *values, n=name: step(n, *values), *nests)
+            for name, *nests in ((name, *(result[name] for result in results)) for name in how)
+        }
+
+    def body(index, so_far):
+        new = one_chunk(rows[index])
+        return index + 1, each(lambda *values: add(index, *values), so_far, new)
+
+    # One iteration at a time: nothing else would keep the executor from beginning them all.
+    _, results = tf.while_loop(
+        lambda index, _: index < microbatches,
+        body,
+        (tf.constant(0), each(start, spec.structured_outputs)),
+        parallel_iterations=1,
+    )
+    return each(finish, results)

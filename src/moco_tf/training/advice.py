@@ -1,0 +1,306 @@
+"""What is off in a config for these images and this machine, why, and the value to use.
+
+Pure functions of the config and of `Facts`. Following a suggestion silences it. `pretrain` gives
+the facts that cost nothing to know, `estimate` also those that it measures. Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from moco_tf.config import Config
+
+# K / images from which on a suggestion is made: at a quarter 3 % of the queries meet an earlier key
+# of their own image among the negatives. The official recipes are at 0.05 (ImageNet, 0.1 %) and
+# 0.08 (CIFAR-10, 0.3 %).
+LARGEST_QUEUE_SHARE = 0.25
+
+# m^steps, what is left of the key encoder's first, random weights at the end of a run. At 46 % (780
+# steps) m = 0.999 was 2.0 and 0.9 points better than 0.99 (docs/results.md); more was not measured.
+# Official runs end below 1e-80.
+LARGEST_INITIAL_SHARE = 0.5
+KEY_MOMENTA = (
+    0.999,
+    0.996,
+    0.99,
+)  # 0.99 is the least of the recipes; 0.97 did not learn the shapes
+
+# BatchNorm of fewer images loses accuracy: 23.7 % error at 16 images, 24.8 at 8, 27.3 at 4
+# (arXiv:1803.08494, table 2).
+SMALLEST_GROUP, OFFICIAL_GROUP = 8, 32
+
+SMALL_IMAGES_SHARE = 0.05  # share of images enlarged: ImageNet has a few, more blur what is learned
+# Of the time that input and step take one after the other, the share of the input from which on it
+# is called the limit. Nearer to a half, which of them is slower changes from round to round: rounds
+# of one process differ by 5 % and more on a shared machine.
+INPUT_LIMITS_FROM = 0.55
+MEMORY_SHARE = 0.85  # the rest goes to what other processes and the file cache take meanwhile
+DISK_SHARE = 0.9
+WAITING_SHARE = 0.1  # of a step's time, without a batch: more cores or smaller files gain that much
+LARGER_THAN_NEEDED = 1.25  # short side of the images over the one from which no crop is enlarged
+KNN_SHARE = 0.2  # of the run's time
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the checks look at beside the config. Bytes and seconds; None: not known."""
+
+    images: int
+    steps: int  # of the whole schedule
+    devices: int = 1
+    gpus: int = 0
+    encoded: bool = False  # files that are decoded, not arrays
+    short_sides: tuple[int, int] | None = None  # pixels: of the image at 5 % of all, and at half
+    small_images: int = 0  # smaller than the crop
+    input_share: float = 0.0  # see `cost.input_share`
+    data_wait: float = 0.0
+    peak_memory_bytes: int = 0
+    memory_bytes: int | None = None
+    gpu_peak_bytes: int = 0
+    gpu_bytes: int | None = None
+    disk_bytes: int = 0
+    disk_free_bytes: int | None = None
+    knn_seconds: float = 0.0  # of the evaluations in the loop
+    seconds: float = 0.0  # of the whole run
+    recipe_learning_rate: float | None = None  # of the recipe, for 256 images
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Set `field`, now `value`, to `suggest`."""
+
+    field: str
+    value: int | float | str | None
+    suggest: int | float | str
+    reason: str
+
+    @property
+    def line(self) -> str:
+        """The suggestion as a sentence, with the flag to type if that is possible."""
+        flag = f"--{self.field.replace('_', '-')}"
+        typed = (
+            f"{flag} {self.suggest}" if " " not in str(self.suggest) else f"{flag}: {self.suggest}"
+        )
+        return f"suggestion: {typed} (now {self.value}): {self.reason}"
+
+
+def suggestions(config: Config, facts: Facts) -> list[Suggestion]:
+    """Returns what to change, most telling first; empty if nothing is off."""
+    checks = (_queue, _groups, _key_momentum, _learning_rate, _devices, _small, _input)
+    machine = (_memory, _disk, _knn)
+    return [found for check in (*checks, *machine) for found in check(config, facts)]
+
+
+def short_sides(sizes: np.ndarray | None) -> tuple[int, int] | None:
+    """Returns the short side, pixels, that all images but a few have, and that half of them have.
+
+    Args:
+        sizes: int32 [n, 2], height and width of each image; None: not known.
+    """
+    if sizes is None:
+        return None
+    sides = np.sort(sizes.min(axis=1))
+    return int(sides[int(SMALL_IMAGES_SHARE * len(sides))]), int(sides[len(sides) // 2])
+
+
+def own_keys_in_queue(queue_size: float, images: float) -> float:
+    """How many keys of a query's own image the queue holds, on average, from earlier epochs.
+
+    Every image comes once an epoch at a random place, so that its last key is n - u + p images old,
+    u and p uniform in [0, n): K^2 / 2n^2 up to K = n, and K / n - 1/2 from there on.
+
+    Args:
+        queue_size: K, over the number of keys that an image adds a step.
+        images: n.
+    """
+    if queue_size <= images:
+        return queue_size**2 / (2 * images**2)
+    return queue_size / images - 0.5
+
+
+def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    size, directions = config.queue_size, 2 if config.symmetric else 1
+    keys = directions * config.batch_size  # a step
+    share = 1 if config.mask_same_image else LARGEST_QUEUE_SHARE
+    most = int(share * directions * facts.images)
+    largest = max(most // keys * keys, keys)
+    too_large = size > most and size > largest
+    if too_large and config.mask_same_image:
+        yield Suggestion(
+            "queue_size", size, largest, f"with mask_same_image the newest keys of {facts.images} "
+            f"images are all that counts, {directions * facts.images} rows of the queue"
+        )  # fmt: skip
+    elif too_large:
+        own = directions * own_keys_in_queue(size / directions, facts.images)
+        yield Suggestion(
+            "queue_size", size, largest, f"the queue holds the keys of "
+            f"{_short(size / directions / facts.images)} epochs of {facts.images} images: on "
+            f"average "
+            f"{_short(own)} of a query's negatives are earlier keys of its own image, and the "
+            f"oldest key is {size / keys:.0f} steps old",
+        )  # fmt: skip
+    elif size % keys:
+        yield Suggestion(
+            "queue_size", size, max(size // keys * keys, keys),
+            f"the official code asks for a multiple of the {keys} keys of a step; here the ring "
+            f"wraps around, and the keys of a step do not leave it together",
+        )  # fmt: skip
+
+
+def _groups(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    batch, group = config.batch_size, config.group_size
+    if batch == group:
+        reason = (
+            "with one BatchNorm group on all devices shuffling changes nothing: queries and keys "
+            "are normalised with the same images, which tells which belong together"
+        )
+        sizes = [n for n in range(2, min(OFFICIAL_GROUP, batch // 2) + 1) if batch % n == 0]
+        if sizes and sizes[-1] >= min(SMALLEST_GROUP, batch // 2):
+            yield Suggestion("group_size", group, sizes[-1], reason)
+        elif 2 * group <= facts.images:
+            yield Suggestion("batch_size", batch, 2 * group, reason)
+    elif group < SMALLEST_GROUP and batch >= 2 * SMALLEST_GROUP:
+        parts = facts.devices * config.accumulation_steps
+        sizes = [n for n in range(SMALLEST_GROUP, batch // 2 + 1) if batch % (n * parts) == 0]
+        if sizes:
+            reason = "BatchNorm over so few images loses accuracy (arXiv:1803.08494)"
+            yield Suggestion("group_size", group, sizes[0], reason)
+
+
+def _key_momentum(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    left = config.key_momentum**facts.steps
+    if config.init or left <= LARGEST_INITIAL_SHARE:
+        return
+    reason = (
+        f"after {facts.steps} steps m^steps = {left:.0%} of the key encoder are still its first, "
+        f"random weights"
+    )
+    fits = [m for m in KEY_MOMENTA if m**facts.steps <= LARGEST_INITIAL_SHARE]
+    if fits:
+        yield Suggestion("key_momentum", config.key_momentum, fits[0], reason)
+        return
+    steps = math.log(LARGEST_INITIAL_SHARE) / math.log(KEY_MOMENTA[-1])
+    epochs = math.ceil(steps * config.epochs / facts.steps)
+    if config.key_momentum > KEY_MOMENTA[-1]:
+        yield Suggestion("key_momentum", config.key_momentum, KEY_MOMENTA[-1], reason)
+    yield Suggestion(
+        "epochs", config.epochs, epochs,
+        f"{reason}, and a smaller m than {KEY_MOMENTA[-1]} makes the keys change too fast",
+    )  # fmt: skip
+
+
+def _learning_rate(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    unscaled = config.lr_scaling == "absolute" and config.batch_size != 256
+    if unscaled and config.learning_rate == facts.recipe_learning_rate:
+        linear = config.learning_rate * config.batch_size / 256
+        yield Suggestion(
+            "lr_scaling", "absolute", "linear",
+            f"the recipe's rate {config.learning_rate:g} is for a batch of 256; linear scaling "
+            f"makes it {linear:g} for {config.batch_size}",
+        )  # fmt: skip
+
+
+def _devices(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    if not facts.gpus and facts.devices > 1:
+        reason = "virtual devices share the processor's cores: they cost time and gain none"
+        yield Suggestion("devices", config.devices, 1, reason)
+    if config.devices is not None or facts.gpus <= facts.devices:
+        return
+    groups = config.batch_size // config.group_size
+    reason = (
+        f"{facts.gpus} GPUs, but the {groups} BatchNorm groups of a batch spread evenly over no "
+        f"more than {facts.devices}"
+    )
+    parts = facts.gpus * config.accumulation_steps
+    sizes = [n for n in range(2, config.group_size + 1) if config.batch_size % (n * parts) == 0]
+    whole = parts * config.group_size
+    batch = math.ceil(config.batch_size / whole) * whole
+    if sizes and sizes[-1] >= SMALLEST_GROUP:
+        yield Suggestion("group_size", config.group_size, sizes[-1], reason)
+    elif batch <= facts.images:
+        yield Suggestion("batch_size", config.batch_size, batch, reason)
+
+
+def _small(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    share = facts.small_images / facts.images
+    smallest = 32 if config.stem == "imagenet" else 8  # that the encoder takes
+    if facts.short_sides and share > SMALL_IMAGES_SHARE and facts.short_sides[0] >= smallest:
+        yield Suggestion(
+            "image_size", config.image_size, facts.short_sides[0],
+            f"{share:.0%} of the images are smaller than the crop and are enlarged",
+        )  # fmt: skip
+
+
+def _input(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    waits = facts.input_share > INPUT_LIMITS_FROM or facts.data_wait > WAITING_SHARE
+    if not waits or not facts.encoded or not facts.short_sides:
+        return
+    enough = math.ceil(config.image_size / math.sqrt(config.crop_min_area))
+    if facts.short_sides[1] > LARGER_THAN_NEEDED * enough:
+        yield Suggestion(
+            "data", config.data, f"a copy with a short side of {enough} pixels",
+            f"decoding limits (the input alone takes {facts.input_share:.0%} of the time of input "
+            f"and step, half of the images have a short side of {facts.short_sides[1]} or more), "
+            f"and in such a copy the smallest crop still has {config.image_size} pixels a side",
+        )  # fmt: skip
+
+
+def _memory(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    host = facts.memory_bytes and facts.peak_memory_bytes > MEMORY_SHARE * facts.memory_bytes
+    gpu = facts.gpu_bytes and facts.gpu_peak_bytes > MEMORY_SHARE * facts.gpu_bytes
+    if not host and not gpu:
+        return
+    peak, there = (
+        (facts.gpu_peak_bytes, facts.gpu_bytes) if gpu
+        else (facts.peak_memory_bytes, facts.memory_bytes)
+    )  # fmt: skip
+    reason = f"the peak of {peak / 1e9:.1f} GB is near the {(there or 0) / 1e9:.1f} GB there are"
+    groups = config.batch_size // config.group_size // facts.devices  # on each device
+    microbatches = config.accumulation_steps
+    finer = [n for n in range(microbatches + 1, groups + 1) if groups % n == 0]
+    if finer:
+        reason += "; the batch in microbatches takes less, and the step stays the same"
+        yield Suggestion("accumulation_steps", microbatches, finer[0], reason)
+    elif not config.recompute:
+        reason += (
+            "; activations computed again in the backward pass need not be kept, and the step "
+            "stays the same, but takes longer"
+        )
+        yield Suggestion("recompute", False, "true", reason)
+    else:  # every chunk is one group
+        group = config.group_size
+        sizes = [n for n in range(SMALLEST_GROUP, group // 2 + 1) if group % n == 0]
+        if sizes:
+            reason += "; a microbatch is at least one BatchNorm group, so smaller groups take less"
+            yield Suggestion("group_size", group, sizes[-1], reason)
+
+
+def _disk(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    if facts.disk_free_bytes is None or facts.disk_bytes <= DISK_SHARE * facts.disk_free_bytes:
+        return
+    reason = (
+        f"the run needs up to {facts.disk_bytes / 1e9:.2f} GB, and its disk has "
+        f"{facts.disk_free_bytes / 1e9:.2f} GB left"
+    )
+    yield Suggestion("run_dir", config.run_dir, "a folder on a larger disk", reason)
+
+
+def _knn(config: Config, facts: Facts) -> Iterator[Suggestion]:
+    others = facts.seconds - facts.knn_seconds
+    if not config.knn_every or facts.knn_seconds <= KNN_SHARE * facts.seconds:
+        return
+    rarer = facts.knn_seconds * (1 - KNN_SHARE) / (KNN_SHARE * others)
+    every = min(math.ceil(config.knn_every * rarer), config.epochs)
+    if every > config.knn_every:
+        share = facts.knn_seconds / facts.seconds
+        reason = f"the kNN monitor takes {share:.0%} of the run's time"
+        yield Suggestion("knn_every", config.knn_every, every, reason)
+
+
+def _short(number: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{number:.2g}" if number < 100 else f"{number:.0f}"

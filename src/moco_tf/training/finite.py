@@ -1,0 +1,57 @@
+"""Where in a step numbers stop being finite: counted on the device, told afterwards by name.
+
+A step goes through images, parameters, keys, queries, logits and the loss to the gradients; what is
+not finite in one place is not finite in most that follow, so that the first is where it began.
+"""
+
+import tensorflow as tf
+
+IMAGES = "the normalised images"
+PLACES = ("images", "keys", "queries", "logits", "loss")
+
+
+def nonfinite(**values):
+    """Returns counts, float32 [5], in the order of PLACES: 1 where a value is not finite.
+
+    Counts of parts of a batch, and of what is done to it one after another, may be added up.
+
+    Args:
+        values: a tensor, or several, for some of PLACES.
+    """
+    return tf.stack([not_finite(values[name]) if name in values else 0.0 for name in PLACES])
+
+
+def not_finite(value):
+    """1 if anything in a tensor, or in several, is NaN or infinite, else 0: a float32 scalar."""
+    finite = [tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tf.nest.flatten(value)]
+    return 1 - tf.cast(tf.reduce_all(finite), tf.float32)
+
+
+def first_nonfinite(counts_before, parameters, gradients):
+    """Returns where it began, as a number of `tensor_names`, an int64 scalar: 0 if nowhere.
+
+    Args:
+        counts_before: counts of `nonfinite`, [5], of the whole batch.
+        parameters, gradients: tensors of the query encoder, before the step.
+    """
+    before, after = ([not_finite(value) for value in each] for each in (parameters, gradients))
+    counts = tf.concat([counts_before[:1], before, counts_before[1:], after], axis=0)
+    first = tf.argmax(counts > 0)
+    return tf.where(counts[first] > 0, first + 1, 0)
+
+
+def names_of_tensors(parameters):
+    """Returns what the numbers of `first_nonfinite` mean, from 1 on.
+
+    Args:
+        parameters: names, in the order of their tensors.
+    """
+    return [
+        IMAGES,
+        *(f"the parameter {name}" for name in parameters),
+        "the features of the keys",
+        "the features of the queries",
+        "the logits",  # of finite features: the queue
+        "the loss",
+        *(f"the gradient of {name}" for name in parameters),
+    ]

@@ -1,0 +1,88 @@
+"""How far a run is, as its checkpoint says: looked at before the run goes on from it.
+
+Right digests tell that a file is as it was written, not that this version wrote it. Imports no
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from moco_tf.config import short_repr
+from moco_tf.errors import InputError
+from moco_tf.runs.log_digests import Digests
+
+Kind = TypeVar("Kind")
+
+
+def progress_of(kind: type[Kind], extra: Mapping[str, Any], *, step: int, folder: Path) -> Kind:
+    """Returns what a checkpoint holds beside its arrays.
+
+    Args:
+        kind: a dataclass with a field `step`; fields that are absent, as in checkpoints of older
+            versions, get their defaults.
+        extra: the checkpoint's, any JSON object.
+        step: the checkpoint's own.
+        folder: where it lies, for the message.
+
+    Raises:
+        InputError: a field is unknown, lacking or of another type, or the steps are not the same.
+    """
+    hints = get_type_hints(kind)
+    needed = {
+        field.name
+        for field in fields(kind)  # type: ignore[arg-type]
+        if field.default is MISSING and field.default_factory is MISSING
+    }
+    problem = None
+    if unknown := sorted(extra.keys() - hints.keys()):
+        problem = f"its field {short_repr(unknown[0])} is not known"
+    elif lacking := sorted(needed - extra.keys()):
+        problem = f"it lacks the field {lacking[0]!r}"
+    else:
+        for name, value in extra.items():
+            try:
+                TypeAdapter(hints[name]).validate_python(value, strict=True)
+            except (ValidationError, OverflowError):
+                problem = f"its field {name!r} is {short_repr(value)}"
+                break
+    if problem is None:
+        found: Any = kind(**extra)
+        if found.step == step:
+            return found
+        problem = f"its field 'step' is {short_repr(found.step)}"
+    raise InputError(
+        f"the checkpoint of step {step} in {folder} is not one that this version goes on from: "
+        f"{problem}. Was it written by a newer version? Use that, or another folder."
+    )
+
+
+@dataclass
+class Progress:
+    """How far a run is, beside its arrays; every checkpoint keeps it. Accuracies in percent."""
+
+    step: int = 0
+    epoch: int = 0  # whole ones
+    images: str | None = None  # identity of the training data, whose order is shuffled
+    seconds: float = 0.0
+    loss: float | None = None
+    images_per_second: float | None = None
+    knn_top1: float | None = None
+    knn_top1_best: float | None = None
+    knn_top1_untrained: float | None = None
+    knn_top1_pixels: float | None = None
+    view_retrieval: float | None = None  # these four as in evaluate/label_free.py
+    view_retrieval_untrained: float | None = None
+    alignment: float | None = None
+    alignment_untrained: float | None = None
+    uniformity: float | None = None
+    uniformity_untrained: float | None = None
+    effective_rank: float | None = None
+    effective_rank_untrained: float | None = None
+    knn_due: bool = False  # a signal came before or during the evaluation after this step
+    written: Digests | None = None  # of the logs

@@ -1,0 +1,46 @@
+"""Digests of logs that grow: of their first bytes, for good, and kept over several starts."""
+
+import hashlib
+
+from moco_tf.runs.log_digests import LogDigests, begins_with
+
+EVENTS = "tensorboard/events.out.tfevents.1"
+
+
+def append(path, data):
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def test_digests_are_of_all_bytes_so_far(tmp_path):
+    written = LogDigests(tmp_path)
+    assert written.digests() == {}
+    append(tmp_path / "metrics.jsonl", b"abc")
+    first = written.digests()
+    assert first == {"metrics.jsonl": {"bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}}
+    append(tmp_path / "metrics.jsonl", b"defg")
+    append(tmp_path / EVENTS, b"xy")
+    append(tmp_path / "tensorboard" / "notes.txt", b"mine")
+    assert written.digests() == LogDigests(tmp_path).digests()
+    assert written.digests() == {
+        "metrics.jsonl": {"bytes": 7, "sha256": hashlib.sha256(b"abcdefg").hexdigest()},
+        EVENTS: {"bytes": 2, "sha256": hashlib.sha256(b"xy").hexdigest()},
+    }
+    data = (tmp_path / "metrics.jsonl").read_bytes()
+    assert begins_with(data, first["metrics.jsonl"])
+    assert not begins_with(data[:2], first["metrics.jsonl"])
+    assert not begins_with(b"aBcdefg", first["metrics.jsonl"])
+
+
+def test_curves_of_an_earlier_process_keep_their_digest_and_rows_get_a_new_one(tmp_path):
+    append(tmp_path / EVENTS, b"xy")
+    append(tmp_path / "metrics.jsonl", b"abc")
+    before = LogDigests(tmp_path).digests()
+    append(tmp_path / EVENTS, b"lost in the kill")
+    append(tmp_path / "metrics.jsonl", b"d")
+    later = LogDigests(tmp_path, before).digests()
+    assert later[EVENTS] == before[EVENTS]
+    assert later["metrics.jsonl"]["bytes"] == 4
+    (tmp_path / EVENTS).unlink()
+    assert set(LogDigests(tmp_path, later).digests()) == {"metrics.jsonl"}
