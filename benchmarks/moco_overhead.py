@@ -165,11 +165,11 @@ def _bare(config, options):
     @tf.function
     def step(view1, view2):
         keys, statistics = keys_of(
-            [tf.identity(p) for p in method.key_parameters], statistics_of(method.key.model), view2
+            [tf.identity(p) for p in method.key.parameters], statistics_of(method.key.model), view2
         )
         kept(method.key.model, statistics)
         loss, gradients, statistics = gradients_of(
-            [tf.identity(p) for p in method.parameters], statistics_of(method.query.model), view1
+            [tf.identity(p) for p in method.query.parameters], statistics_of(method.query.model), view1
         )
         kept(method.query.model, statistics)
         return loss, keys, gradients  # returned: or they would not be computed
@@ -194,20 +194,20 @@ def _parts(config, options):
     from moco_tf.training.sgd import sgd_update
 
     method, views = _method(config), _views(config)
-    batch, rows = config.batch_size, method.rows
+    batch, rows = config.batch_size, method.envelope.rows
     queries, keys = (
         unit_norm(tf.random.stateless_normal([batch, config.dim], [0, seed])) for seed in (1, 2)
     )
     logits = queue_logits(queries, keys, tf.identity(method.queue), config.temperature)
-    gradients = [tf.random.stateless_normal(p.shape, [0, 3]) for p in method.parameters]
+    gradients = [tf.random.stateless_normal(p.shape, [0, 3]) for p in method.query.parameters]
 
     def shuffling():
         permutation = random_permutation(config.seed, method.pointer, 1, batch)[0]
-        shuffled = shuffle(views[1], permutation, rows[0])
+        shuffled = pick(views[1], tf.gather(permutation, rows[0, 0]))
         return shuffled, unshuffle(keys, permutation, rows)
 
     def momentum():
-        for key, query in zip(method.key_parameters, method.parameters, strict=True):
+        for key, query in zip(method.key.parameters, method.query.parameters, strict=True):
             key.assign(momentum_update(key, query, config.key_momentum))
 
     def compare():
@@ -227,7 +227,7 @@ def _parts(config, options):
 
     def sgd():
         for parameter, buffer, gradient in zip(
-            method.parameters, method.buffers, gradients, strict=True
+            method.query.parameters, method.envelope.optimizer.slots, gradients, strict=True
         ):
             new, new_buffer = sgd_update(
                 parameter, buffer, gradient, 1e-6, momentum=config.sgd_momentum,

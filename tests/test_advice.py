@@ -49,16 +49,6 @@ def test_a_queue_larger_than_the_data():
     assert symmetric.suggest == 1408 and "0.68 epochs" in symmetric.reason
 
 
-def test_a_masked_queue_may_hold_each_image_once():
-    facts, changes = replace(FACTS, images=3000), {"batch_size": 64, "group_size": 8}
-    changes |= {"mask_same_image": True}
-    one = only(changes | {"queue_size": 4096}, facts)
-    assert (one.field, one.value, one.suggest) == ("queue_size", 4096, 2944)  # 46 * 64 <= 3000
-    assert "3000 rows" in one.reason
-    assert found(changes | {"queue_size": 2944}, facts) == []
-    assert only(changes | {"queue_size": 16384}, facts, symmetric=True).suggest == 5888
-
-
 def test_a_queue_is_never_smaller_than_the_keys_of_a_step():
     facts = replace(FACTS, images=600)
     one = only({"queue_size": 4096}, facts)

@@ -1,7 +1,6 @@
 """From a config to a run's objects: where the views are finished, and that it does not matter."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,18 +116,6 @@ def test_the_first_step_is_the_same_wherever_views_are_finished(augment_on, devi
         config, images = make_config(SHAPES, changes), files_of_two_sizes()
         method = build_method(config, build_strategy(config), images)
         batch = next(build_batches(config, images, 0))
-        scalars = build_step(config, method, images)(*batch, 0, 0.1)
+        scalars = build_step(config, method)(*batch, 0, 0.1)
         losses.append(float(scalars["loss"]))
     assert abs(losses[0] - losses[1]) < 0.02 * losses[0]
-
-
-def test_a_masked_step_is_told_the_images_of_its_batch():
-    changes = {"mask_same_image": True, "batch_size": 16, "group_size": 8, "seed": 5}
-    config, images = make_config(SHAPES, changes), held(32, 40)  # 2 steps an epoch, 8 are left out
-    shows = SimpleNamespace(train_step=lambda *arguments: (arguments[-1], {}))
-    step = build_step(config, shows, images)
-    batches = build_batches(config, images, 1)
-    for number in (1, 2, 3, 4):
-        (places, _), view2 = next(batches)
-        told = step((places, _), view2, number, 0.1)
-        np.testing.assert_array_equal(told, places)

@@ -64,11 +64,15 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, wh
     """What becomes NaN in step 5, between the checkpoint of step 4 and that of step 8."""
     build_step = assembly.build_step
 
-    def build(config, method, images):
+    def build(config, method):
         names = [variable.path for variable in method.query.model.trainable_variables]
-        poison, compare, prepare = tf.Variable(0.0), method._compare, method.preprocess
+        poison, compare, prepare = (
+            tf.Variable(0.0),
+            method._compiled_loss,
+            method.envelope.preprocess,
+        )
         if what == "images":
-            method.preprocess = lambda images: prepare(images) + poison
+            method.envelope.preprocess = lambda images: prepare(images) + poison
 
         def spoiled(*arguments):
             result = compare(*arguments)
@@ -76,14 +80,14 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, wh
                 result["gradients"][names.index("layer1.0.conv1/kernel")] += poison
             return result
 
-        method._compare = spoiled
-        step_of = build_step(config, method, images)
+        method._compiled_loss = spoiled
+        step_of = build_step(config, method)
 
         def step(view1, view2, number, rate):
             poison.assign(np.nan if number == 4 else 0.0)
             result = step_of(view1, view2, number, rate)
             if what == "parameter" and number == 4:
-                method.parameters[0].assign(method.parameters[0] * np.nan)
+                method.query.parameters[0].assign(method.query.parameters[0] * np.nan)
             if number == 3:
                 states.append(checkpoint.digest(train._arrays(method)))
             return result
@@ -110,10 +114,10 @@ def test_a_loss_scale_that_cannot_help_ends_the_run(tmp_path, monkeypatch):
     """All images are NaN from step 5 on: fifteen steps are skipped, and the scale is 1."""
     build_step = assembly.build_step
 
-    def build(config, method, images):
+    def build(config, method):
         poison, prepare = tf.Variable(0.0), method.preprocess
-        method.preprocess = lambda images: prepare(images) + tf.cast(poison, tf.float16)
-        step_of = build_step(config, method, images)
+        method.envelope.preprocess = lambda images: prepare(images) + tf.cast(poison, tf.float16)
+        step_of = build_step(config, method)
 
         def step(view1, view2, number, rate):
             poison.assign(np.nan if number >= 4 else 0.0)

@@ -51,7 +51,7 @@ def compiled(request):
         key_momentum=1.0,
         preprocess=lambda images: images + on_images,
     )
-    compare = method._compare
+    compare = method._compiled_loss
 
     def compare_then_spoil(*arguments):
         result = compare(*arguments)
@@ -60,7 +60,7 @@ def compiled(request):
         result["gradients"][3] += spoiled
         return result
 
-    method._compare = compare_then_spoil
+    method._compiled_loss = compare_then_spoil
     step = tf.function(method.train_step)
     order = random_permutation(0, 0, 1, BATCH)
 
@@ -71,7 +71,7 @@ def compiled(request):
         for name, variable in method.state().items():
             variable.assign(before[name])
         place = int(scalars["first_nonfinite"])
-        return method.tensor_names[place - 1] if place else ""
+        return method.envelope.tensor_names[place - 1] if place else ""
 
     names = SimpleNamespace(told=told, method=method, images=on_images, gradient=on_gradient)
     names.parameters = [v.path for v in method.query.model.trainable_variables]
@@ -107,15 +107,15 @@ class TestStep:
         assert compiled.told(**{view: tf.constant(images)}) == "the normalised images"
 
     def test_parameter(self, compiled, poisoned):
-        poisoned(compiled.method.parameters[2])
+        poisoned(compiled.method.query.parameters[2])
         assert compiled.told() == f"the parameter {compiled.parameters[2]}"
 
     def test_key_encoder(self, compiled, poisoned):
-        poisoned(compiled.method.key_parameters[-1])
+        poisoned(compiled.method.key.parameters[-1])
         assert compiled.told() == "the features of the keys"
 
     def test_query_encoder_that_overflows(self, compiled, poisoned):
-        poisoned(compiled.method.parameters[-2], 3e38)
+        poisoned(compiled.method.query.parameters[-2], 3e38)
         assert compiled.told() == "the features of the queries"
 
     def test_queue(self, compiled, poisoned):

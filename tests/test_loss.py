@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from moco_tf.methods.loss import (
     info_nce,
-    negative_mean,
     queue_logits,
     top_k_accuracy,
     unit_norm,
@@ -27,38 +26,6 @@ def test_logits_and_loss_match_a_loop():
         np.testing.assert_allclose(logits[row], expected, rtol=1e-10)
     expected = -np.log(np.exp(logits[:, 0]) / np.exp(logits).sum(1))
     np.testing.assert_allclose(info_nce(tf.constant(logits)), expected, rtol=1e-8)
-
-
-def test_hidden_keys_count_as_if_they_were_not_there():
-    q, k, queue = (tf.constant(RNG.standard_normal((n, 6))) for n in (4, 4, 9))
-    hidden = RNG.random((4, 9)) < 0.4
-    assert hidden.any() and not hidden.all(axis=1).any()
-    with tf.GradientTape() as tape:
-        tape.watch(q)
-        logits = queue_logits(q, k, queue, 0.07, tf.constant(hidden))
-        losses = info_nce(logits)
-    gradient = tape.gradient(losses, q)
-    shown = []
-    for row in range(4):
-        one = slice(row, row + 1)
-        with tf.GradientTape() as tape:
-            tape.watch(q)
-            fewer = queue_logits(q[one], k[one], queue[~hidden[row]], 0.07)
-            loss = info_nce(fewer)
-        assert float(losses[row]) == pytest.approx(float(loss[0]), rel=1e-12)
-        np.testing.assert_allclose(gradient[row], tape.gradient(loss, q)[row], rtol=1e-10)
-        assert float(top_k_accuracy(logits[one], 2)) == float(top_k_accuracy(fewer, 2))
-        shown.append(np.mean(fewer[0, 1:]))
-    mean = np.mean(shown)
-    assert float(negative_mean(logits, masked=True)) == pytest.approx(mean, rel=1e-12)
-    assert float(negative_mean(fewer, masked=False)) == pytest.approx(shown[3], rel=1e-12)
-
-
-def test_a_queue_of_which_all_is_hidden_costs_nothing():
-    rows = tf.constant([[1.0, 0.0], [0.0, 1.0]])
-    logits = queue_logits(rows, -rows, rows, 0.1, tf.ones([2, 2], tf.bool))
-    np.testing.assert_array_equal(info_nce(logits), [0, 0])
-    assert float(negative_mean(logits, masked=True)) == 0
 
 
 def test_unit_norm_of_zero_is_zero_and_of_others_one():

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from test_moco import BATCH, build, train, views
 
-from moco_tf import build as assembly
+from moco_tf.build import build_method
 from moco_tf.config import Config
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.resnet import resnet
@@ -87,23 +87,23 @@ def test_the_model_stays_as_it_is():
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_the_option_reaches_the_step(recompute, monkeypatch):
-    given = []
-    monkeypatch.setattr(assembly, "MoCo", lambda *_, **settings: given.append(settings))
-    monkeypatch.setattr(assembly, "build_encoder", lambda *_, **settings: None)
-    assembly.build_method(Config(recompute=recompute), tf.distribute.get_strategy())
-    assert given[0]["recompute"] is recompute
+def test_the_option_reaches_the_step(recompute):
+    changes = {"recompute": recompute, "encoder": "resnet18", "width": 8, "image_size": 32}
+    changes |= {"batch_size": 8, "group_size": 8, "queue_size": 8}
+    method = build_method(Config(**changes), tf.distribute.get_strategy())
+    plain = method.query.call == method.query.model.stateless_call
+    assert plain is not recompute
 
 
 def test_the_step_computes_its_queries_twice():
     method = build(1, recompute=True)
-    compare = tf.function(method._compare_on_device).get_concrete_function(
-        [tf.constant(p) for p in method.parameters],
-        [tf.constant(v.value) for v in method.query.model.non_trainable_variables],
+    compare = method._compiled_loss.get_concrete_function(
+        [tf.constant(p) for p in method.query.parameters],
+        [tf.constant(v) for v in method.query.statistics],
+        tf.constant(1.0),
         list(views(0))[:1],
         [tf.zeros([BATCH, 16])],
         tf.constant(method.queue),
-        tf.constant(1.0),
     )
     twice, every = CONVOLUTIONS["basic"]
     assert [op.type for op in compare.graph.get_operations()].count("Conv2D") == every + twice

@@ -219,9 +219,9 @@ class LateUpdate(step_module.MoCo):
     """The momentum update after the optimizer's step: the same keys, another key encoder."""
 
     def train_step(self, *args, **options):
-        before = [tf.identity(key) for key in self.key_parameters]
+        before = [tf.identity(key) for key in self.key.parameters]
         result = super().train_step(*args, **options)
-        for key, old, query in zip(self.key_parameters, before, self.parameters, strict=True):
+        for key, old, query in zip(self.key.parameters, before, self.query.parameters, strict=True):
             key.assign(old * self.key_momentum + query * (1 - self.key_momentum))
         return result
 

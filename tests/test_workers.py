@@ -157,18 +157,6 @@ def test_a_run_moves_from_two_processes_to_one_and_to_four_devices(data, tmp_pat
 
 
 @pytest.mark.slow
-def test_masking_goes_with_a_run_from_two_processes_to_one(data, tmp_path, whole_run):
-    masked = ("--mask-same-image", "true")
-    train(data, tmp_path / "one", *masked)
-    train(data, tmp_path / "moved", *masked, "--max-steps", "7", workers=2)
-    train(data, tmp_path / "moved", *masked)
-    assert_equal(tmp_path / "moved", tmp_path / "one")
-    losses = [[row["loss"] for row in rows(run)] for run in (tmp_path / "one", whole_run)]
-    assert losses[0][:3] == losses[1][:3]  # one epoch: no image has come again
-    assert losses[0][3] < losses[1][3]  # the same parameters, fewer negatives
-
-
-@pytest.mark.slow
 def test_two_processes_begin_with_the_weights_of_another_run_and_go_on_longer(
     data, tmp_path, whole_run
 ):

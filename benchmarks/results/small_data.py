@@ -14,7 +14,6 @@ from setting import SCALED, parser, prepared
 
 ALIKE = ("width", "batch_size", "group_size", "learning_rate", "knn_k")
 CIFAR = {"encoder": "resnet18", "stem": "small", "image_size": 32, "normalization": "cifar10"}
-MASKED = {"mask_same_image": True}
 SHORT = {"recipe": "moco-v2", "queue_size": 1024}  # equals `small` at one network and rate
 SHORT_99 = {"recipe": "small", "key_momentum": 0.99}
 WAYS = {
@@ -23,9 +22,7 @@ WAYS = {
     "moco-v2, m 0.99": {"recipe": "moco-v2", "key_momentum": 0.99},
     "small, K 256": SHORT | {"queue_size": 256},
     "small, m 0.99": SHORT_99,
-    "small, m 0.99, masked": SHORT_99 | MASKED,
     "small, m 0.99, K 4096": SHORT_99 | {"queue_size": 4096},
-    "small, m 0.99, K 4096, masked": SHORT_99 | {"queue_size": 4096} | MASKED,
 }
 
 

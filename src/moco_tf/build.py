@@ -1,6 +1,7 @@
 """From a `Config` to the objects of a run: method, batches, step, schedule, monitors."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +12,12 @@ from moco_tf.batch_groups import check_accumulation, check_devices, check_enough
 from moco_tf.config import Config
 from moco_tf.data.augment.padded import padded_shape
 from moco_tf.data.failures import readable
-from moco_tf.data.order import epoch_order, images_of_step
+from moco_tf.data.order import epoch_order
 from moco_tf.data.pipeline import (
     finish_crops,
     finish_padded,
     finish_places,
     normalize,
-    steps_per_epoch,
     two_views,
 )
 from moco_tf.data.sources import SMALLEST_CROP, Images, check_sizes, open_images
@@ -33,7 +33,10 @@ from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models import build_encoder
+from moco_tf.models.recompute import recomputing
 from moco_tf.training.schedules import learning_rate
+from moco_tf.training.sgd import sgd_update
+from moco_tf.training.step import Network, StepEnvelope
 
 HELD_BYTES = 2**30  # of a set of images, uint8, that a device keeps in its memory
 HELD_SIDE = 96  # pixels, on a CPU
@@ -68,29 +71,29 @@ def build_method(
     with strategy.scope():
         query = build_encoder(config.encoder, **settings)
         key = build_encoder(config.encoder, **settings)
-    return MoCo(
-        query,
-        key,
+    envelope = StepEnvelope(
+        Network(query, recomputing(query) if config.recompute else None),
         strategy=strategy,
-        queue_size=config.queue_size,
-        dim=config.dim,
         batch_size=config.batch_size,
         group_size=config.group_size,
         group_layout=config.group_layout,
+        accumulation_steps=config.accumulation_steps,
+        rule=partial(sgd_update, momentum=config.sgd_momentum, weight_decay=config.weight_decay),
         running_statistics=config.running_statistics,
-        key_momentum=config.key_momentum,
-        temperature=config.temperature,
-        symmetric=config.symmetric,
-        sgd_momentum=config.sgd_momentum,
-        weight_decay=config.weight_decay,
-        seed=config.seed,
         preprocess=lambda view: normalize(finish(view), config.normalization, compute_dtype),
         xla=use_xla(config),
         loss_scaling=config.precision == "mixed_float16",
-        accumulation_steps=config.accumulation_steps,
-        recompute=config.recompute,
-        mask_same_image=config.mask_same_image,
         dtype="float64" if config.precision == "float64" else "float32",
+    )
+    return MoCo(
+        Network(key),
+        envelope=envelope,
+        queue_size=config.queue_size,
+        dim=config.dim,
+        key_momentum=config.key_momentum,
+        temperature=config.temperature,
+        symmetric=config.symmetric,
+        seed=config.seed,
     )
 
 
@@ -102,35 +105,19 @@ def use_xla(config: Config) -> bool:
     return config.xla == "on"
 
 
-def build_step(config: Config, method: MoCo, train: Images) -> Callable:
-    """Returns the compiled step: (view 1, view 2, number, learning rate) -> scalars to log.
-
-    Args:
-        train: the images, of which `build_batches` gives the views.
-    """
+def build_step(config: Config, method: MoCo) -> Callable:
+    """Returns the compiled step: (view 1, view 2, number, learning rate) -> scalars to log."""
     directions = 2 if config.symmetric else 1
 
     @tf.function
-    def compiled(view1, view2, number, rate, images):
+    def compiled(view1, view2, number, rate):
         permutations = random_permutation(config.seed, number, directions, config.batch_size)
-        return method.train_step(view1, view2, permutations, rate, images)[0]
+        return method.train_step(view1, view2, permutations, rate)[0]
 
-    def images_of(number):
-        return images_of_step(
-            config.seed,
-            number,
-            count=train.count,
-            batch_size=config.batch_size,
-            epoch_steps=steps_per_epoch(train.count, config.batch_size),
-        )
-
-    def train_step(view1, view2, number: int, rate: float):
-        images = tf.constant(images_of(number)) if config.mask_same_image else None
-        # NumPy's: TensorFlow keeps for good each of Python's numbers that it made a tensor of.
-        numbers = tf.constant(np.int64(number)), tf.constant(np.float32(rate))
-        return compiled(view1, view2, *numbers, images)
-
-    return train_step
+    # NumPy's: TensorFlow keeps for good each of Python's numbers that it made a tensor of.
+    return lambda view1, view2, number, rate: compiled(
+        view1, view2, tf.constant(np.int64(number)), tf.constant(np.float32(rate))
+    )
 
 
 def host_stage(config: Config, train: Images) -> Literal["view", "crop", "padded", "place"]:
@@ -333,7 +320,7 @@ def build_monitors(
         "temperature": config.knn_temperature,
     }
     embed = embedding(
-        method.query, features=config.knn_features, normalization=config.normalization
+        method.query.encoder, features=config.knn_features, normalization=config.normalization
     )
     return (
         lambda split: knn_top1_features(split, embed, **votes),

@@ -172,11 +172,6 @@ class Config(FolderConfig):
     key_momentum: float = Field(0.999, ge=0, le=1, description="momentum of the key encoder (m)")
     temperature: float = Field(0.07, gt=0, description="temperature of the softmax (T)")
     symmetric: bool = Field(False, description="let each view be query and key in turn")
-    mask_same_image: bool = Field(
-        False,
-        description="leave out negatives that are keys of the query's own image, or earlier keys "
-        "of an image that has a newer one",
-    )
 
     # Optimisation
     batch_size: int = Field(256, ge=2, description="images per step, over all devices")
@@ -259,6 +254,13 @@ class Config(FolderConfig):
     @classmethod
     def _check_recipe(cls, values: Any, info: ValidationInfo) -> Any:
         """A name alone brings no settings. A whole config may carry one, and so may an old file."""
+        if isinstance(values, dict) and "mask_same_image" in values:  # files of earlier versions
+            values = dict(values)
+            if values.pop("mask_same_image"):
+                raise ValueError(
+                    "mask_same_image is no longer offered. A run that has it on is read by the "
+                    "version that wrote it; see its versions.json."
+                )
         named = isinstance(values, dict) and "recipe" in values
         if named and info.mode == "python" and not cls.model_fields.keys() <= values.keys():
             raise ValueError(_only_a_name(values["recipe"]))

@@ -194,7 +194,6 @@ def _pretrain(
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
         if progress.images != train.identity:
-            method.forget_images()
             reporter.line(
                 "the training images are not those of before: from here on the run is not what it "
                 "would have been"
@@ -213,8 +212,8 @@ def _pretrain(
         config,
         method,
         workers,
-        build_step(config, method, train),
-        build_batches(config, train, progress.step, method.own_rows()),
+        build_step(config, method),
+        build_batches(config, train, progress.step, method.envelope.own_rows()),
         progress,
         last_step=last_step,
         epoch_steps=epoch_steps,
@@ -266,14 +265,17 @@ def _train(
         int, tuple[tf.Tensor, tf.Tensor]
     ] = {}  # at the steps since the last look at them
     exit_message = partial(kept.exit_message, config, workers.chief)
+    envelope = method.envelope
     guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
 
     def stop_if_diverged(arrays):
         if not guarded:
-            refuse_diverged(unchecked_steps, method.tensor_names, arrays, kept.folder)
-        elif unchecked_steps and float(method.loss_scale) <= 1:  # nothing is left to halve
+            refuse_diverged(unchecked_steps, envelope.tensor_names, arrays, kept.folder)
+        elif (
+            unchecked_steps and float(envelope.optimizer.loss_scale) <= 1
+        ):  # nothing is left to halve
             last = max(unchecked_steps)
-            refuse_diverged({last: unchecked_steps[last]}, method.tensor_names, {}, kept.folder)
+            refuse_diverged({last: unchecked_steps[last]}, envelope.tensor_names, {}, kept.folder)
         unchecked_steps.clear()
 
     def save(*tags):

@@ -65,7 +65,7 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
     started = time.perf_counter()
     method = build_method(config, strategy, train)
     built = memory.resident_bytes()
-    train_step = build_step(config, method, train)
+    train_step = build_step(config, method)
     one_round = rounds_of(config, train_step, repeated(build_batches(config, train, 0)))
     one_round(1)
     first = time.perf_counter() - started
@@ -137,7 +137,7 @@ def _knn(
     bank, queries = len(split.bank_indices), len(split.query_indices)
     dim = config.dim
     if config.knn_features == "pooled":
-        dim = method.query.backbone.output_shape[-1]
+        dim = method.query.encoder.backbone.output_shape[-1]
     vote, pixel_vote = (
         measure.vote_seconds(bank, d, config.knn_k) for d in (dim, _pixel_dim(config))
     )

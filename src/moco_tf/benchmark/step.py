@@ -29,7 +29,7 @@ def step_rounds(
     started = time.perf_counter()
     shown = images or noise(config)
     batches = build_batches(config, shown, 0)
-    train_step = build_step(config, build_method(config, build_strategy(config), shown), shown)
+    train_step = build_step(config, build_method(config, build_strategy(config), shown))
     one_round = rounds_of(config, train_step, batches if images else repeated(batches))
     one_round(1)
     first = time.perf_counter() - started

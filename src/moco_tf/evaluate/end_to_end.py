@@ -1,15 +1,13 @@
 """An encoder and a classifier on it, trained together: their state and their step.
 
-Legend: B images in the global batch, R replicas, b = B / R, C classes.
+Legend: B images in the global batch, R replicas, c of a microbatch, C classes.
 """
 
 import tensorflow as tf
 
-from moco_tf.distribute.strategy import own_share, replica_mean, replica_sum
+from moco_tf.distribute.strategy import own_share, replica_sum
 from moco_tf.evaluate import classifier
-from moco_tf.training.sgd import sgd_update
 
-SUM = tf.distribute.ReduceOp.SUM
 HEAD = "fc"  # name of the classifier's layer
 
 
@@ -17,22 +15,15 @@ class Finetuner:
     """A network that ends in class scores, in training mode: BatchNorm in groups, as its own.
 
     Args:
-        model: Keras model, [b, S, S, 3] -> [b, C], whose last layer is called "fc", built in
-            `strategy.scope()` with contiguous groups and the running statistics "mean".
-        strategy: tf.distribute strategy; a batch is spread over its replicas.
-        preprocess: uint8 images -> the network's input, on the device.
-        momentum, weight_decay: of SGD; the decay is on all parameters.
+        envelope: `StepEnvelope` that trains the network, [b, S, S, 3] -> [b, C], whose last layer
+            is called "fc".
     """
 
-    def __init__(self, model, *, strategy, preprocess, momentum, weight_decay, dtype="float32"):
-        self.model, self.strategy, self.preprocess = model, strategy, preprocess
-        self.dtype = dtype
-        self.sgd = {"momentum": momentum, "weight_decay": weight_decay}
-        trained = model.trainable_variables
-        self.parameters = [v.value for v in trained]
-        self.of_head = [v.path.split("/")[-2] == HEAD for v in trained]
-        with strategy.scope():
-            self.buffers = [tf.Variable(tf.zeros_like(p), trainable=False) for p in self.parameters]
+    def __init__(self, envelope):
+        self.envelope, self.network = envelope, envelope.network
+        self.model, self.strategy = self.network.model, envelope.strategy
+        self.of_head = [name.split("/")[-2] == HEAD for name in self.network.names]
+        self._compiled_loss = envelope.compiled_loss(self._loss)
 
     @tf.function
     def train_step(self, images, labels, rates):
@@ -42,22 +33,18 @@ class Finetuner:
             images, labels: uint8 [B, S, S, 3] and int64 [B]; whole groups on every replica.
             rates: learning rates of backbone and classifier, [2].
         """
-        rates = tf.cast(rates, self.dtype)
-        result = self.strategy.run(self._replica_step, args=(images, labels))
-        gradients, statistics, sums = result
-        # Each replica's loss is divided by the whole batch: gradients are summed.
-        gradients = self.strategy.extended.batch_reduce_to(
-            SUM, list(zip(gradients, self.parameters, strict=True))
-        )
-        for parameter, buffer, gradient, of_head in zip(
-            self.parameters, self.buffers, gradients, self.of_head, strict=True
-        ):
-            self.strategy.extended.update(
-                parameter, self._update, args=(buffer, gradient, rates[int(of_head)])
+        env = self.envelope
+        result = env.run(
+            lambda replica: replica.gradients(
+                self._compiled_loss, [images], [labels], keep={"sums": "sum"}
             )
-        for variable, value in zip(self.model.non_trainable_variables, statistics, strict=True):
-            variable.value.assign(replica_mean(self.strategy, value))
-        return {name: replica_sum(self.strategy, value) for name, value in sums.items()}
+        )
+        gradients = env.optimizer.sum_over_replicas(result["gradients"])
+        scalars = env.logged(result, gradients)
+        env.optimizer.apply(gradients, [rates[int(of_head)] for of_head in self.of_head])
+        env.keep_statistics(self.network, result["statistics"])
+        sums = {name: replica_sum(self.strategy, value) for name, value in result["sums"].items()}
+        return sums | scalars
 
     @tf.function
     def evaluate_step(self, images, labels):
@@ -65,37 +52,20 @@ class Finetuner:
         sums = self.strategy.run(self._replica_sums, args=(images, labels))
         return {name: replica_sum(self.strategy, value) for name, value in sums.items()}
 
-    def _replica_step(self, images, labels):
-        count = labels.shape[0]
-        images, labels = own_share(images, labels)
-        parameters = [tf.identity(p) for p in self.parameters]
-        statistics = [tf.identity(v.value) for v in self.model.non_trainable_variables]
-        with tf.GradientTape() as tape:
-            tape.watch(parameters)
-            output, statistics = self.model.stateless_call(
-                parameters, statistics, self.preprocess(images), training=True
-            )
-            logits = tf.cast(output, self.dtype)[None]  # [1, b, C]
-            loss = tf.reduce_sum(classifier.cross_entropy(logits, labels)) / count
-        sums = classifier.batch_sums(logits, labels)
-        return tape.gradient(loss, parameters), statistics, sums
+    def _loss(self, encode, images, labels):
+        """The share of the mean cross-entropy that the images of a microbatch have."""
+        logits = tf.cast(encode(images[0]), self.envelope.dtype)[None]  # [1, c, C]
+        losses = classifier.cross_entropy(logits, labels[0])
+        others = {"sums": classifier.batch_sums(logits, labels[0])}
+        return tf.reduce_sum(losses) / self.envelope.rows.size, others, {}
 
     def _replica_sums(self, images, labels):
         images, labels = own_share(images, labels)
-        logits = tf.cast(self.model(self.preprocess(images), training=False), self.dtype)
-        return classifier.batch_sums(logits[None], labels)
-
-    def _update(self, parameter, buffer, gradient, rate):
-        new, new_buffer = sgd_update(parameter, buffer, gradient, rate, **self.sgd)
-        buffer.assign(new_buffer)
-        parameter.assign(new)
+        output = self.model(self.envelope.preprocess(images), training=False)
+        return classifier.batch_sums(tf.cast(output, self.envelope.dtype)[None], labels)
 
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a step changes, by name; the network as "query_encoder/...", so that it
         can be read as one."""
-        names = ["/".join(v.path.split("/")[-2:]) for v in self.model.trainable_variables]
-        state = {
-            "query_encoder/" + "/".join(v.path.split("/")[-2:]): v.value
-            for v in self.model.variables
-        }
-        return state | {f"momentum/{n}": b for n, b in zip(names, self.buffers, strict=True)}
+        network = {f"query_encoder/{name}": v for name, v in self.network.variables.items()}
+        return network | self.envelope.optimizer.state()

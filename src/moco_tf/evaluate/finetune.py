@@ -36,6 +36,8 @@ from moco_tf.runs.encoders import assign, check_size
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.schedules import learning_rate
+from moco_tf.training.sgd import sgd_update
+from moco_tf.training.step import Network, StepEnvelope
 
 CHOSEN = "labelled_images.txt"
 ENCODER = "encoder.safetensors"
@@ -139,13 +141,17 @@ def build_network(
     kernel, bias = encoder.model.get_layer(HEAD).variables
     kernel.assign(initial_kernel(kernel.shape[0], classes, config.seed))
     bias.assign(tf.zeros_like(bias))
-    return Finetuner(
-        encoder.model,
+    envelope = StepEnvelope(
+        Network(encoder),
         strategy=strategy,
+        batch_size=config.batch_size,
+        group_size=config.group_size,
+        group_layout="contiguous",
+        rule=partial(sgd_update, momentum=config.momentum, weight_decay=config.weight_decay),
+        running_statistics="mean",
         preprocess=lambda images: normalize(images, pretraining.normalization, compute_dtype),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
     )
+    return Finetuner(envelope)
 
 
 def _train(

@@ -8,8 +8,7 @@ import tensorflow as tf
 from moco_tf.distribute.strategy import own_share, replica_sum
 from moco_tf.evaluate import classifier
 from moco_tf.runs import checkpoint
-
-SUM = tf.distribute.ReduceOp.SUM
+from moco_tf.training.optimizer import Optimizer
 
 
 class LinearProbe:
@@ -31,9 +30,12 @@ class LinearProbe:
         with strategy.scope():
             self.kernels = tf.Variable(tf.tile(kernel[None], [heads, 1, 1]))  # [H, D, C]
             self.biases = tf.Variable(tf.zeros([heads, classes]))  # [H, C]
-            self.buffers = [
-                tf.Variable(tf.zeros_like(p), trainable=False) for p in (self.kernels, self.biases)
-            ]
+        self.optimizer = Optimizer(
+            [self.kernels, self.biases],
+            ["fc/kernel", "fc/bias"],
+            strategy=strategy,
+            rule=classifier.update,
+        )
 
     @tf.function
     def train_step(self, images, labels, rates):
@@ -46,12 +48,7 @@ class LinearProbe:
         count = tf.reduce_sum(tf.cast(labels >= 0, tf.int32))
         slopes, sums = self.strategy.run(self._replica_step, args=(images, labels, count))
         # Each replica's loss is divided by the count of the whole batch: gradients are summed.
-        parameters = (self.kernels, self.biases)
-        slopes = self.strategy.extended.batch_reduce_to(
-            SUM, list(zip(slopes, parameters, strict=True))
-        )
-        for parameter, buffer, slope in zip(parameters, self.buffers, slopes, strict=True):
-            self.strategy.extended.update(parameter, _update, args=(buffer, slope, rates))
+        self.optimizer.apply(self.optimizer.sum_over_replicas(slopes), rates)
         return {name: replica_sum(self.strategy, value) for name, value in sums.items()}
 
     @tf.function
@@ -72,21 +69,10 @@ class LinearProbe:
 
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a step changes, by name."""
-        return {
-            "fc/kernel": self.kernels,
-            "fc/bias": self.biases,
-            "momentum/fc/kernel": self.buffers[0],
-            "momentum/fc/bias": self.buffers[1],
-        }
+        return {"fc/kernel": self.kernels, "fc/bias": self.biases} | self.optimizer.state()
 
 
 def backbone_digest(backbone) -> str:
     """SHA-256 of all arrays of a backbone, statistics included."""
     variables = {"/".join(v.path.split("/")[-2:]): v.value.numpy() for v in backbone.variables}
     return checkpoint.digest(variables)
-
-
-def _update(parameter, buffer, slope, rates):
-    new, new_buffer = classifier.update(parameter, buffer, slope, rates)
-    buffer.assign(new_buffer)
-    parameter.assign(new)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
-from moco_tf.evaluate.heads import check_heads
+from moco_tf.evaluate.heads import SUMS, check_heads
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.log_digests import Digests
@@ -164,7 +164,7 @@ def train(
                     raise failed(error, step=progress.step, advice=RESTORE) from None
             lr = rates(progress.step)
             sums = model.train_step(images, labels, tf.constant(lr))
-            progress.sums = add(progress.sums, sums)
+            progress.sums = add(progress.sums, {n: sums[n] for n in SUMS})
             interval.steps += 1
             progress.step += 1
             epoch, into_epoch = divmod(progress.step, epoch_steps)

@@ -9,38 +9,19 @@ def unit_norm(features):
     return features / tf.maximum(norm, tf.cast(1e-12, features.dtype))
 
 
-def queue_logits(queries, keys, queue, temperature, hidden=None):
+def queue_logits(queries, keys, queue, temperature):
     """Similarities of each query with its key (column 0) and with the queue, over temperature.
 
     Args:
         queries, keys: unit rows [B, C]; key b is the positive of query b.
         queue: unit rows [K, C].
-        hidden: bool [B, K], true where a key is no negative of the query; none: all are.
 
     Returns:
-        [B, 1 + K]; the lowest number of its type where hidden.
+        [B, 1 + K].
     """
     positive = tf.reduce_sum(queries * keys, axis=1, keepdims=True)  # [B, 1]
     negative = tf.matmul(queries, queue, transpose_b=True)  # [B, K]
-    logits = tf.concat([positive, negative], axis=1) / temperature
-    if hidden is None:
-        return logits
-    return tf.where(tf.pad(hidden, [[0, 0], [1, 0]]), logits.dtype.min, logits)
-
-
-def negative_mean(logits, masked):
-    """Mean over the rows of `logits` [B, 1 + K] of the mean of each one's negatives: a scalar.
-
-    Args:
-        masked: leave out what is hidden; 0 for a row of which all is.
-    """
-    negatives = logits[:, 1:]
-    if not masked:
-        return tf.reduce_mean(negatives)
-    shown = negatives > negatives.dtype.min
-    count = tf.reduce_sum(tf.cast(shown, logits.dtype), axis=1)
-    rows = tf.reduce_sum(tf.where(shown, negatives, 0), axis=1) / tf.maximum(count, 1)
-    return tf.reduce_mean(rows)
+    return tf.concat([positive, negative], axis=1) / temperature
 
 
 def info_nce(logits):

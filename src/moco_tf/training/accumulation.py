@@ -1,8 +1,9 @@
 """A device's images in microbatches, one after another: activations of one at a time.
 
-Legend: b images on a device, c = b / microbatches of them in a microbatch.
+Legend: B images in the global batch, R replicas, b = B / R images of a replica, c of a microbatch.
 """
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -59,3 +60,20 @@ def in_microbatches(function, rows, how):
         parallel_iterations=1,
     )
     return each(finish, results)
+
+
+def pick(images, rows):
+    """Rows [b] of a batch: a tensor [B, ...], or a nest of such tensors."""
+    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), images)
+
+
+def replica_rows(batch_size, group_size, layout, replicas):
+    """Rows of the global batch that each replica encodes, in its own order: int32 array [R, b].
+
+    Contiguous groups go to the replicas in order. Interleaved groups too: replica r gets the
+    groups r G/R to (r + 1) G/R - 1, again interleaved, so that no image changes its group.
+    """
+    if layout == "contiguous":
+        return np.arange(batch_size, dtype=np.int32).reshape(replicas, -1)
+    by_group = np.arange(batch_size, dtype=np.int32).reshape(group_size, replicas, -1)
+    return by_group.transpose(1, 0, 2).reshape(replicas, -1)

@@ -125,16 +125,10 @@ def own_keys_in_queue(queue_size: float, images: float) -> float:
 def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
     size, directions = config.queue_size, 2 if config.symmetric else 1
     keys = directions * config.batch_size  # a step
-    share = 1 if config.mask_same_image else LARGEST_QUEUE_SHARE
-    most = int(share * directions * facts.images)
+    most = int(LARGEST_QUEUE_SHARE * directions * facts.images)
     largest = max(most // keys * keys, keys)
     too_large = size > most and size > largest
-    if too_large and config.mask_same_image:
-        yield Suggestion(
-            "queue_size", size, largest, f"with mask_same_image the newest keys of {facts.images} "
-            f"images are all that counts, {directions * facts.images} rows of the queue"
-        )  # fmt: skip
-    elif too_large:
+    if too_large:
         own = directions * own_keys_in_queue(size / directions, facts.images)
         yield Suggestion(
             "queue_size", size, largest, f"the queue holds the keys of "

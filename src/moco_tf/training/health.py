@@ -19,7 +19,7 @@ def health_messages(
 
     Args:
         values: loss, top1 (percent) and feature_std (of unit features; 1 / sqrt(dim) if they
-            fill the sphere); of a masked queue also negatives, how many a query has.
+            fill the sphere).
         keys_per_step: keys enqueued a step. While the first, random keys are being replaced, and
             for a few steps more, little is said.
         directions: comparisons whose losses are added up, 2 if symmetric.
@@ -39,7 +39,7 @@ def health_messages(
             "Check the learning rate and the augmentations."
         )
     settled = step > 200 + queue_size // keys_per_step
-    guessing = math.log(1 + values.get("negatives", queue_size))
+    guessing = math.log(1 + queue_size)
     if settled and abs(values["loss"] / directions - guessing) < 0.01:
         messages.append(
             "health: the loss is still that of guessing, log(1 + negatives): nothing is learned. "

@@ -41,13 +41,16 @@ def method_settings(settings) -> dict:
     """Settings of `MoCo`."""
     return {
         "queue_size": settings.K,
-        "batch_size": settings.batch,
         "key_momentum": settings.m,
         "temperature": settings.T,
         "symmetric": settings.symmetric,
-        "sgd_momentum": settings.mom,
-        "weight_decay": settings.wd,
     }
+
+
+def step_settings(settings) -> dict:
+    """Batch size and settings of the optimizer."""
+    sgd = {"momentum": settings.mom, "weight_decay": settings.wd}
+    return {"batch_size": settings.batch, "sgd": sgd}
 
 
 def check_shapes(trace) -> None:

@@ -14,6 +14,8 @@ import tensorflow as tf
 from moco_tf.methods.moco import MoCo
 from moco_tf.models.resnet import resnet
 from moco_tf.models.torch_names import from_torch, to_torch, torch_name
+from moco_tf.training.sgd import sgd_update
+from moco_tf.training.step import Network, StepEnvelope
 
 PREFIXES = {"query_encoder": "encoder_q", "key_encoder": "encoder_k", "momentum": "momentum"}
 
@@ -33,22 +35,27 @@ class Replay:
 
     Args:
         encoder: settings of `resnet`, without dtype.
-        method: settings of `MoCo`, without encoders, strategy, dtype and what `encoder` tells.
+        method: settings of `MoCo`, without encoders, envelope and what `encoder` tells.
+        batch_size: B.
+        sgd: momentum and weight decay.
         dtype: "float32" or "float64".
     """
 
-    def __init__(self, *, encoder: dict, method: dict, strategy, dtype: str):
+    def __init__(
+        self, *, encoder: dict, method: dict, batch_size: int, sgd: dict, strategy, dtype: str
+    ):
         with strategy.scope():
             query, key = (resnet(**encoder, dtype=dtype, seed=seed) for seed in (0, 1))
-        shared = ("dim", "group_size", "group_layout", "running_statistics")
-        self.method = MoCo(
-            query,
-            key,
+        shared = ("group_size", "group_layout", "running_statistics")
+        envelope = StepEnvelope(
+            Network(query),
             strategy=strategy,
-            dtype=dtype,
-            **method,
+            rule=partial(sgd_update, **sgd),
             **{name: encoder[name] for name in shared},
+            batch_size=batch_size,
+            dtype=dtype,
         )
+        self.method = MoCo(Network(key), envelope=envelope, dim=encoder["dim"], **method)
         self.dtype = dtype
         self._train_step = tf.function(partial(self.method.train_step, details=True))
         self._update_statistics = {

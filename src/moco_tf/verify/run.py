@@ -57,6 +57,7 @@ def _verify(trace: Trace, devices: int, dtype: str) -> dict:
         replay = Replay(
             encoder=kind.encoder_settings(trace.settings),
             method=kind.method_settings(trace.settings),
+            **kind.step_settings(trace.settings),
             strategy=make_strategy(devices),
             dtype=dtype,
         )

@@ -1,0 +1,183 @@
+"""What the training step of every method needs and no paper describes.
+
+Replicas and microbatches, one order of summation, loss scaling, running statistics that all
+replicas agree on, XLA, the optimizer. A method writes the rest: it encodes and takes gradients with
+a `Replica`, and changes variables with the `StepEnvelope`.
+
+Legend: B images in the global batch, R replicas, M microbatches of a replica, c images in each.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.distribute.strategy import worker_place
+from moco_tf.training.accumulation import replica_rows
+from moco_tf.training.finite import first_nonfinite, names_of_tensors, nonfinite
+from moco_tf.training.optimizer import Optimizer
+from moco_tf.training.replica import Encoding, Replica
+
+
+class Network:
+    """An `Encoder`'s model as a step uses it: parameters and statistics go in, statistics come out.
+
+    Args:
+        call: gives what `encoder.model.stateless_call` gives; none: that itself.
+    """
+
+    def __init__(self, encoder, call=None):
+        self.encoder, self.model = encoder, encoder.model
+        model, self.call = self.model, call or self.model.stateless_call
+        trainable, running = model.trainable_variables, model.non_trainable_variables
+        self.parameters, self.statistics = [v.value for v in trainable], [v.value for v in running]
+        self.names = [v.path for v in trainable]
+        self.variables = {v.path: v.value for v in model.variables}
+
+
+class StepEnvelope:
+    """The devices of a step, and the optimizer's state.
+
+    Args:
+        network: the `Network` that the optimizer trains, built in `strategy.scope()`.
+        strategy: tf.distribute strategy; the global batch is spread over its replicas.
+        batch_size, group_size: B, and images that BatchNorm normalises together.
+        group_layout: "contiguous" or "interleaved"; see `replica_rows`.
+        accumulation_steps: M, microbatches of whole groups. The step is that of the whole batch,
+            but for rounding.
+        rule: of the optimizer; see `Optimizer`.
+        running_statistics: "first_group" (those of the first replica and microbatch) or "mean".
+        preprocess: images as they arrive -> the network's input, on the device.
+        xla: compile encoders, forward and backward, with XLA.
+        loss_scaling: see `Optimizer`; nor does a step that overflows change anything else to
+            values that are not finite.
+        dtype: of everything outside the network.
+    """
+
+    def __init__(
+        self,
+        network,
+        *,
+        strategy,
+        batch_size,
+        group_size,
+        group_layout,
+        accumulation_steps=1,
+        rule,
+        running_statistics,
+        preprocess=lambda images: images,
+        xla=False,
+        loss_scaling=False,
+        dtype="float32",
+    ):
+        self.network, self.strategy = network, strategy
+        self.replicas = strategy.num_replicas_in_sync
+        self.microbatches = self.replicas * accumulation_steps  # of the whole batch
+        rows = replica_rows(batch_size, group_size, group_layout, self.microbatches)
+        self.rows = rows = rows.reshape(self.replicas, accumulation_steps, -1)  # [R, M, c]
+        self.position = np.argsort(rows, axis=None).astype(np.int32)  # [B], of a row in that order
+        worker, self.workers = worker_place(strategy)
+        self.first_position = worker * rows.size // self.workers
+        self.statistics_rule = {"first_group": "first", "mean": "mean"}[running_statistics]
+        self.preprocess, self.dtype = preprocess, dtype
+        self.xla, self.loss_scaling = xla, loss_scaling
+        self.optimizer = Optimizer(
+            network.parameters,
+            network.names,
+            strategy=strategy,
+            rule=rule,
+            loss_scaling=loss_scaling,
+            dtype=dtype,
+        )
+
+    def compiled_forward(self, network, function):
+        """Compiles function(encode, images) -> features, for `Replica.encode`."""
+
+        def forward(parameters, statistics, images):
+            encode = Encoding(network, parameters, statistics, self.preprocess)
+            features = tf.stop_gradient(function(encode, images))
+            counts = nonfinite(images=encode.inputs, keys=features)
+            return {"features": features, "statistics": encode.statistics, "nonfinite": counts}
+
+        return tf.function(forward, jit_compile=self.xla)
+
+    def compiled_loss(self, function):
+        """Compiles function(encode, ...) -> (loss, others, scalars), for `Replica.gradients`.
+
+        The loss is the microbatch's share of that of the whole batch: shares are summed. Of the
+        scalars the mean is logged. Others are tensors by name, to be kept or not.
+        """
+
+        def loss_and_gradients(parameters, statistics, loss_scale, *arguments):
+            encode = Encoding(self.network, parameters, statistics, self.preprocess)
+            with tf.GradientTape() as tape:
+                tape.watch(parameters)
+                loss, others, scalars = function(encode, *arguments)
+                scaled = loss * loss_scale
+            checked = {n: others[n] for n in ("queries", "logits") if n in others}
+            return {
+                "gradients": [g / loss_scale for g in tape.gradient(scaled, parameters)],
+                "statistics": encode.statistics,
+                "nonfinite": nonfinite(images=encode.inputs, loss=loss, **checked),
+                "scalars": scalars,
+            } | others
+
+        return tf.function(loss_and_gradients, jit_compile=self.xla)
+
+    def run(self, function):
+        """Calls function(replica) in every replica; it may return anything, but change nothing."""
+        return self.strategy.run(lambda: function(Replica(self)))
+
+    def assign(self, variables, function, *arguments):
+        """`variable <- function(variable, argument, ...)`, on every device by itself.
+
+        Args:
+            arguments: lists as long as `variables`, or one value for all of them.
+        """
+        lists = [a if isinstance(a, list) else [a] * len(variables) for a in arguments]
+        for variable, *own in zip(variables, *lists, strict=True):
+            self.strategy.extended.update(
+                variable, lambda v, *args: v.assign(function(v, *args)), args=tuple(own)
+            )
+
+    def keep_statistics(self, network, statistics):
+        """Gives a network the running statistics that all replicas agreed on."""
+        new = [self.of_any_replica(value) for value in statistics]
+        if self.loss_scaling:
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in new])
+            new = [tf.where(finite, *pair) for pair in zip(new, network.statistics, strict=True)]
+        for variable, value in zip(network.statistics, new, strict=True):
+            variable.assign(value)
+
+    def logged(self, result, gradients):
+        """Numbers to log: the scalars of `Replica.gradients`, and "first_nonfinite".
+
+        The latter tells where numbers were first not finite: it counts `tensor_names` from 1 on.
+        Call it before `apply`.
+        """
+        scalars = {name: self.of_any_replica(value) for name, value in result["scalars"].items()}
+        own = [self.of_any_replica(gradient) for gradient in gradients]
+        counts = scalars.pop("nonfinite")
+        return scalars | {"first_nonfinite": first_nonfinite(counts, self.network.parameters, own)}
+
+    @property
+    def tensor_names(self):
+        """Names of the tensors that `first_nonfinite` counts."""
+        return names_of_tensors(self.network.names)
+
+    def of_any_replica(self, value):
+        """What all replicas have alike."""
+        return self.strategy.experimental_local_results(value)[0]
+
+    def in_batch_order(self, values):
+        """The rows of all replicas, [b, ...] each, in the order of the batch: [B, ...]."""
+        if self.replicas > 1:
+            values = self.strategy.gather(values, axis=0)
+        if self.microbatches > 1:
+            values = tf.gather(values, tf.math.invert_permutation(self.rows.reshape(-1)))
+        return values
+
+    def own_rows(self):
+        """Rows of the global batch that this worker's images are, in order; None: all of it."""
+        if self.workers == 1:
+            return None
+        count = self.rows.size // self.workers
+        return self.rows.reshape(-1)[self.first_position : self.first_position + count]
