@@ -139,7 +139,7 @@ def _bare(config, options):
     method, views = _method(config), _views(config)
 
     def forward(model, parameters, statistics, images):
-        images = method.preprocess(images)
+        images = method.envelope.preprocess(images)
         output, statistics = model.stateless_call(parameters, statistics, images, training=True)
         return tf.cast(output, tf.float32), statistics
 
@@ -169,7 +169,9 @@ def _bare(config, options):
         )
         kept(method.key.model, statistics)
         loss, gradients, statistics = gradients_of(
-            [tf.identity(p) for p in method.query.parameters], statistics_of(method.query.model), view1
+            [tf.identity(p) for p in method.query.parameters],
+            statistics_of(method.query.model),
+            view1,
         )
         kept(method.query.model, statistics)
         return loss, keys, gradients  # returned: or they would not be computed
@@ -190,7 +192,8 @@ def _parts(config, options):
     from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
     from moco_tf.methods.momentum import momentum_update
     from moco_tf.methods.queue import enqueue
-    from moco_tf.methods.shuffle import random_permutation, shuffle, unshuffle
+    from moco_tf.methods.shuffle import random_permutation, unshuffle
+    from moco_tf.training.accumulation import pick
     from moco_tf.training.sgd import sgd_update
 
     method, views = _method(config), _views(config)

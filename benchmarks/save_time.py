@@ -62,7 +62,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
     images = noise(config)
     method = build_method(config, build_strategy(config), images)
     batches = repeated(build_batches(config, images, 0))
-    work = rounds_of(config, build_step(config, method, images), batches)
+    work = rounds_of(config, build_step(config, method), batches)
     work(2)
     number = 0
 

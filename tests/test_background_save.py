@@ -61,7 +61,7 @@ def test_one_save_at_a_time_each_under_all_its_names(tmp_path, monkeypatch):
     assert checkpoint.load(tmp_path / "best_knn.safetensors")[1] == 2
 
 
-@pytest.mark.parametrize("call", ["look", "wait", "begin", "leave"])
+@pytest.mark.parametrize("call", ["check", "wait", "save", "leave"])
 def test_a_failure_is_raised_at_the_next_call(tmp_path, monkeypatch, call):
     disk = Disk(monkeypatch, fails=True)
     disk.go.set()
@@ -69,7 +69,7 @@ def test_a_failure_is_raised_at_the_next_call(tmp_path, monkeypatch, call):
         saver.save(STATE, step=1, extra={})
         while not saver._writing.done():
             pass
-        if call == "begin":
+        if call == "save":
             saver.save(STATE, step=2, extra={})
         elif call != "leave":
             getattr(saver, call)()

@@ -50,7 +50,7 @@ def test_the_peak_memory_counts_what_was_there():
 def test_each_round_takes_its_steps(monkeypatch):
     steps = []
 
-    def build_step(config, method, images):
+    def build_step(config, method):
         def train_step(view1, view2, step, rate):
             places = [places.numpy().tolist() for places, _ in (view1, view2)]
             assert sorted(places[0]) == list(range(8)) and places[0] == places[1]

@@ -218,3 +218,10 @@ def test_initial_kernel_is_normal_with_deviation_a_hundredth_and_repeats():
     assert (np.abs(kernel) > 0.02).mean() == pytest.approx(0.0455, abs=0.005)  # not uniform
     np.testing.assert_array_equal(kernel, classifier.initial_kernel(300, 100, seed=4))
     assert not np.array_equal(kernel, classifier.initial_kernel(300, 100, seed=5))
+
+
+def test_the_best_loss_is_the_smallest_finite_mean():
+    sums = {"loss": tf.constant([8.0, np.nan, 6.0, np.inf]), "images": tf.constant(4.0)}
+    assert float(classifier.best_loss(sums)) == 1.5
+    sums["loss"] = tf.constant([np.nan, np.inf])
+    assert np.isnan(float(classifier.best_loss(sums)))

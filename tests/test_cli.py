@@ -158,7 +158,7 @@ def test_the_recipe_small_is_what_measured_best():
         if recipe and not setting.pop("mask_same_image", False):  # which is no longer offered
             config = resolve_config(recipe, None, setting)
             accuracies.setdefault(config.model_dump_json(), []).append(row["curve"][-1])
-    assert len(accuracies) == 7 and {len(seeds) for seeds in accuracies.values()} == {3}
+    assert len(accuracies) == 5 and {len(seeds) for seeds in accuracies.values()} == {3}
     best = json.loads(max(accuracies, key=lambda config: sum(accuracies[config])))
     small = RECIPES["small"].config
     found = small.queue_size, small.key_momentum

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from moco_tf.config import Config, make_config, shown
+from moco_tf.config import Config, make_config, short_repr
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.runs.folder import read_config
@@ -113,6 +113,6 @@ def test_a_value_is_shown_shortened():
     nested = ["x"]
     for _ in range(40):
         nested = [nested] * 9
-    assert [shown(value) for value in (3, "a", None, (1, 2))] == ["3", "'a'", "None", "(1, 2)"]
-    assert len(shown(nested)) < 5000 and len(shown("x" * 10**6)) == 200
-    assert shown(16**5000) == "a int too long to be shown"
+    assert [short_repr(value) for value in (3, "a", None, (1, 2))] == ["3", "'a'", "None", "(1, 2)"]
+    assert len(short_repr(nested)) < 5000 and len(short_repr("x" * 10**6)) == 200
+    assert short_repr(16**5000) == "a int too long to be shown"

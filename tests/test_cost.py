@@ -29,7 +29,7 @@ def test_the_limit_is_the_larger_share():
 
 
 def loop(last_step, epoch_steps, every, knn_every):
-    """The loop of train.py, where it saves and where it evaluates."""
+    """The loop, where it saves and where it evaluates."""
     saves = knn = step = 0
     saved = False
     while step < last_step:

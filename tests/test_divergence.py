@@ -89,7 +89,7 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, wh
             if what == "parameter" and number == 4:
                 method.query.parameters[0].assign(method.query.parameters[0] * np.nan)
             if number == 3:
-                states.append(checkpoint.digest(train._arrays(method)))
+                states.append(checkpoint.digest(checkpoint.arrays_of(method.state())))
             return result
 
         return step
@@ -115,7 +115,7 @@ def test_a_loss_scale_that_cannot_help_ends_the_run(tmp_path, monkeypatch):
     build_step = assembly.build_step
 
     def build(config, method):
-        poison, prepare = tf.Variable(0.0), method.preprocess
+        poison, prepare = tf.Variable(0.0), method.envelope.preprocess
         method.envelope.preprocess = lambda images: prepare(images) + tf.cast(poison, tf.float16)
         step_of = build_step(config, method)
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +23,9 @@ from moco_tf.files.digests import read_json
 from moco_tf.models import build_encoder
 from moco_tf.runs.check import check_run
 from moco_tf.runs.encoders import load_encoder
+from moco_tf.training.sgd import sgd_update
 from moco_tf.training.signals import Interrupted
+from moco_tf.training.step import Network, StepEnvelope
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -61,10 +64,18 @@ def tiny_encoder(strategy):
 
 def build(devices):
     strategy = make_strategy(devices)
-    return Finetuner(
-        tiny_encoder(strategy).model, strategy=strategy, momentum=MOMENTUM, weight_decay=DECAY,
-        preprocess=lambda images: tf.cast(images, tf.float64) / 64 - 2, dtype="float64",
-    )  # fmt: skip
+    envelope = StepEnvelope(
+        Network(tiny_encoder(strategy)),
+        strategy=strategy,
+        batch_size=8,
+        group_size=2,
+        group_layout="contiguous",
+        rule=partial(sgd_update, momentum=MOMENTUM, weight_decay=DECAY),
+        running_statistics="mean",
+        preprocess=lambda images: tf.cast(images, tf.float64) / 64 - 2,
+        dtype="float64",
+    )
+    return Finetuner(envelope)
 
 
 def batches(steps=3):
@@ -282,13 +293,14 @@ def test_a_batch_larger_than_the_images_is_the_same_on_any_number_of_devices(run
     assert not (tmp_path / "2").exists()
 
 
-def test_a_loss_that_is_no_number_is_said_and_is_null(run, tmp_path, capsys):
+def test_a_loss_that_is_not_finite_stops_it(run, tmp_path, capsys):
     flags = ["--out", str(tmp_path / "out"), "--epochs", "2", "--batch-size", "8"]
     flags += ["--group-size", "4", "--lr", "1e18", "--head-lr", "1e18", "--json"]
-    assert main(["finetune", run.folder, "--data", run.data, *flags]) == 0
+    assert main(["finetune", run.folder, "--data", run.data, *flags]) == 2
     said = capsys.readouterr()
-    assert json.loads(said.out, parse_constant=pytest.fail)["loss"] is None
-    assert said.err.count("use a lower learning rate") == 1
+    last = said.err.splitlines()[-1]
+    assert said.out == "" and "the run has diverged: at step" in last
+    assert last.endswith("Use a smaller --lr, with another --out.")
 
 
 def test_other_labels_or_test_images_are_refused_and_the_list_stays(run, tmp_path):

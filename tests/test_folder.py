@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import multiprocessing
 import os
 import platform
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moco_tf.config import Config
+from moco_tf.config import Config, make_config
 from moco_tf.errors import InputError
 from moco_tf.files.atomic import temporary_name, write_atomically, write_error
 from moco_tf.files.digests import read_json, write_json
@@ -306,3 +307,18 @@ def test_a_reader_who_left_is_no_full_disk():
     assert write_error(Path("x.npy"), 0, left) is left
     other = write_error(Path("x.npy"), 0, PermissionError(errno.EACCES, "Permission denied"))
     assert str(other) == "cannot write x.npy: Permission denied."
+
+
+def test_a_field_of_earlier_versions_is_left_out_and_refused_where_it_was_on(tmp_path):
+    path = tmp_path / "config.json"
+    for value in (False, True):
+        fields = Config().model_dump(mode="json") | {"mask_same_image": value}
+        path.write_text(json.dumps(fields))
+        if value:
+            with pytest.raises(InputError, match=r"config.json: mask_same_image is no longer"):
+                run_folder.read_config(tmp_path)
+            with pytest.raises(InputError, match="no longer offered"):
+                make_config(Config(), {"mask_same_image": "true"})
+        else:
+            assert run_folder.read_config(tmp_path) == Config()
+            assert make_config(Config(), {"mask_same_image": False}) == Config()

@@ -52,10 +52,10 @@ def test_what_must_not_be_is_noticed(noticed, number, finding):
 
 @pytest.mark.parametrize("name", READERS)
 def test_hostile_input_is_read_or_refused_in_one_line(tmp_path, monkeypatch, name):
-    from moco_tf.evaluate import features
+    from moco_tf.runs import encoders
 
-    monkeypatch.setattr(features, "untrained_encoder", features.untrained_encoder)  # put back after
-    monkeypatch.setattr("moco_tf.convert.reading.untrained_encoder", features.untrained_encoder)
+    monkeypatch.setattr(encoders, "untrained_encoder", encoders.untrained_encoder)  # put back after
+    monkeypatch.setattr("moco_tf.convert.reading.untrained_encoder", encoders.untrained_encoder)
     make, read, why_not = READERS[name](tmp_path / "given")
     if why_not:
         pytest.skip(why_not)

@@ -53,7 +53,7 @@ def test_backbone_and_head_and_their_digest(tmp_path):
         ({"dim": 16}, "mlp to 16 there, mlp to 8 now"),
         ({"head": "linear"}, "linear to 8 there, mlp to 8 now"),
         ({"head": "none", "arrays": BACKBONE}, "there is none there"),
-        ({"origin": {"format": "finetune"}}, "there it is a classifier"),
+        ({"provenance": {"format": "finetune"}}, "there it is a classifier"),
     ],
 )
 def test_a_head_that_does_not_fit_is_left_and_the_line_says_why(tmp_path, there, why):

@@ -11,7 +11,7 @@ from moco_tf.commands.flags import beside
 from moco_tf.config import Config
 from moco_tf.data.sources import from_arrays
 from moco_tf.errors import InputError
-from moco_tf.evaluate import knn
+from moco_tf.evaluate import baselines, knn
 from moco_tf.evaluate.knn import knn_predict, knn_top1, knn_top1_pixels
 from moco_tf.evaluate.split import monitor_split
 from moco_tf.files.digests import read_json
@@ -211,7 +211,7 @@ def test_the_baselines_are_the_runs_first_encoder_and_the_pixels_computed_once(r
             knn.evaluate_run(str(run.folder), k=6)  # another number: not the one that was kept
 
     kept.write_text(kept.read_text().replace("knn", "").replace("0", "1"))
-    monkeypatch.setattr(run_folder, "write_json", read_only)
+    monkeypatch.setattr(baselines, "write_json", read_only)
     said.clear()
     assert knn.evaluate_run(str(run.folder), k=5, warn=said.append) == result
     assert "baselines.json is damaged" in said[0]

@@ -54,7 +54,7 @@ def check_keys(config, tmp_path):
     groups = order.reshape(-1, GROUP)
     plain = np.arange(BATCH).reshape(-1, GROUP)
     assert {frozenset(g) for g in groups.tolist()} != {frozenset(g) for g in plain.tolist()}
-    pixels = method.preprocess(views[1])
+    pixels = method.envelope.preprocess(views[1])
     expected = np.empty((BATCH, config.dim), np.float32)
     weights, statistics = (
         [v.value + 0 for v in variables]
@@ -63,7 +63,7 @@ def check_keys(config, tmp_path):
             method.key.model.non_trainable_variables,
         )
     )
-    step = assembly.build_step(config, method, images)
+    step = assembly.build_step(config, method)
     for rows in groups:  # by themselves: each is a group, whatever it is called together with
         keys, _ = method.query.model.stateless_call(
             weights, statistics, tf.gather(pixels, rows), training=True

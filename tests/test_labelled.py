@@ -23,7 +23,7 @@ def test_images_without_a_label_are_left_out_and_counted(tmp_path):
     assert data.train.labels.tolist() == [0, 1, 0, 1, 1, 0]
     assert data.test.labels.tolist() == [1, 0, 0]
     assert data.classes == 2 and data.class_names == ("0", "1")
-    assert data.places.tolist() == [1, 2, 4, 5, 6, 7]
+    assert data.indices.tolist() == [1, 2, 4, 5, 6, 7]
     np.testing.assert_array_equal(data.train.read(2), PIXELS[4])
     np.testing.assert_array_equal(data.test.read(1), PIXELS[2])
     assert said[1] == "3 images without a label are left out"
@@ -33,7 +33,7 @@ def test_images_without_a_label_are_left_out_and_counted(tmp_path):
 def test_with_all_labels_the_images_are_as_they_were(tmp_path):
     data, said = labelled(tmp_path / "a.npz", [0, 1] * 4, [1, 0], split="test")
     assert data.train.pixels is not None  # no subset of them
-    assert data.places.tolist() == list(range(8)) and said == []
+    assert data.indices.tolist() == list(range(8)) and said == []
     assert data.found == {"split": "test", "unlabelled": 0, "left_out": {}}
 
 

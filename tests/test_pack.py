@@ -85,7 +85,7 @@ def test_the_views_are_the_folders_bit_for_bit(folder, packed, finished):
         "color_strength": 1.0,
         "seed": 3,
         "start_step": 2,
-        "finished": finished,
+        "host_stage": finished,
     }
     ours, theirs = (two_views(opened(data)[0], **settings).take(2) for data in (packed, folder))
     for a, b in zip(ours, theirs, strict=True):

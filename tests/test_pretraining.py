@@ -397,8 +397,8 @@ def test_memory_does_not_grow_with_the_steps(data, tmp_path, monkeypatch):
     )
     real = moco_tf.pretraining.build_step
 
-    def build_step(config, method, images):
-        step = real(config, nothing, images)
+    def build_step(config, method):
+        step = real(config, nothing)
 
         def watched(view1, view2, number, rate):
             if number % 2000 == 0:

@@ -1,5 +1,6 @@
 """The linear probe: its step, its loop, and a whole run probed from the command line."""
 
+import itertools
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ import moco_tf.evaluate.probe
 from moco_tf.commands.cli import main
 from moco_tf.config import Config, make_config
 from moco_tf.distribute.strategy import make_strategy
-from moco_tf.errors import InputError
+from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate import classifier
 from moco_tf.evaluate.classifier import evaluate, means
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
@@ -336,6 +337,59 @@ def test_two_devices_end_where_one_does(run, whole, tmp_path):
     for name, array in wanted.items():
         np.testing.assert_allclose(ours[name], array, atol=1e-5 * max(1, np.abs(array).max()))
     assert summary["top1"] == whole.summary["top1"]
+
+
+def spoiled_at(monkeypatch, steps):
+    """The step of these numbers (from this start on) ends with a loss of NaN, by head."""
+    original = LinearProbe.train_step
+
+    def train_step(self, images, labels, rates):
+        sums = dict(original(self, images, labels, rates))
+        heads = steps.get(next(numbers), ())
+        if heads:
+            nan = tf.constant([np.nan if h in heads else 0.0 for h in range(len(rates))])
+            sums["loss"] = sums["loss"] + nan
+            loss = classifier.best_loss(sums)
+            broken = tf.cast(tf.math.is_nan(loss), tf.int64)
+            sums |= {"step_loss": loss, "first_nonfinite": broken}
+        return sums
+
+    numbers = itertools.count(1)
+    monkeypatch.setattr(LinearProbe, "train_step", train_step)
+
+
+def test_it_stops_where_no_classifier_has_a_finite_loss(run, tmp_path, monkeypatch):
+    spoiled_at(monkeypatch, {2: (0,), 5: (0, 1)})
+    said = r"at step 5, .*the losses of all classifiers .*step 4 is kept\. Use a smaller --lr"
+    with pytest.raises(DivergedError, match=said):
+        probe(config_of(run, tmp_path / "out"))
+    found = check_run(tmp_path / "out")
+    assert found["whole"] and found["step"] == 4
+
+
+def test_an_evaluation_is_interrupted_and_made_up_at_the_next_start(
+    run, whole, tmp_path, monkeypatch
+):
+    original = LinearProbe.evaluate_step
+
+    def stopped_in(self, images, labels):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, images, labels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LinearProbe, "evaluate_step", stopped_in)
+        with pytest.raises(Interrupted, match="step 3"):
+            probe(config_of(run, tmp_path / "out"))
+    saved = checkpoint.load_latest(tmp_path / "out/checkpoints", warn=print)
+    assert saved[1] == 3 and saved[2]["evaluation_due"] and saved[2]["top1"] is None
+    summary = probe(config_of(run, tmp_path / "out"))
+    assert summary["state_sha256"] == whole.summary["state_sha256"]
+    rows, wanted = (
+        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        for out in (tmp_path / "out", whole.out)
+    )
+    for name in ("step", "loss", "val_top1", "val_top1_lr0.3"):
+        assert [row.get(name) for row in rows] == [row.get(name) for row in wanted]
 
 
 def test_a_changed_backbone_stops_the_probe(run, tmp_path, monkeypatch, capsys):

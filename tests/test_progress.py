@@ -29,7 +29,9 @@ def test_what_was_written_comes_back(kind):
     assert read(kind, asdict(whole)) == whole
     assert read(kind, {"step": 7}) == kind(step=7)  # of a version that kept less
     sums = {"loss": [1.5, 2], "images": 8.0}
-    full = training.Progress(7, 0.5, {"classes": 2}, None, sums, [1.0, float("nan")], None)
+    full = training.Progress(
+        7, seconds=0.5, provenance={"classes": 2}, sums=sums, loss=[1.0, float("nan")]
+    )
     assert read(training.Progress, vars(full)).sums == sums
 
 

@@ -72,7 +72,7 @@ def test_the_files_read_back(shown):
 def test_points_are_evenly_chosen_and_their_thumbnails_are_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(projector, "MAX_POINTS", 10)
     count, points = 37, Points(37, 64)
-    assert points.places.tolist() == [0, 3, 7, 11, 14, 18, 22, 25, 29, 33]
+    assert points.indices.tolist() == [0, 3, 7, 11, 14, 18, 22, 25, 29, 33]
     images = np.arange(count, dtype=np.uint8).repeat(64 * 64 * 3).reshape(count, 64, 64, 3)
     features = np.arange(2 * count, dtype=np.float32).reshape(count, 2) / 3
     batches = [slice(start, start + 5) for start in range(0, count, 5)]
@@ -86,12 +86,12 @@ def test_points_are_evenly_chosen_and_their_thumbnails_are_their_own(tmp_path, m
     points.save(tmp_path, rows, "pooled")
     tiles = thumbnails(np.asarray(Image.open(tmp_path / "sprite.png")), THUMBNAIL)
     assert len(tiles) == 16
-    for tile, place in zip(tiles[:10], points.places, strict=True):
+    for tile, place in zip(tiles[:10], points.indices, strict=True):
         np.testing.assert_array_equal(tile, place)
     vectors = np.array(lines_of(tmp_path / "tensors.tsv"), np.float32)
-    np.testing.assert_array_equal(vectors, features[points.places])
+    np.testing.assert_array_equal(vectors, features[points.indices])
     assert [line[0] for line in lines_of(tmp_path / "metadata.tsv")[1:]] == [
-        f"train/{place}" for place in points.places
+        f"train/{place}" for place in points.indices
     ]
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from test_pretraining import config, data, metrics, start, wait_for_step
 
 import moco_tf.pretraining
+import moco_tf.training.loop
 from moco_tf.errors import InputError
 from moco_tf.pretraining import pretrain
 from moco_tf.runs import checkpoint
@@ -27,16 +29,14 @@ __all__ = ["data"]  # a fixture
 class Method:
     """In place of MoCo: a number that depends on every view, its order and the rate."""
 
-    places = ()  # where something may be no number
-
     def __init__(self):
         self.total = tf.Variable(1.0, dtype=tf.float64)
+        self.envelope = SimpleNamespace(
+            tensor_names=(), own_rows=lambda: None, optimizer=SimpleNamespace(loss_scale=None)
+        )
 
     def state(self):
         return {"total": self.total}
-
-    def own_rows(self):
-        return None
 
     def step(self, view1, view2, step, rate):
         parts = [np.asarray(part).astype(np.float64) for part in [*view1, *view2]]
@@ -59,7 +59,7 @@ def quick(monkeypatch):
     """The real loop, data and files, without an encoder to compile."""
     patch = monkeypatch.setattr
     patch(moco_tf.pretraining, "build_method", lambda *_: Method())
-    patch(moco_tf.pretraining, "build_step", lambda _, method, images: method.step)
+    patch(moco_tf.pretraining, "build_step", lambda _, method: method.step)
     patch(
         moco_tf.pretraining,
         "build_monitors",
@@ -127,7 +127,7 @@ def test_too_little_time_for_a_save_keeps_the_one_before(
 
     run = config(data, tmp_path / "run", checkpoint_every=2, preemption_seconds=30)
     with monkeypatch.context() as patch:
-        patch.setattr(moco_tf.pretraining, "AsyncCheckpointer", Slow)
+        patch.setattr(moco_tf.training.loop, "AsyncCheckpointer", Slow)
         with pytest.raises(Unsaved, match=r"step 5, .*preemption_seconds=30; checkpoint 4 is kept"):
             pretrain(run, reporter=Event(5, terminate))
     assert newest(tmp_path / "run")[1] == 4
@@ -161,7 +161,7 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
         with pytest.raises(Interrupted, match=f"step {9 if last else 6}; saved"):
             pretrain(config(data, tmp_path / "run", **run))
     _, step, extra = newest(tmp_path / "run")
-    assert (step, extra["knn_due"]) == (9 if last else 6, True)
+    assert (step, extra["evaluation_due"]) == (9 if last else 6, True)
     summary = pretrain(config(data, tmp_path / "run", **run))
     same = ["state_sha256", "knn_top1", "knn_top1_best", "knn_top1_untrained", "loss", "step"]
     same += ["alignment", "alignment_untrained"]

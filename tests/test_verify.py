@@ -13,6 +13,7 @@ import moco_tf.verify.replay as replay_module
 import moco_tf.verify.run as run_module
 from moco_tf.errors import InputError
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.training.replica import Replica
 from moco_tf.verify import print_report, verify_files
 from moco_tf.verify.tolerances import demo_key_parameters
 from moco_tf.verify.traces import bundled_traces, read_trace
@@ -246,7 +247,11 @@ def no_shuffle(patch):
     def unshuffle(keys, permutation, rows):
         return tf.gather(keys, tf.math.invert_permutation(rows.reshape(-1)))
 
-    patch.setattr(step_module, "shuffle", lambda images, permutation, rows: tf.gather(images, rows))
+    def encode(self, compiled, network, images, order, statistics=None):
+        return original(self, compiled, network, images, tf.range(order.shape[0]), statistics)
+
+    original = Replica.encode
+    patch.setattr(Replica, "encode", encode)
     patch.setattr(step_module, "unshuffle", unshuffle)
 
 
@@ -262,18 +267,18 @@ def late_rate(patch):
 
 MISTAKES = {
     "no shuffle": no_shuffle,
-    "Keras velocity": plain(step_module, "sgd_update", keras_velocity),
+    "Keras velocity": plain(replay_module, "sgd_update", keras_velocity),
     "learning rate one step late": late_rate,
-    "Nesterov": plain(step_module, "sgd_update", nesterov),
-    "no weight decay": plain(step_module, "sgd_update", no_decay),
-    "no weight decay on 1-D parameters": plain(step_module, "sgd_update", decay_of_matrices_only),
+    "Nesterov": plain(replay_module, "sgd_update", nesterov),
+    "no weight decay": plain(replay_module, "sgd_update", no_decay),
+    "no weight decay on 1-D parameters": plain(replay_module, "sgd_update", decay_of_matrices_only),
     "key update after the optimizer": plain(replay_module, "MoCo", LateUpdate),
     "BN eps 1e-3": batch_norm_default(epsilon=1e-3),
     "BN momentum 0.99": batch_norm_default(momentum=0.99),
     "queue with this step's keys": plain(
         step_module,
         "queue_logits",
-        lambda q, k, queue, t, hidden: (
+        lambda q, k, queue, t: (
             tf.concat(
                 [
                     tf.reduce_sum(q * k, 1, keepdims=True),

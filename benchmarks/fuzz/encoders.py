@@ -33,13 +33,13 @@ def encoder_arrays(names: str) -> dict[str, np.ndarray]:
 def built() -> None:
     """From now on a network is built once for each config: it takes a second, and reads nothing."""
     from moco_tf.convert import reading
-    from moco_tf.evaluate import features
+    from moco_tf.runs import encoders
 
-    build = functools.lru_cache(8)(features.build_encoder)
+    build = functools.lru_cache(8)(encoders.build_encoder)
 
     def untrained_encoder(config):
         names = ("image_size", "stem", "width", "head", "dim", "group_size", "group_layout")
         settings = {name: getattr(config, name) for name in (*names, "running_statistics")}
         return build(config.encoder, **settings, dtype="float32", seed=0)
 
-    features.untrained_encoder = reading.untrained_encoder = untrained_encoder
+    encoders.untrained_encoder = reading.untrained_encoder = untrained_encoder

@@ -30,7 +30,7 @@ def batch_draws():
     original = moco_tf.build.two_views
 
     def drawn_once(*args, **kwargs):
-        if kwargs["finished"] != "place":
+        if kwargs["host_stage"] != "place":
             raise SystemExit("batch_draws needs a small set of images of one size.")
 
         def first_for_all(view):
@@ -67,13 +67,13 @@ def key_inference():
 
 
 def _in_inference(method):
-    call = method.key.model.stateless_call
+    call = method.key.call
 
     def without_training(parameters, statistics, images, training):
         del training
         return call(parameters, statistics, images, training=False)
 
-    method.key.model.stateless_call = without_training
+    method.key.call = without_training
     return method
 
 

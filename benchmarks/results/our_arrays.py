@@ -34,7 +34,7 @@ def views(images: str, setting: dict, seed: int):
     """Yields each batch's two views, [B, 3, S, S], without end."""
     config, train = _config(images, setting | {"seed": seed})
     method = assembly.build_method(config, assembly.build_strategy(config), train)
-    preprocess = tf.function(method.preprocess)
+    preprocess = tf.function(method.envelope.preprocess)
     for pair in assembly.build_batches(config, train, 0):
         yield _pictures(pair, preprocess)
 
@@ -46,10 +46,10 @@ def training(images: str, setting: dict, steps: int):
     """
     config, train = _config(images, setting)
     method = assembly.build_method(config, assembly.build_strategy(config), train)
-    step = assembly.build_step(config, method, train)
+    step = assembly.build_step(config, method)
     rate = assembly.build_schedule(config, steps_per_epoch(train.count, config.batch_size))
     batches = assembly.build_batches(config, train, 0)
-    preprocess = tf.function(method.preprocess)
+    preprocess = tf.function(method.envelope.preprocess)
     yield _arrays(method.query.model) | {"queue": method.queue.numpy()}
     for number, pair in enumerate(itertools.islice(batches, steps)):
         order = random_permutation(config.seed, np.int64(number), 1, config.batch_size)[0].numpy()

@@ -254,13 +254,7 @@ class Config(FolderConfig):
     @classmethod
     def _check_recipe(cls, values: Any, info: ValidationInfo) -> Any:
         """A name alone brings no settings. A whole config may carry one, and so may an old file."""
-        if isinstance(values, dict) and "mask_same_image" in values:  # files of earlier versions
-            values = dict(values)
-            if values.pop("mask_same_image"):
-                raise ValueError(
-                    "mask_same_image is no longer offered. A run that has it on is read by the "
-                    "version that wrote it; see its versions.json."
-                )
+        values = _without_mask(values) if isinstance(values, dict) else values
         named = isinstance(values, dict) and "recipe" in values
         if named and info.mode == "python" and not cls.model_fields.keys() <= values.keys():
             raise ValueError(_only_a_name(values["recipe"]))
@@ -319,6 +313,7 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
         InputError: for an unknown field or a value of the wrong type or range, in one line.
     """
     known = type(base).model_fields
+    changes = _without_mask(changes)
     for name in changes:
         if name not in known:
             near = near_name(name, known)
@@ -332,6 +327,16 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
         return type(base).model_validate(base.model_dump() | changed)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
+
+
+def _without_mask(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out a field of earlier versions; raises `InputError` if it is on."""
+    if values.get("mask_same_image", False) not in (False, "false"):
+        raise InputError(
+            "mask_same_image is no longer offered. A run that has it on is read by the version "
+            "that wrote it, which its versions.json names."
+        )
+    return {name: value for name, value in values.items() if name != "mask_same_image"}
 
 
 def _only_a_name(recipe: Any) -> str:

@@ -4,14 +4,11 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 """
 
 import contextlib
-import math
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from moco_tf.build import (
@@ -32,7 +29,7 @@ from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.workers import Workers
-from moco_tf.errors import DivergedError, InputError, WorkerLostError
+from moco_tf.errors import InputError
 from moco_tf.evaluate.ending import ending_lines
 from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.files.digests import write_json
@@ -40,17 +37,17 @@ from moco_tf.methods.moco import MoCo
 from moco_tf.recipes import RECIPES
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.background_save import AsyncCheckpointer
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
-from moco_tf.runs.remote import RemoteFolder, cache_folder, working_folder
+from moco_tf.runs.remote import cache_folder, working_folder
+from moco_tf.runs.storage import RunStorage
 from moco_tf.training.advice import Facts, short_sides, suggestions
-from moco_tf.training.clock import StepClock
-from moco_tf.training.divergence import refuse_diverged
-from moco_tf.training.memory import give_back_freed_memory, peak_memory_bytes
+from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.loop import Loop, Plan
+from moco_tf.training.memory import peak_memory_bytes
+from moco_tf.training.pretraining_job import PretrainingJob, baselines
 from moco_tf.training.progress import Progress, progress_of
 from moco_tf.training.reporting import NullReporter, Reporter
-from moco_tf.training.signals import Interrupted, StopSignals, Unsaved
 
 # What one of several workers may have otherwise than the others; all else decides what is computed.
 OWN_FIELDS = {
@@ -104,38 +101,15 @@ def pretrain(
             reporter.stage(f"reading the images of {config.data}")
             images = build_images(config, run_dir if own else cache_folder(), reporter.stage)
         held.callback(reporter.close)
-        kept = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
-        summary = _pretrain(config, run_dir, reporter, workers, kept, *images, weights, extend)
+        storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
+        summary = _pretrain(config, run_dir, reporter, workers, storage, *images, weights, extend)
     for line in ending_lines(summary, name, *images):
         reporter.line(line)
     return summary
 
 
 def _nothing() -> None:
-    """What a worker checks that writes nothing, and what follows a save on this machine."""
-
-
-class RunStorage(NamedTuple):
-    """Where a run's state is kept."""
-
-    folder: Path  # of the checkpoints
-    check_lock: Callable[[], None]  # raises `InputError` if nothing may be written there any more
-    remote: RemoteFolder | None
-
-    def send(self) -> None:
-        """Copies what was saved to where it belongs."""
-        if self.remote:
-            self.remote.push()
-
-    def exit_message(self, config: Config, chief: bool) -> str:
-        """Returns what a process says whose time is over."""
-        newest = self.remote.newest_step() if self.remote else checkpoint.newest_step(self.folder)
-        kept = f"checkpoint {newest} is kept" if newest is not None else "no checkpoint was written"
-        return (
-            f"too little was left of preemption_seconds={config.preemption_seconds:g}; "
-            f"{kept if chief else 'the first worker says what is kept'}. The same command goes on "
-            f"from there."
-        )
+    """What a worker checks that writes nothing."""
 
 
 def _pretrain(
@@ -143,7 +117,7 @@ def _pretrain(
     run_dir: Path,
     reporter: Reporter,
     workers: Workers,
-    kept: RunStorage,
+    storage: RunStorage,
     train: Images,
     test: Images | None,
     weights: InitialWeights | None,
@@ -155,7 +129,7 @@ def _pretrain(
     epoch_steps, longer = steps_per_epoch(train.count, config.batch_size), ""
     with workers.startup():
         if workers.chief:
-            config, longer = _extended(config, run_dir, kept.folder, epoch_steps, extend)
+            config, longer = _extended(config, run_dir, storage.folder, epoch_steps, extend)
     known = workers.from_chief({name: getattr(config, name) for name in RECORDED_FIELDS})
     if not workers.chief:  # which alone sees the folder
         config = config.model_copy(update=known)
@@ -163,11 +137,11 @@ def _pretrain(
     last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
     rate = build_schedule(config, epoch_steps)
     reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
-    given = [weights.line if weights else "", longer]
-    new = checkpoint.newest_step(kept.folder) is None
+    new = checkpoint.newest_step(storage.folder) is None
     advice = _advice(config, train, strategy, total_steps) if new else []
-    for line in [*filter(None, given), *_notes(train, test, config.image_size), *advice]:
-        reporter.line(line)
+    for line in (weights.line if weights else "", longer, *_notes(train, test, config), *advice):
+        if line:
+            reporter.line(line)
     reporter.stage("building the encoders")
     with workers.collective():  # variables begin with the values of the chief
         method = build_method(config, strategy, train)
@@ -182,14 +156,7 @@ def _pretrain(
     progress = Progress(**workers.from_chief(asdict(progress)))
     if progress.step or config.init:
         workers.assign_from_chief(method.state())
-    directions = 2 if config.symmetric else 1
-    healthy: dict[str, Any] = {
-        "dim": config.dim,
-        "queue_size": config.queue_size,
-        "directions": directions,
-    }
-    healthy["keys_per_step"] = directions * config.batch_size
-    healthy["blank_share"] = train.blank_share
+    healthy = _healthy(config, train)
     reporter.start(run_dir, last_step, progress.step, healthy=healthy, before=progress.written)
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
@@ -200,41 +167,45 @@ def _pretrain(
             )
     progress.images = train.identity
     if monitor and not progress.step:
-        reporter.stage("evaluating the untrained encoder")
-        untrained = monitor()
-        for name, value in untrained.items():
-            setattr(progress, f"{name}_untrained", value)
-        if pixels:
-            reporter.stage("kNN of the raw pixels")
-            progress.knn_top1_pixels = pixels()
-        reporter.evaluation(0, untrained, _baselines(progress))
-    _train(
-        config,
+        _evaluate_untrained(progress, monitor, pixels, reporter)
+    # With float16 a step that overflows changes nothing.
+    scale = method.envelope.optimizer.loss_scale if config.precision == "mixed_float16" else None
+    job = PretrainingJob(
         method,
-        workers,
-        build_step(config, method),
-        build_batches(config, train, progress.step, method.envelope.own_rows()),
         progress,
-        last_step=last_step,
-        epoch_steps=epoch_steps,
+        DivergenceWatch(method.envelope.tensor_names, storage.folder, scale),
+        reporter,
+        train_step=build_step(config, method),
         rate=rate,
         monitor=monitor,
-        failed=partial(
-            failure_of_step,
-            images=train,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            epoch_steps=epoch_steps,
-        ),
-        kept=kept,
-        reporter=reporter,
+        monitored=MONITORED,
+        knn_every=config.knn_every,
     )
+    batches = build_batches(config, train, progress.step, method.envelope.own_rows())
+    plan = Plan(
+        last_step,
+        epoch_steps,
+        images_per_step=config.batch_size,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        preemption_seconds=config.preemption_seconds,
+        save_first=bool(config.init) and not progress.step,  # then nobody needs what `init` names
+    )
+    Loop(
+        job,
+        batches,
+        plan,
+        failed=partial(_failed, config, train, epoch_steps),
+        storage=storage,
+        workers=workers,
+        reporter=reporter,
+    ).run()
     summary = asdict(progress)
-    del summary["images"], summary["epoch"], summary["knn_due"], summary["written"]
+    del summary["images"], summary["epoch"], summary["evaluation_due"], summary["written"]
     summary |= {
         "left_out": left_out(train, test),
         "peak_memory_bytes": peak_memory_bytes(),
-        "state_sha256": checkpoint.digest(_arrays(method)),
+        "state_sha256": checkpoint.digest(checkpoint.arrays_of(method.state())),
     }
     if workers.chief:
         write_json(run_dir / run_folder.SUMMARY, summary)
@@ -242,177 +213,45 @@ def _pretrain(
     return summary
 
 
-def _train(
-    config: Config,
-    method: MoCo,
-    workers: Workers,
-    train_step: Callable,
-    batches,
-    progress: Progress,
-    *,
-    last_step: int,
-    epoch_steps: int,
-    rate: Callable[[int], float],
-    monitor: Callable[[], dict[str, float]] | None,
-    failed: Callable[..., InputError],
-    kept: RunStorage,
-    reporter: Reporter,
-) -> None:
-    """The loop: one compiled step a batch; now and then a log line, evaluation or checkpoint."""
-    interval = StepClock()
-    compiling = True
-    unchecked_steps: dict[
-        int, tuple[tf.Tensor, tf.Tensor]
-    ] = {}  # at the steps since the last look at them
-    exit_message = partial(kept.exit_message, config, workers.chief)
-    envelope = method.envelope
-    guarded = config.precision == "mixed_float16"  # a step that overflows changes nothing
+def _healthy(config: Config, train: Images) -> dict[str, Any]:
+    """Settings of `health_messages`."""
+    directions = 2 if config.symmetric else 1
+    return {
+        "dim": config.dim,
+        "queue_size": config.queue_size,
+        "directions": directions,
+        "keys_per_step": directions * config.batch_size,
+        "blank_share": train.blank_share,
+    }
 
-    def stop_if_diverged(arrays):
-        if not guarded:
-            refuse_diverged(unchecked_steps, envelope.tensor_names, arrays, kept.folder)
-        elif (
-            unchecked_steps and float(envelope.optimizer.loss_scale) <= 1
-        ):  # nothing is left to halve
-            last = max(unchecked_steps)
-            refuse_diverged({last: unchecked_steps[last]}, envelope.tensor_names, {}, kept.folder)
-        unchecked_steps.clear()
 
-    def save(*tags):
-        if not workers.chief:
-            stop_if_diverged({})
-            return
-        progress.seconds += interval.lap()
-        with interval.excluded():
-            saver.wait()
-            kept.check_lock()
-            progress.written = reporter.written()
-            arrays = _arrays(method)
-            stop_if_diverged(arrays)
-            saver.save(arrays, step=progress.step, extra=asdict(progress), tags=tags)
+def _evaluate_untrained(progress: Progress, monitor, pixels, reporter: Reporter) -> None:
+    """The baselines: of the encoder before its first step and, with labels, of the pixels."""
+    reporter.stage("evaluating the untrained encoder")
+    untrained = monitor()
+    for name, value in untrained.items():
+        setattr(progress, f"{name}_untrained", value)
+    if pixels:
+        reporter.stage("kNN of the raw pixels")
+        progress.knn_top1_pixels = pixels()
+    reporter.evaluation(0, untrained, baselines(progress))
 
-    def leave_if(signal):
-        if signal:
-            saver.wait()
-            workers.barrier()  # the chief has saved
-            raise Interrupted(signal, progress.step)
 
-    def next_views():
-        if compiling:
-            reporter.stage("compiling the first step")
-        views = failure = None
-        with interval.waiting():
-            try:
-                views = next(batches)
-            except tf.errors.OpError as error:
-                failure = error
-            anywhere = workers.all_reduce_max(failure is not None)
-        if not anywhere:
-            return views
-        save(None)
-        saver.wait()
-        workers.barrier()  # the chief has saved
-        if failure:
-            raise failed(failure, step=progress.step)
-        raise InputError(
-            f"an image could not be read by another worker after step {progress.step}, which is "
-            f"saved. {LEFT_OUT}"
+def _failed(config: Config, train: Images, epoch_steps: int, error, *, step: int) -> InputError:
+    """What to raise where a batch could not be read, here or, without an error, elsewhere."""
+    if error is None:
+        return InputError(
+            f"an image could not be read by another worker after step {step}, which is saved. "
+            f"{LEFT_OUT}"
         )
-
-    def log(scalars, lr):
-        values = {name: float(value) for name, value in scalars.items()}
-        timing = interval.close(config.batch_size)
-        progress.loss = values["loss"] if math.isfinite(values["loss"]) else None
-        progress.images_per_second = timing["images_per_second"]
-        progress.seconds += timing.pop("seconds")
-        row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr}
-        reporter.metrics(progress.step, row | values | timing)
-        if progress.loss is None:
-            saver.wait()  # so that the checkpoint that is told is the last one
-        stop_if_diverged({})
-
-    def evaluate():
-        """To its end or not at all; returns the tags of the checkpoint it deserves."""
-        best, progress.knn_due = progress.knn_top1_best, True
-        with interval.excluded() as spent:
-            stop.run_interruptible(evaluate_now)
-        if progress.knn_due:
-            return []
-        progress.seconds += spent.seconds
-        values = {name: getattr(progress, name) for name in MONITORED}
-        values = {name: value for name, value in values.items() if value is not None}
-        if values:
-            reporter.evaluation(progress.step, values, _baselines(progress))
-        if progress.knn_top1 is None:
-            return []
-        progress.knn_top1_best = max(progress.knn_top1, best or 0.0)
-        return ["best_knn"] if best is None or progress.knn_top1 > best else []
-
-    def evaluate_now():
-        values = _finite(monitor, reporter)
-        for name in MONITORED:
-            setattr(progress, name, values.get(name))
-        progress.knn_due = False
-
-    with (
-        StopSignals(config.preemption_seconds, exit_message) as stop,
-        AsyncCheckpointer(kept.folder, kept.check_lock, kept.send) as saver,
-    ):
-        if progress.knn_due:
-            if monitor:
-                save(*evaluate(), None)
-            progress.knn_due = progress.knn_due and workers.chief
-            leave_if(workers.all_reduce_max(stop.signal or 0))
-        if not last_step or (config.init and not progress.step):
-            save(None)  # from here on nobody needs what `init` names
-        while progress.step < last_step:
-            saver.check()
-            view1, view2 = next_views()
-            lr = rate(progress.step)
-            with workers.collective():
-                scalars = train_step(view1, view2, progress.step, lr)
-            progress.step += 1
-            interval.steps += 1
-            unchecked_steps[progress.step] = scalars["loss"], scalars.pop("first_nonfinite")
-            if compiling:
-                float(scalars["loss"])  # waits for the device
-                reporter.line(f"first step after {interval.end_of_first_step():.1f} s")
-                give_back_freed_memory()
-                compiling = False
-            epoch, into_epoch = divmod(progress.step, epoch_steps)
-            progress.epoch = epoch
-            last = progress.step == last_step
-            tags: list[str | None] = []
-            if last or stop.signal or progress.step % config.log_every == 0:
-                log(scalars, lr)
-            due = not into_epoch and config.knn_every and epoch % config.knn_every == 0
-            if monitor and (due or last):
-                tags += evaluate()
-            wanted = stop.signal if progress.knn_due or not last else None
-            try:
-                signal = workers.all_reduce_max(
-                    wanted or 0
-                )  # of any of them: all leave after one step
-            except WorkerLostError:
-                save(*tags, None)  # the step is whole
-                raise
-            regular = not into_epoch or progress.step % config.checkpoint_every == 0
-            if regular or last or signal:
-                tags.append(None)
-            if stop.signal:
-                saver.wait()
-                if (saver.seconds or 0) > stop.seconds_left():
-                    raise Unsaved(stop.signal, progress.step, exit_message())
-            if tags:
-                save(*tags)
-            leave_if(signal)
-
-
-def _baselines(progress: Progress) -> dict[str, float]:
-    """What was measured before the first step, as far as it is known."""
-    ends = ("_untrained", "_pixels")
-    known = {name: value for name, value in asdict(progress).items() if value is not None}
-    return {name: value for name, value in known.items() if name.endswith(ends)}
+    return failure_of_step(
+        error,
+        images=train,
+        seed=config.seed,
+        step=step,
+        batch_size=config.batch_size,
+        epoch_steps=epoch_steps,
+    )
 
 
 def _monitors(config: Config, method: MoCo, train: Images, test: Images | None):
@@ -425,15 +264,6 @@ def _monitors(config: Config, method: MoCo, train: Images, test: Images | None):
     if split is None:
         return partial(signals, views), None
     return lambda: {"knn_top1": knn_top1(split)} | signals(views), partial(pixels, split)
-
-
-def _finite(monitor, reporter: Reporter) -> dict[str, float]:
-    """The values, or none, with a line that says so, of features that are no numbers any more."""
-    try:
-        return monitor()
-    except DivergedError as error:
-        reporter.line(f"evaluation: {error}")
-        return {}
 
 
 def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
@@ -462,10 +292,6 @@ def _extended(
         rate_of=partial(build_schedule, epoch_steps=epoch_steps),
         allowed=allowed,
     )
-
-
-def _arrays(method: MoCo) -> dict[str, np.ndarray]:
-    return {name: variable.numpy() for name, variable in method.state().items()}
 
 
 def _describe(config, train, test, strategy, first_rate, epoch_steps, total_steps) -> str:
@@ -500,12 +326,12 @@ def _advice(config, train: Images, strategy, total_steps: int) -> list[str]:
     return [found.line for found in suggestions(config, facts)]
 
 
-def _notes(train: Images, test: Images | None, image_size: int) -> list[str]:
+def _notes(train: Images, test: Images | None, config: Config) -> list[str]:
     """Lines on what was found, and on images that are left out, show nothing or are enlarged."""
     notes = found_lines(train, test)
     if test and test.why_unlabelled:
         notes.append(f"{test.why_unlabelled}: kNN uses held-out training images")
-    small = train.smaller_than(image_size)
+    small = train.smaller_than(config.image_size)
     if len(small):
         first = f", the first is {train.files[small[0]]}" if train.files else ""
         notes.append(f"{len(small)} images are smaller than the crop and are enlarged{first}")

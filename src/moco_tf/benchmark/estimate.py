@@ -96,7 +96,7 @@ def _parts(config: Config, line: Callable[[str], None]) -> Parts:
         "epoch": config.epochs,
         "images": train.identity,
         "written": None,
-        "knn_due": False,
+        "evaluation_due": False,
     }
     end = dict.fromkeys(asdict(Progress()), 100 / 3) | counts
     shapes = {name: (array.shape, array.dtype.name) for name, array in state.items()}

@@ -16,12 +16,13 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 def images_of_step(
     seed: int, step: int, *, count: int, batch_size: int, epoch_steps: int
 ) -> np.ndarray:
-    """Which images are in the global batch of `step`, int64 [B], in its order; see `places`.
+    """Which images are in the global batch of `step`, int64 [B], in its order.
 
-    Fewer than B at the end of an epoch whose last batch is filled up.
+    A last batch of an epoch that is filled up is filled up with the first images of the order.
     """
     epoch, place = divmod(step, epoch_steps)
-    return _remembered_order(seed, epoch, count)[place * batch_size :][:batch_size]
+    order = _remembered_order(seed, epoch, count)
+    return np.concatenate([order[place * batch_size :], order])[:batch_size]
 
 
 _remembered_order = functools.lru_cache(maxsize=1)(epoch_order)

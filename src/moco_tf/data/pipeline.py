@@ -115,17 +115,17 @@ def two_views(
 
 
 def finish_crops(crops, draws, augmentation):
-    """Views, uint8 [B, S, S, 3], of what `two_views` left as a "crop"; on any device."""
+    """Views, uint8 [B, S, S, 3], of what `two_views` left at the stage "crop"; on any device."""
     return augment_batch(crops, draws, augmentation)
 
 
 def finish_padded(canvases, windows, draws, *, image_size, augmentation):
-    """Views, uint8 [B, S, S, 3], of what `two_views` left as a "padded"; on any device."""
+    """Views, uint8 [B, S, S, 3], of what `two_views` left at the stage "padded"; on any device."""
     return augment_batch(resized_crops_batch(canvases, windows, image_size), draws, augmentation)
 
 
 def finish_places(places, draws, pixels, *, image_size, augmentation, crop_min_area):
-    """Views, uint8 [B, S, S, 3], of what `two_views` left as a "place"; on any device.
+    """Views, uint8 [B, S, S, 3], of what `two_views` left at the stage "place"; on any device.
 
     Args:
         pixels: all images of the set, uint8 [n, h, w, 3].

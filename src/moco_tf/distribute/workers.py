@@ -1,6 +1,6 @@
 """What the processes of a run agree on; a process that is alone agrees with itself.
 
-Every worker calls the same methods in the same order: each call is a meeting. Whoever is gone or
+Every worker calls the same methods in the same order: each call is a collective. Whoever is gone or
 does not come is named, and the others end too, since no step can be taken without it.
 """
 

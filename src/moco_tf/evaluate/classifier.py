@@ -91,6 +91,14 @@ def batch_sums(logits, labels):
     return sums
 
 
+def best_loss(sums):
+    """The smallest mean loss of the heads, a scalar; NaN if that of none is finite."""
+    losses = sums["loss"] / tf.cast(sums["images"], sums["loss"].dtype)
+    finite = tf.math.is_finite(losses)
+    smallest = tf.reduce_min(tf.where(finite, losses, losses.dtype.max))
+    return tf.where(tf.reduce_any(finite), smallest, float("nan"))
+
+
 def add(total, sums):
     """Sums of two sets of batches; `total` may be None."""
     return sums if total is None else {name: total[name] + sums[name] for name in sums}

@@ -22,12 +22,16 @@ class Finetuner:
     def __init__(self, envelope):
         self.envelope, self.network = envelope, envelope.network
         self.model, self.strategy = self.network.model, envelope.strategy
+        self.tensor_names = envelope.tensor_names
         self.of_head = [name.split("/")[-2] == HEAD for name in self.network.names]
         self._compiled_loss = envelope.compiled_loss(self._loss)
 
     @tf.function
     def train_step(self, images, labels, rates):
-        """One step on one batch. Returns its `classifier.batch_sums` before the step.
+        """One step on one batch.
+
+        Returns its `classifier.batch_sums` before the step, "step_loss" (their mean), and
+        "first_nonfinite", which counts `tensor_names`.
 
         Args:
             images, labels: uint8 [B, S, S, 3] and int64 [B]; whole groups on every replica.
@@ -44,7 +48,7 @@ class Finetuner:
         env.optimizer.apply(gradients, [rates[int(of_head)] for of_head in self.of_head])
         env.keep_statistics(self.network, result["statistics"])
         sums = {name: replica_sum(self.strategy, value) for name, value in result["sums"].items()}
-        return sums | scalars
+        return sums | scalars | {"step_loss": classifier.best_loss(sums)}
 
     @tf.function
     def evaluate_step(self, images, labels):

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.batch_groups import check_devices
-from moco_tf.data.failures import failure_of_step
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.sources import Images
 from moco_tf.data.stream import Elements
@@ -26,7 +25,7 @@ from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.finetune_report import describe, save_encoder, summarize
 from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
 from moco_tf.evaluate.subset import balanced_subset
-from moco_tf.evaluate.training import Progress, arrays_of, restore, train
+from moco_tf.evaluate.training import ADVICE, ClassifierJob, Progress, restore, train
 from moco_tf.files.atomic import write_atomically
 from moco_tf.files.digests import add_lines_digest, write_json
 from moco_tf.models import build_encoder
@@ -34,6 +33,9 @@ from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import assign, check_size
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
+from moco_tf.runs.storage import RunStorage
+from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.loop import Plan
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.schedules import learning_rate
 from moco_tf.training.sgd import sgd_update
@@ -93,18 +95,19 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
         "classes": data.classes,
     }
     out = config.out  # not before here: what is wrong with run or data must leave no folder behind
-    with run_folder.locked(out, flag=config.folder_flag):
+    with run_folder.locked(out, flag=config.folder_flag) as check_lock:
         run_folder.claim(out, config)
+        storage = RunStorage(run_folder.checkpoint_folder(out), check_lock)
         progress = restore(out, network, provenance, 1, reporter.line)
         # Only now: that of other images is refused.
         _list_chosen(out, data.train, data.indices[chosen])
         try:
-            _train(config, network, data, progress, out, reporter)
+            _train(config, network, data, progress, storage, reporter)
         finally:
             reporter.close()
         summary = summarize(config, asdict(progress))
         summary |= data.found
-        summary["state_sha256"] = checkpoint.digest(arrays_of(network))
+        summary["state_sha256"] = checkpoint.digest(checkpoint.arrays_of(network.state()))
         save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
         write_json(out / run_folder.SUMMARY, summary)
     return summary
@@ -159,13 +162,15 @@ def _train(
     network: Finetuner,
     data: Labelled,
     progress: Progress,
-    out: Path,
+    storage: RunStorage,
     reporter: Reporter,
 ) -> None:
     shape = {"batch_size": config.batch_size, "image_size": progress.provenance["image_size"]}
     epoch_steps = -(-data.train.count // config.batch_size)
     replicas = network.strategy.num_replicas_in_sync
-    reporter.start(out, config.epochs * epoch_steps, progress.step, before=progress.written)
+    reporter.start(
+        storage.folder.parent, config.epochs * epoch_steps, progress.step, before=progress.written
+    )
     reporter.line(describe(config, progress.provenance, replicas, epoch_steps))
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
@@ -177,34 +182,40 @@ def _train(
         wrap=True,
         **shape,
     )
-    train(
+    job = ClassifierJob(
         network,
-        Elements(crops),
-        lambda: evaluate(
+        progress,
+        DivergenceWatch(network.tensor_names, storage.folder, advice=ADVICE),
+        reporter,
+        rates=lambda step: [
+            _cosine(rate, step, config.epochs, epoch_steps) for rate in config.rates
+        ],
+        heads=config.rates[:1],
+        evaluation=lambda: evaluate(
             network.evaluate_step,
             counted(
                 test_batches(data.test, **shape), data.test.count, "test images", reporter.line
             ),
         ),
-        progress,
-        epochs=config.epochs,
-        epoch_steps=epoch_steps,
+    )
+    plan = Plan(
+        config.epochs * epoch_steps,
+        epoch_steps,
         images_per_step=config.batch_size,
-        rates=lambda step: [
-            _cosine(rate, step, config.epochs, epoch_steps) for rate in config.rates
-        ],
-        heads=config.rates[:1],
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
-        after_first_epoch=lambda: None,
-        failed=partial(
-            failure_of_step,
-            images=data.train,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            epoch_steps=epoch_steps,
-        ),
-        folder=run_folder.checkpoint_folder(out),
+        preemption_seconds=config.preemption_seconds,
+        log_epochs=True,
+    )
+    train(
+        job,
+        Elements(crops),
+        plan,
+        data.train,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        storage=storage,
+        strategy=network.strategy,
         reporter=reporter,
     )
 

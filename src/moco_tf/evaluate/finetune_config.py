@@ -67,6 +67,9 @@ class FinetuneConfig(FolderConfig):
     checkpoint_every: int = Field(
         1000, ge=1, description="steps between two checkpoints (and at each end of an epoch)"
     )
+    preemption_seconds: float = Field(
+        25, gt=0, description="seconds from SIGTERM until the process is gone, saved if that fits"
+    )
 
     @model_validator(mode="after")
     def _check_groups(self) -> FinetuneConfig:

@@ -24,6 +24,7 @@ class LinearProbe:
 
     def __init__(self, backbone, *, strategy, heads, classes, seed, preprocess):
         self.backbone, self.strategy, self.preprocess = backbone, strategy, preprocess
+        self.tensor_names = ["the losses of all classifiers"]
         backbone.trainable = False
         features = backbone.output_shape[-1]
         kernel = classifier.initial_kernel(features, classes, seed)
@@ -39,7 +40,10 @@ class LinearProbe:
 
     @tf.function
     def train_step(self, images, labels, rates):
-        """One step of every head on one batch. Returns its `classifier.batch_sums` before the step.
+        """One step of every head on one batch.
+
+        Returns its `classifier.batch_sums` before the step, "step_loss" (see `best_loss`), and
+        "first_nonfinite": 1 where no head has a finite loss any more, else 0.
 
         Args:
             images, labels: uint8 [B, S, S, 3] and int64 [B]; R divides B, label -1 fills up.
@@ -49,7 +53,10 @@ class LinearProbe:
         slopes, sums = self.strategy.run(self._replica_step, args=(images, labels, count))
         # Each replica's loss is divided by the count of the whole batch: gradients are summed.
         self.optimizer.apply(self.optimizer.sum_over_replicas(slopes), rates)
-        return {name: replica_sum(self.strategy, value) for name, value in sums.items()}
+        sums = {name: replica_sum(self.strategy, value) for name, value in sums.items()}
+        loss = classifier.best_loss(sums)
+        broken = tf.cast(tf.math.logical_not(tf.math.is_finite(loss)), tf.int64)
+        return sums | {"step_loss": loss, "first_nonfinite": broken}
 
     @tf.function
     def evaluate_step(self, images, labels):

@@ -6,11 +6,9 @@ The config is unpacked here, once; `LinearProbe` takes numbers, arrays and funct
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moco_tf.data.failures import failure_of_step
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.stream import Elements
 from moco_tf.distribute.strategy import default_devices, make_strategy
@@ -20,11 +18,14 @@ from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_ba
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
 from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
-from moco_tf.evaluate.training import arrays_of, restore, train
+from moco_tf.evaluate.training import ADVICE, ClassifierJob, restore, train
 from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import load_encoder
+from moco_tf.runs.storage import RunStorage
+from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.loop import Plan
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.schedules import learning_rate
 
@@ -76,10 +77,11 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
     }
     # Not before here: what is wrong with run or data must not leave a folder behind.
     out = Path(config.run_dir or result_folder(config.run, "probe"))
-    with run_folder.locked(out, flag=config.folder_flag):
+    with run_folder.locked(out, flag=config.folder_flag) as check_lock:
         run_folder.claim(out, config)
+        storage = RunStorage(run_folder.checkpoint_folder(out), check_lock)
         try:
-            return _probe(config, linear, data, provenance, out, reporter)
+            return _probe(config, linear, data, provenance, out, storage, reporter)
         finally:
             reporter.close()
 
@@ -90,6 +92,7 @@ def _probe(
     data: Labelled,
     provenance: dict[str, Any],
     out: Path,
+    storage: RunStorage,
     reporter: Reporter,
 ) -> dict[str, Any]:
     replicas = linear.strategy.num_replicas_in_sync
@@ -102,39 +105,46 @@ def _probe(
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
     order = {"seed": config.seed, "start_step": progress.step}
-    train(
+    job = ClassifierJob(
         linear,
-        Elements(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
-        lambda: evaluate(
+        progress,
+        DivergenceWatch(linear.tensor_names, storage.folder, of_state=False, advice=ADVICE),
+        reporter,
+        rates=lambda step: _rates(config, step, epoch_steps),
+        heads=config.lr,
+        evaluation=lambda: evaluate(
             linear.evaluate_step,
             counted(
                 test_batches(data.test, **shape), data.test.count, "test images", reporter.line
             ),
         ),
-        progress,
-        epochs=config.epochs,
-        epoch_steps=epoch_steps,
-        images_per_step=data.train.count / epoch_steps,
-        rates=lambda step: _rates(config, step, epoch_steps),
-        heads=config.lr,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
         after_first_epoch=lambda: check_backbone(
             progress.provenance["encoder_sha256"], backbone_digest(linear.backbone)
         ),
-        failed=partial(
-            failure_of_step,
-            images=data.train,
-            seed=config.seed,
-            batch_size=batch_size,
-            epoch_steps=epoch_steps,
-        ),
-        folder=run_folder.checkpoint_folder(out),
+    )
+    plan = Plan(
+        config.epochs * epoch_steps,
+        epoch_steps,
+        images_per_step=data.train.count / epoch_steps,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        preemption_seconds=config.preemption_seconds,
+        log_epochs=True,
+    )
+    train(
+        job,
+        Elements(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
+        plan,
+        data.train,
+        seed=config.seed,
+        batch_size=batch_size,
+        storage=storage,
+        strategy=linear.strategy,
         reporter=reporter,
     )
     summary = summarize(config, asdict(progress))
     summary |= data.found
-    summary["state_sha256"] = checkpoint.digest(arrays_of(linear))
+    summary["state_sha256"] = checkpoint.digest(checkpoint.arrays_of(linear.state()))
     save_head(out, linear, summary, data.class_names)
     write_json(out / run_folder.SUMMARY, summary)
     return summary

@@ -5,31 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from moco_tf.data.failures import failure_of_step
+from moco_tf.data.sources import Images
+from moco_tf.distribute.workers import Workers
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
 from moco_tf.evaluate.heads import SUMS, check_heads
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.log_digests import Digests
-from moco_tf.training.clock import StepClock
+from moco_tf.runs.storage import RunStorage
+from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.loop import Loop, Plan
 from moco_tf.training.progress import progress_of
 from moco_tf.training.reporting import Reporter
-from moco_tf.training.signals import Interrupted, StopSignals
 
+ADVICE = "Use a smaller --lr, with another --out."
 RESTORE = "Restore the file and run the command again, or start anew in another --out."
 
 
 class Trainable(Protocol):
-    """What the loop trains: `LinearProbe` or `Finetuner`."""
+    """What is trained: `LinearProbe` or `Finetuner`."""
 
     def train_step(self, images: Any, labels: Any, rates: Any) -> Mapping[str, Any]:
-        """One step; returns the `classifier.batch_sums` of the batch."""
+        """One step; returns `classifier.batch_sums`, "step_loss" and "first_nonfinite"."""
 
     def state(self) -> Mapping[str, tf.Variable]:
         """Everything that a step changes, by name."""
@@ -40,9 +46,12 @@ class Progress:
     """How far a probe is, beside its arrays. Accuracies in percent, one of each head."""
 
     step: int = 0
+    epoch: int = 0  # whole ones
     seconds: float = 0.0
+    images_per_second: float | None = None
     provenance: dict[str, Any] = field(default_factory=dict)  # which encoder, on which images
     written: Digests | None = None  # of the logs
+    evaluation_due: bool = False  # a signal came before or during the evaluation after this step
     sums: dict[str, list[float] | float] | None = None  # `batch_sums` since the last logging point
     loss: list[float] | None = None
     top1: list[float] | None = None  # of the last whole epoch, on the test images
@@ -75,8 +84,6 @@ def restore(
     if restored is None:
         return Progress(provenance=provenance)
     arrays, step, extra = restored
-    if "probed" in extra:  # the field's former name
-        extra["provenance"] = extra.pop("probed")
     progress = progress_of(Progress, extra, step=step, folder=folder)
     there = progress.provenance
     different = [name for name in provenance if there.get(name) != provenance[name]]
@@ -91,11 +98,6 @@ def restore(
     if progress.sums is not None:
         progress.sums = {n: tf.constant(v, tf.float32) for n, v in progress.sums.items()}
     return progress
-
-
-def arrays_of(model: Trainable) -> dict[str, np.ndarray]:
-    """Everything that a step changes, as a checkpoint holds it."""
-    return {name: variable.numpy() for name, variable in model.state().items()}
 
 
 def logged(
@@ -114,85 +116,109 @@ def logged(
     return row
 
 
-def train(
-    model: Trainable,
-    batches: Iterator[Any],
-    evaluate: Callable[[], dict[str, list[float]]],
-    progress: Progress,
-    *,
-    epochs: int,
-    epoch_steps: int,
-    images_per_step: float,
-    rates: Callable[[int], list[float]],
-    heads: tuple[float, ...],
-    log_every: int,
-    checkpoint_every: int,
-    after_first_epoch: Callable[[], None],
-    failed: Callable[..., InputError],
-    folder: Path,
-    reporter: Reporter,
-) -> None:
-    """The loop: one compiled step a batch; the host waits for it at logging points only.
+class ClassifierJob:
+    """A classifier as the `Loop` trains it: judged after each epoch, the best one is kept.
 
     Args:
         rates: step -> learning rates, as `model.train_step` takes them.
         heads: learning rates that name the classifiers in the logs, where there are several.
-        failed: `failure_of_step` of the images.
-        folder: of the checkpoints.
+        evaluation: returns {"loss", "top1", "top5"}, of each head.
+        after_first_epoch: called after the first evaluation.
+    """
+
+    evaluates_first = True
+
+    def __init__(
+        self,
+        model: Trainable,
+        progress: Progress,
+        watch: DivergenceWatch,
+        reporter: Reporter,
+        *,
+        rates: Callable[[int], list[float]],
+        heads: tuple[float, ...],
+        evaluation: Callable[[], dict[str, list[float]]],
+        after_first_epoch: Callable[[], None] = lambda: None,
+    ):
+        self.model, self.progress, self.watch, self.reporter = model, progress, watch, reporter
+        self._rates, self._heads, self._evaluation = rates, heads, evaluation
+        self._after_first_epoch = after_first_epoch
+        self._tested: dict[str, list[float]] | None = None
+
+    def step(self, batch: Any) -> None:
+        """One step of all heads."""
+        (images, labels), progress = batch, self.progress
+        found = self.model.train_step(images, labels, tf.constant(self._rates(progress.step)))
+        progress.sums = add(progress.sums, {name: found[name] for name in SUMS})
+        self._loss = found["step_loss"]
+        self.watch.add(progress.step + 1, self._loss, found["first_nonfinite"])
+
+    def wait(self) -> None:
+        """For the loss of the last step."""
+        float(self._loss)
+
+    def row(self, regular: bool) -> dict[str, float]:
+        """Means of all images since the last regular row; the evaluation if it was just made."""
+        trained = means(self.progress.sums)
+        self.progress.sums = None if regular else self.progress.sums
+        self.progress.loss = trained["loss"]
+        tested, self._tested = self._tested, None
+        lr = self._rates(self.progress.step - 1)[0]
+        return {"lr": lr} | logged(self._heads, trained, tested)
+
+    def evaluation_due(self, epoch: int, last: bool) -> bool:
+        """After each epoch."""
+        return True
+
+    def evaluate(self) -> None:
+        """On all test images."""
+        self._tested = self._evaluation()
+        if self.progress.epoch == 1:
+            self._after_first_epoch()
+
+    def note_evaluation(self) -> list[str]:
+        """Keeps the results; the best top-1 so far is a checkpoint to keep."""
+        return ["best_top1"] if self.progress.note(self._tested or {}) else []
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that a step changes."""
+        return checkpoint.arrays_of(self.model.state())
+
+    def extra(self) -> dict[str, Any]:
+        """All fields of `Progress`, as JSON."""
+        extra = dict(vars(self.progress))
+        if self.progress.sums is not None:
+            extra["sums"] = {n: np.asarray(v).tolist() for n, v in self.progress.sums.items()}
+        return extra
+
+
+def train(
+    job: ClassifierJob,
+    batches: Iterator[Any],
+    plan: Plan,
+    images: Images,
+    *,
+    seed: int,
+    batch_size: int,
+    storage: RunStorage,
+    strategy: tf.distribute.Strategy,
+    reporter: Reporter,
+) -> None:
+    """Runs the loop.
+
+    Args:
+        images: that the batches are of, in the order of `seed` and `batch_size`.
 
     Raises:
-        InputError: an image cannot be read any more; the state is saved.
-        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        What `Loop.run` does.
     """
-    last_step = epochs * epoch_steps
-    interval, finite = StepClock(), True
-
-    def save(tag=None):
-        progress.written = reporter.written()
-        extra = {name: value for name, value in vars(progress).items() if name != "sums"}
-        if progress.sums is not None:
-            extra["sums"] = {n: np.asarray(v).tolist() for n, v in progress.sums.items()}
-        checkpoint.save(folder, arrays_of(model), step=progress.step, extra=extra, tag=tag)
-
-    with StopSignals() as stop:
-        while progress.step < last_step:
-            with interval.waiting():
-                try:
-                    images, labels = next(batches)
-                except tf.errors.OpError as error:
-                    save()
-                    raise failed(error, step=progress.step, advice=RESTORE) from None
-            lr = rates(progress.step)
-            sums = model.train_step(images, labels, tf.constant(lr))
-            progress.sums = add(progress.sums, {n: sums[n] for n in SUMS})
-            interval.steps += 1
-            progress.step += 1
-            epoch, into_epoch = divmod(progress.step, epoch_steps)
-            best = False
-            regular = not into_epoch or progress.step % log_every == 0
-            if regular or stop.signal:
-                trained = means(progress.sums)  # of all images since the last logging point
-                progress.sums = None if regular else progress.sums
-                timing = interval.close(images_per_step)
-                progress.seconds += timing.pop("seconds")
-                progress.loss = trained["loss"]
-                tested = None
-                if not into_epoch:
-                    with interval.excluded() as spent:
-                        tested = evaluate()
-                    progress.seconds += spent.seconds
-                    best = progress.note(tested)
-                row = {"epoch": (progress.step - 1) // epoch_steps, "lr": lr[0]} | timing
-                reporter.metrics(progress.step, row | logged(heads, trained, tested))
-                if finite and not np.isfinite(trained["loss"]).any():
-                    finite = False
-                    reporter.line("the loss is no number any more: use a lower learning rate")
-            if epoch == 1 and not into_epoch:
-                after_first_epoch()
-            if best:
-                save(tag="best_top1")
-            if not into_epoch or stop.signal or progress.step % checkpoint_every == 0:
-                with interval.excluded():
-                    save()
-            if stop.signal and progress.step < last_step:
-                raise Interrupted(stop.signal, progress.step)
+    settings = {"seed": seed, "batch_size": batch_size, "epoch_steps": plan.epoch_steps}
+    Loop(
+        job,
+        batches,
+        plan,
+        failed=partial(failure_of_step, images=images, advice=RESTORE, **settings),
+        storage=storage,
+        workers=Workers(strategy, None),
+        reporter=reporter,
+    ).run()

@@ -121,6 +121,11 @@ def to_bytes(state: Mapping[str, np.ndarray], *, step: int, extra: Mapping[str, 
     return to_safetensors(arrays, metadata)
 
 
+def arrays_of(variables: Mapping[str, Any]) -> State:
+    """Returns the values of variables, by the same names."""
+    return {name: variable.numpy() for name, variable in variables.items()}
+
+
 def assign(variables: Mapping[str, Any], state: State) -> None:
     """Gives each variable the array of its name.
 

@@ -186,7 +186,10 @@ def read_config_of(kind: type[AnyConfig], run_dir: Path | str) -> AnyConfig:
         field = ".".join(str(part) for part in first["loc"])
         if field == "run":  # which only what starts from a run has
             raise InputError(_of_other_kind(run_dir, kind)) from None
-        problem = f"{field}: {first['msg']}" if field else first["msg"]
+        reason = first["msg"].removeprefix("Value error, ")
+        if "no longer offered" in reason:
+            raise InputError(f"{path}: {reason}") from None
+        problem = f"{field}: {reason}" if field else reason
         raise InputError(
             f"{path} is not the config of a run ({problem}). "
             f"Restore it, or start again in another {kind.folder_flag}."

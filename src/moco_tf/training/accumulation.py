@@ -22,8 +22,8 @@ def in_microbatches(function, rows, how):
     microbatches = rows.shape[0]
     if microbatches == 1:
         return function(rows[0])
-    one_chunk = tf.function(function)
-    spec = one_chunk.get_concrete_function(tf.TensorSpec(rows.shape[1:], rows.dtype))
+    one_microbatch = tf.function(function)
+    spec = one_microbatch.get_concrete_function(tf.TensorSpec(rows.shape[1:], rows.dtype))
 
     def start(name, value):
         if how[name] == "rows":
@@ -49,7 +49,7 @@ def in_microbatches(function, rows, how):
         }
 
     def body(index, so_far):
-        new = one_chunk(rows[index])
+        new = one_microbatch(rows[index])
         return index + 1, each(lambda *values: add(index, *values), so_far, new)
 
     # One iteration at a time: nothing else would keep the executor from beginning them all.

@@ -265,7 +265,7 @@ def _memory(config: Config, facts: Facts) -> Iterator[Suggestion]:
             "stays the same, but takes longer"
         )
         yield Suggestion("recompute", False, "true", reason)
-    else:  # every chunk is one group
+    else:  # every microbatch is one group
         group = config.group_size
         sizes = [n for n in range(SMALLEST_GROUP, group // 2 + 1) if group % n == 0]
         if sizes:

@@ -51,14 +51,16 @@ class StepClock:
         return seconds
 
     def close(self, batch_size: float) -> dict[str, float]:
-        """Returns images_per_second, data_wait (a share) and seconds not taken; starts anew."""
+        """Returns seconds not taken, and, if there was a step, images_per_second and data_wait.
+
+        The latter is a share. Starts anew.
+        """
         first, seconds = self._first or 0.0, self._seconds()
         steps, timed = (self.steps, seconds) if self.steps else (1, first)
-        result = {
-            "images_per_second": steps * batch_size / timed,
-            "data_wait": min(self._waited / timed, 1.0),
-            "seconds": first + seconds - self._taken,
-        }
+        result = {"seconds": first + seconds - self._taken}
+        if timed:
+            result["images_per_second"] = steps * batch_size / timed
+            result["data_wait"] = min(self._waited / timed, 1.0)
         self._first, self._taken = None, 0.0
         self._restart()
         return result

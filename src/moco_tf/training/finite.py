@@ -28,7 +28,7 @@ def not_finite(value):
 
 
 def first_nonfinite(counts_before, parameters, gradients):
-    """Returns where it began, as a number of `tensor_names`, an int64 scalar: 0 if nowhere.
+    """Returns where it began, as a number of `names_of_tensors`, an int64 scalar: 0 if nowhere.
 
     Args:
         counts_before: counts of `nonfinite`, [5], of the whole batch.

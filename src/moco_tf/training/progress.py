@@ -18,6 +18,7 @@ from moco_tf.errors import InputError
 from moco_tf.runs.log_digests import Digests
 
 Kind = TypeVar("Kind")
+FORMER = {"probed": "provenance", "knn_due": "evaluation_due"}  # names in older checkpoints
 
 
 def progress_of(kind: type[Kind], extra: Mapping[str, Any], *, step: int, folder: Path) -> Kind:
@@ -33,6 +34,7 @@ def progress_of(kind: type[Kind], extra: Mapping[str, Any], *, step: int, folder
     Raises:
         InputError: a field is unknown, lacking or of another type, or the steps are not the same.
     """
+    extra = {FORMER.get(name, name): value for name, value in extra.items()}
     hints = get_type_hints(kind)
     needed = {
         field.name
@@ -84,5 +86,5 @@ class Progress:
     uniformity_untrained: float | None = None
     effective_rank: float | None = None
     effective_rank_untrained: float | None = None
-    knn_due: bool = False  # a signal came before or during the evaluation after this step
+    evaluation_due: bool = False  # a signal came before or during the evaluation after this step
     written: Digests | None = None  # of the logs

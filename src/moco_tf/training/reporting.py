@@ -118,14 +118,17 @@ class Reporter:
         self._draw(step, {_curve(name): value for name, value in values.items()})
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
-            f"{self._knn}  {values['images_per_second']:.0f} images/s"
+            f"{self._knn}"
         )
+        if "images_per_second" in values:
+            text += f"  {values['images_per_second']:.0f} images/s"
         if "val_top1" in values:
             text += f"  validation top1 {values['val_top1']:.2f}%  top5 {values['val_top5']:.2f}%"
         if self._progress:
             self._progress.update(self._task, completed=step, description=text)
         else:
-            self.line(f"step {step}/{self.last_step}  {text}  wait {values['data_wait']:.0%}")
+            wait = f"  wait {values['data_wait']:.0%}" if "data_wait" in values else ""
+            self.line(f"step {step}/{self.last_step}  {text}{wait}")
         if self._healthy is None:
             return
         for message in health_messages(values, step=step, **self._healthy):

@@ -74,9 +74,9 @@ class StopSignals:
         self, seconds: float | None = None, exit_message: Callable[[], str] = lambda: "interrupted."
     ):
         self.signal: int | None = _received[-1] if _received else None
-        self._seconds, self._last_words = seconds, exit_message
+        self._seconds, self._exit_message = seconds, exit_message
         self._deadline = math.inf
-        self._abandonable = False
+        self._interruptible = False
         self._closed = threading.Event()
 
     def __enter__(self):
@@ -104,13 +104,13 @@ class StopSignals:
         """Calls `function`, and gives it up at a signal; returns whether it came to its end."""
         try:
             try:
-                self._abandonable = True
+                self._interruptible = True
                 if self.signal:
                     return False
                 function()
             finally:
-                self._abandonable = False
-        except _GivenUp:
+                self._interruptible = False
+        except _Cancel:
             return False
         return True
 
@@ -118,9 +118,9 @@ class StopSignals:
         self.signal = number
         if number == signal.SIGTERM:
             self._begin_countdown()
-        if self._abandonable:
-            self._abandonable = False
-            raise _GivenUp
+        if self._interruptible:
+            self._interruptible = False
+            raise _Cancel
 
     def _begin_countdown(self):
         if self._seconds is not None:
@@ -134,7 +134,7 @@ class StopSignals:
         self._begin_countdown()
         if not self._closed.wait(self._seconds):
             with contextlib.suppress(Exception):
-                os.write(2, f"moco-tf: {self._last_words()}\n".encode())
+                os.write(2, f"moco-tf: {self._exit_message()}\n".encode())
             os._exit(128 + signal.SIGTERM)  # a file that is being written has a temporary name
 
     def __exit__(self, *exc_info):
@@ -148,5 +148,5 @@ class StopSignals:
             os.close(self._pipe[0])
 
 
-class _GivenUp(BaseException):
+class _Cancel(BaseException):
     """A signal came while something was done that may be given up."""

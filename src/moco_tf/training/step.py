@@ -97,7 +97,7 @@ class StepEnvelope:
             counts = nonfinite(images=encode.inputs, keys=features)
             return {"features": features, "statistics": encode.statistics, "nonfinite": counts}
 
-        return tf.function(forward, jit_compile=self.xla)
+        return self._compiled(forward)
 
     def compiled_loss(self, function):
         """Compiles function(encode, ...) -> (loss, others, scalars), for `Replica.gradients`.
@@ -111,16 +111,22 @@ class StepEnvelope:
             with tf.GradientTape() as tape:
                 tape.watch(parameters)
                 loss, others, scalars = function(encode, *arguments)
-                scaled = loss * loss_scale
+                scaled = loss * loss_scale if self.loss_scaling else loss
+            gradients = tape.gradient(scaled, parameters)
+            if self.loss_scaling:
+                gradients = [g / loss_scale for g in gradients]
             checked = {n: others[n] for n in ("queries", "logits") if n in others}
             return {
-                "gradients": [g / loss_scale for g in tape.gradient(scaled, parameters)],
+                "gradients": gradients,
                 "statistics": encode.statistics,
                 "nonfinite": nonfinite(images=encode.inputs, loss=loss, **checked),
                 "scalars": scalars,
             } | others
 
-        return tf.function(loss_and_gradients, jit_compile=self.xla)
+        return self._compiled(loss_and_gradients)
+
+    def _compiled(self, function):
+        return tf.function(function, jit_compile=True) if self.xla else function
 
     def run(self, function):
         """Calls function(replica) in every replica; it may return anything, but change nothing."""

@@ -24,7 +24,7 @@ def padded_shape(sizes, side):
     height, width = sizes[fits].max(axis=0).tolist()
     if fits.all():
         return height, width
-    return max(height, side), max(width, 2 * side)  # room for two crops, see `padded`
+    return max(height, side), max(width, 2 * side)  # room for two crops, see `pad_image`
 
 
 def pad_image(image, windows, shape, side):

@@ -1,0 +1,37 @@
+"""Where a run's state is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from moco_tf.runs import checkpoint
+from moco_tf.runs.remote import RemoteFolder
+
+
+class RunStorage(NamedTuple):
+    """The folder of the checkpoints, and where they are copied to.
+
+    Attributes:
+        check_lock: raises `InputError` if nothing may be written there any more.
+    """
+
+    folder: Path
+    check_lock: Callable[[], None]
+    remote: RemoteFolder | None = None
+
+    def send(self) -> None:
+        """Copies what was saved to where it belongs."""
+        if self.remote:
+            self.remote.push()
+
+    def exit_message(self, seconds: float | None, chief: bool) -> str:
+        """Returns what a process says whose time to save, `preemption_seconds`, is over."""
+        newest = self.remote.newest_step() if self.remote else checkpoint.newest_step(self.folder)
+        kept = f"checkpoint {newest} is kept" if newest is not None else "no checkpoint was written"
+        return (
+            f"too little was left of preemption_seconds={seconds or 0:g}; "
+            f"{kept if chief else 'the first worker says what is kept'}. The same command goes on "
+            f"from there."
+        )

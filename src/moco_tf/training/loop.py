@@ -1,0 +1,252 @@
+"""The loop: a step a batch; now and then a log line, an evaluation, a checkpoint.
+
+Pre-training, the linear probe and fine-tuning share it. What is theirs comes as a `Job`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.distribute.workers import Workers
+from moco_tf.errors import InputError, WorkerLostError
+from moco_tf.runs.background_save import AsyncCheckpointer
+from moco_tf.runs.storage import RunStorage
+from moco_tf.training.clock import StepClock
+from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.memory import give_back_freed_memory
+from moco_tf.training.reporting import Reporter
+from moco_tf.training.signals import Interrupted, StopSignals, Unsaved
+
+
+class Job(Protocol):
+    """What is trained: its step, and what is logged and evaluated.
+
+    Attributes:
+        progress: step, epoch, seconds, images_per_second, written and evaluation_due are the
+            loop's to set.
+        evaluates_first: at the end of an epoch the evaluation comes before the log line, because
+            its results are part of it.
+        watch: of numbers that must stay finite.
+    """
+
+    progress: Any
+    evaluates_first: bool
+    watch: DivergenceWatch
+
+    def step(self, batch: Any) -> None:
+        """Takes one step, from `progress.step` on."""
+
+    def wait(self) -> None:
+        """Returns when the device has taken the last step."""
+
+    def row(self, regular: bool) -> dict[str, float]:
+        """Returns what is logged, with lr. Irregular: the next regular row is to hold it too."""
+
+    def evaluation_due(self, epoch: int, last: bool) -> bool:
+        """Whether to evaluate after the last step of an epoch, or of the run."""
+
+    def evaluate(self) -> None:
+        """Evaluates; may be interrupted at any place."""
+
+    def note_evaluation(self) -> list[str]:
+        """Keeps and reports what `evaluate` found; returns tags of the checkpoint it deserves."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that a step changes."""
+
+    def extra(self) -> Mapping[str, Any]:
+        """`progress` as a checkpoint holds it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far and how often.
+
+    Attributes:
+        images_per_step: on average, for the speed.
+        preemption_seconds: see `StopSignals`.
+        log_epochs: the end of an epoch is a logging point too.
+        save_first: save before the first step.
+    """
+
+    last_step: int
+    epoch_steps: int
+    images_per_step: float
+    log_every: int
+    checkpoint_every: int
+    preemption_seconds: float | None = None
+    log_epochs: bool = False
+    save_first: bool = False
+
+
+class Loop:
+    """Trains a `Job` from `job.progress.step` on.
+
+    Args:
+        batches: of the steps from there on.
+        failed: (error, step) -> what to raise where a batch cannot be read.
+        storage: where checkpoints go.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        batches: Iterator[Any],
+        plan: Plan,
+        *,
+        failed: Callable[..., InputError],
+        storage: RunStorage,
+        workers: Workers,
+        reporter: Reporter,
+    ):
+        self.job, self.progress, self.plan = job, job.progress, plan
+        self.batches, self.failed = batches, failed
+        self.storage, self.workers, self.reporter = storage, workers, reporter
+        self.clock, self.compiling = StepClock(), True
+        self.exit_message = lambda: storage.exit_message(plan.preemption_seconds, workers.chief)
+
+    def run(self) -> None:
+        """Trains to the end.
+
+        Raises:
+            InputError: an image cannot be read any more; the state is saved.
+            DivergedError: numbers are not finite; what was saved before stays.
+            Interrupted, Unsaved: a signal arrived; see there.
+            WorkerLostError: another worker is gone; the state is saved.
+        """
+        storage, progress = self.storage, self.progress
+        with (
+            StopSignals(self.plan.preemption_seconds, self.exit_message) as self.stop,
+            AsyncCheckpointer(storage.folder, storage.check_lock, storage.send) as self.saver,
+        ):
+            if progress.evaluation_due:
+                self._evaluate_late()
+            if self.plan.save_first or not self.plan.last_step:
+                self.save(None)
+            while progress.step < self.plan.last_step:
+                self.saver.check()
+                batch = self._next_batch()
+                with self.workers.collective():
+                    self.job.step(batch)
+                progress.step += 1
+                self.clock.steps += 1
+                if self.compiling:
+                    self._note_first_step()
+                self._after_step()
+
+    def _after_step(self) -> None:
+        """Logs, evaluates, saves and leaves, each where it is due."""
+        progress, plan, stop = self.progress, self.plan, self.stop
+        progress.epoch, into_epoch = divmod(progress.step, plan.epoch_steps)
+        last = progress.step == plan.last_step
+        evaluates = (last or not into_epoch) and self.job.evaluation_due(progress.epoch, last)
+        regular = progress.step % plan.log_every == 0 or (plan.log_epochs and not into_epoch)
+        tags: list[str | None] = []
+        if evaluates and self.job.evaluates_first:
+            tags += self.evaluate()
+        if (last or stop.signal or regular) and not (progress.evaluation_due and evaluates):
+            self.log(regular)
+        if evaluates and not self.job.evaluates_first:
+            tags += self.evaluate()
+        wanted = stop.signal if progress.evaluation_due or not last else None
+        try:
+            signal = self.workers.all_reduce_max(wanted or 0)  # all leave after one step
+        except WorkerLostError:
+            self.save(*tags, None)  # the step is whole
+            raise
+        if not into_epoch or progress.step % plan.checkpoint_every == 0 or last or signal:
+            tags.append(None)
+        if stop.signal:
+            self.saver.wait()
+            if (self.saver.seconds or 0) > stop.seconds_left():
+                raise Unsaved(stop.signal, progress.step, self.exit_message())
+        if tags:
+            self.save(*tags)
+        self._leave_if(signal)
+
+    def save(self, *tags: str | None) -> None:
+        """Begins to save the state under each tag; None is the checkpoint of the step."""
+        job, progress = self.job, self.progress
+        if not self.workers.chief:
+            job.watch.check()
+            return
+        progress.seconds += self.clock.lap()
+        with self.clock.excluded():
+            self.saver.wait()
+            self.storage.check_lock()
+            progress.written = self.reporter.written()
+            arrays = job.arrays()
+            job.watch.check(arrays)
+            self.saver.save(arrays, step=progress.step, extra=job.extra(), tags=tags)
+
+    def log(self, regular: bool) -> None:
+        """Writes a row of numbers."""
+        values = self.job.row(regular)
+        timing = self.clock.close(self.plan.images_per_step)
+        self.progress.seconds += timing.pop("seconds")
+        self.progress.images_per_second = timing.get(
+            "images_per_second", self.progress.images_per_second
+        )
+        epoch = (self.progress.step - 1) // self.plan.epoch_steps
+        self.reporter.metrics(self.progress.step, {"epoch": epoch} | values | timing)
+        if not np.isfinite(list(values.values())).all():
+            self.saver.wait()  # so that the checkpoint that is named is the last one
+        self.job.watch.check()
+
+    def evaluate(self) -> list[str]:
+        """Evaluates to the end or not at all; returns the tags of the checkpoint it deserves."""
+        self.progress.evaluation_due = True
+        with self.clock.excluded() as spent:
+            self.stop.run_interruptible(self._evaluate_now)
+        if self.progress.evaluation_due:
+            return []
+        self.progress.seconds += spent.seconds
+        return self.job.note_evaluation()
+
+    def _evaluate_now(self) -> None:
+        self.job.evaluate()
+        self.progress.evaluation_due = False
+
+    def _evaluate_late(self) -> None:
+        """The evaluation that a signal interrupted in the process before."""
+        if self.job.evaluation_due(self.progress.epoch, last=True):
+            tags = self.evaluate()
+            if self.job.evaluates_first and not self.progress.evaluation_due:
+                self.log(True)
+            self.save(*tags, None)
+        self.progress.evaluation_due = self.progress.evaluation_due and self.workers.chief
+        self._leave_if(self.workers.all_reduce_max(self.stop.signal or 0))
+
+    def _next_batch(self) -> Any:
+        if self.compiling:
+            self.reporter.stage("compiling the first step")
+        batch = failure = None
+        with self.clock.waiting():
+            try:
+                batch = next(self.batches)
+            except tf.errors.OpError as error:
+                failure = error
+            anywhere = self.workers.all_reduce_max(failure is not None)
+        if not anywhere:
+            return batch
+        self.save(None)
+        self.saver.wait()
+        self.workers.barrier()  # the chief has saved
+        raise self.failed(failure, step=self.progress.step)
+
+    def _note_first_step(self) -> None:
+        self.job.wait()
+        self.reporter.line(f"first step after {self.clock.end_of_first_step():.1f} s")
+        give_back_freed_memory()
+        self.compiling = False
+
+    def _leave_if(self, signal: int | None) -> None:
+        if signal:
+            self.saver.wait()
+            self.workers.barrier()  # the chief has saved
+            raise Interrupted(signal, self.progress.step)
