@@ -27,18 +27,8 @@ MOST = 2**31 - 1  # of any whole number in a config
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 200, 200, 2
 
-ENCODER_NAMES = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-)
-
-# Fields that change where or how long a run goes, never what it computes but for rounding: a run
-# folder may be continued with other values of these, as on a machine with less memory.
+# A run may be resumed with other values of these fields. They change where or how long it runs, not
+# what it computes (except for rounding).
 RUNTIME_FIELDS = frozenset(
     {
         "run_dir",

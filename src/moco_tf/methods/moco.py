@@ -31,8 +31,8 @@ class MoCo:
     ):
         self.envelope, self.query, self.key = envelope, envelope.network, key
         self.key_momentum, self.temperature, self.symmetric = key_momentum, temperature, symmetric
-        for ours, theirs in zip(key.parameters, self.query.parameters, strict=True):
-            ours.assign(theirs)
+        for parameter, of_query in zip(key.parameters, self.query.parameters, strict=True):
+            parameter.assign(of_query)
         with envelope.strategy.scope():
             queue = tf.cast(initial_queue(queue_size, dim, seed), envelope.dtype)
             self.queue = tf.Variable(queue, trainable=False)  # [K, C]
@@ -43,8 +43,12 @@ class MoCo:
     def train_step(self, view1, view2, permutations, learning_rate, *, details=False):
         """One step of Algorithm 1. Call it in a tf.function.
 
+        The key encoder is updated first, as in the official code: at the first step it equals the
+        query encoder, so keys and losses are those of Algorithm 1, which updates it last.
+
         Args:
-            view1, view2: the two views of the batch, [B, H, W, 3]; view 1 is the query.
+            view1, view2: the two views of the batch, [B, H, W, 3], or what `preprocess` makes them
+                of; view 1 is the query.
                 With several workers each gives the rows of `envelope.own_rows` only.
             permutations: [D, B], one shuffle of the batch for each direction.
             learning_rate: scalar.
@@ -56,19 +60,19 @@ class MoCo:
             "gradients" of the parameters, before weight decay.
         """
         env, directions = self.envelope, [(view1, view2), (view2, view1)][: 1 + self.symmetric]
-        ours, kept = self.query.parameters, dict.fromkeys(BY_IMAGE if details else (), "rows")
-        env.assign(self.key.parameters, momentum_update, ours, self.key_momentum)  # equation 2
+        weights, kept = self.query.parameters, dict.fromkeys(BY_IMAGE if details else (), "rows")
+        env.assign(self.key.parameters, momentum_update, weights, self.key_momentum)  # equation 2
 
         def forward_and_backward(replica):
             keys, statistics = [], None
             for (_, images), order in zip(directions, tf.unstack(permutations), strict=True):
-                mine, statistics = replica.encode(
+                mine, statistics = replica.encode(  # of the images shuffled by `order`
                     self._compiled_keys, self.key, images, order, statistics
                 )
                 keys.append(unshuffle(replica.gather(mine), order, env.rows))  # [B, C]; section 3.3
-            queries = [images for images, _ in directions]
+            query_images = [images for images, _ in directions]
             queue = tf.identity(self.queue)  # [K, C], as it is before this step
-            result = replica.gradients(self._compiled_loss, queries, keys, queue, keep=kept)
+            result = replica.gradients(self._compiled_loss, query_images, keys, queue, keep=kept)
             return result | {"keys": tf.stack(keys), "key_statistics": replica.agree(statistics)}
 
         result = env.run(forward_and_backward)

@@ -11,7 +11,7 @@ def initial_queue(size, dim, seed):
 
 
 def enqueue(queue, pointer, keys):
-    """Writes `keys` over the oldest rows and returns the new queue and pointer.
+    """Returns the queue with `keys` over its oldest rows, and the new pointer.
 
     Wraps around at the end, so that any queue size goes with any batch size; of more keys than
     the queue holds, the last ones stay.

@@ -1,4 +1,4 @@
-"""ENCODERS: name -> structure, one line per backbone."""
+"""ENCODERS: name -> structure, one line per ResNet."""
 
 from moco_tf.models.resnet import EXPANSION, Encoder, resnet
 
