@@ -291,6 +291,15 @@ def interrupt_at(monkeypatch, wanted, number):
     monkeypatch.setattr(moco_tf.evaluate.probe, "labelled_crops", crops)
 
 
+def assert_same_rows(out, other):
+    rows, wanted = (
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (out, other)
+    )
+    for name in ("step", "loss", "val_top1", "val_top1_lr0.3"):
+        assert [row.get(name) for row in rows] == [row.get(name) for row in wanted]
+
+
 def test_interrupted_twice_it_ends_in_the_same_arrays(run, whole, tmp_path):
     """In the middle of an epoch and at the end of one; rows are neither lost nor doubled."""
     for wanted, number, at in ((2, signal.SIGINT, 2), (4, signal.SIGTERM, 6)):
@@ -302,12 +311,7 @@ def test_interrupted_twice_it_ends_in_the_same_arrays(run, whole, tmp_path):
     summary = probe(config_of(run, tmp_path / "out"))
     assert summary["state_sha256"] == whole.summary["state_sha256"]
     assert summary["heads"] == whole.summary["heads"]
-    rows, wanted = (
-        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        for out in (tmp_path / "out", whole.out)
-    )
-    for name in ("step", "loss", "val_top1", "val_top1_lr0.3"):
-        assert [row.get(name) for row in rows] == [row.get(name) for row in wanted]
+    assert_same_rows(tmp_path / "out", whole.out)
     again = probe(config_of(run, tmp_path / "out"))  # nothing is left to do
     assert again["state_sha256"] == summary["state_sha256"] and again["top1"] == summary["top1"]
 
@@ -384,12 +388,7 @@ def test_an_evaluation_is_interrupted_and_made_up_at_the_next_start(
     assert saved[1] == 3 and saved[2]["evaluation_due"] and saved[2]["top1"] is None
     summary = probe(config_of(run, tmp_path / "out"))
     assert summary["state_sha256"] == whole.summary["state_sha256"]
-    rows, wanted = (
-        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        for out in (tmp_path / "out", whole.out)
-    )
-    for name in ("step", "loss", "val_top1", "val_top1_lr0.3"):
-        assert [row.get(name) for row in rows] == [row.get(name) for row in wanted]
+    assert_same_rows(tmp_path / "out", whole.out)
 
 
 def test_a_changed_backbone_stops_the_probe(run, tmp_path, monkeypatch, capsys):

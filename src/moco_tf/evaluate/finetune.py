@@ -186,7 +186,6 @@ def _train(
         network,
         progress,
         DivergenceWatch(network.tensor_names, storage.folder, advice=ADVICE),
-        reporter,
         rates=lambda step: [
             _cosine(rate, step, config.epochs, epoch_steps) for rate in config.rates
         ],

@@ -109,7 +109,6 @@ def _probe(
         linear,
         progress,
         DivergenceWatch(linear.tensor_names, storage.folder, of_state=False, advice=ADVICE),
-        reporter,
         rates=lambda step: _rates(config, step, epoch_steps),
         heads=config.lr,
         evaluation=lambda: evaluate(

@@ -133,14 +133,13 @@ class ClassifierJob:
         model: Trainable,
         progress: Progress,
         watch: DivergenceWatch,
-        reporter: Reporter,
         *,
         rates: Callable[[int], list[float]],
         heads: tuple[float, ...],
         evaluation: Callable[[], dict[str, list[float]]],
         after_first_epoch: Callable[[], None] = lambda: None,
     ):
-        self.model, self.progress, self.watch, self.reporter = model, progress, watch, reporter
+        self.model, self.progress, self.watch = model, progress, watch
         self._rates, self._heads, self._evaluation = rates, heads, evaluation
         self._after_first_epoch = after_first_epoch
         self._tested: dict[str, list[float]] | None = None

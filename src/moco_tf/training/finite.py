@@ -23,8 +23,13 @@ def nonfinite(**values):
 
 def not_finite(value):
     """1 if anything in a tensor, or in several, is NaN or infinite, else 0: a float32 scalar."""
+    return 1 - tf.cast(all_finite(value), tf.float32)
+
+
+def all_finite(value):
+    """Whether nothing in a tensor, or in several, is NaN or infinite: a bool scalar."""
     finite = [tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tf.nest.flatten(value)]
-    return 1 - tf.cast(tf.reduce_all(finite), tf.float32)
+    return tf.reduce_all(finite)
 
 
 def first_nonfinite(counts_before, parameters, gradients):

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from moco_tf.training.finite import all_finite
+
 SUM = tf.distribute.ReduceOp.SUM
 
 # Dynamic loss scaling (mixed_float16): doubled after this many finite steps, halved at overflow.
@@ -68,7 +70,7 @@ class Optimizer:
     def _scale_loss(self, gradients):
         """Sets the loss scale for the next step; returns whether all gradients are finite."""
         own = [self.strategy.experimental_local_results(gradient)[0] for gradient in gradients]
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in own])
+        finite = all_finite(own)
         steps = tf.where(finite, self.finite_steps + 1, 0)
         grow = steps >= GROWTH_STEPS
         factor = tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from moco_tf.distribute.strategy import worker_place
 from moco_tf.training.accumulation import replica_rows
-from moco_tf.training.finite import first_nonfinite, names_of_tensors, nonfinite
+from moco_tf.training.finite import all_finite, first_nonfinite, names_of_tensors, nonfinite
 from moco_tf.training.optimizer import Optimizer
 from moco_tf.training.replica import Encoding, Replica
 
@@ -148,7 +148,7 @@ class StepEnvelope:
         """Gives a network the running statistics that all replicas agreed on."""
         new = [self.of_any_replica(value) for value in statistics]
         if self.loss_scaling:
-            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in new])
+            finite = all_finite(new)
             new = [tf.where(finite, *pair) for pair in zip(new, network.statistics, strict=True)]
         for variable, value in zip(network.statistics, new, strict=True):
             variable.assign(value)
