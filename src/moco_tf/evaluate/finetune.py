@@ -152,6 +152,7 @@ def build_network(
         group_layout="contiguous",
         rule=partial(sgd_update, momentum=config.momentum, weight_decay=config.weight_decay),
         running_statistics="mean",
+        compile_parts=False,
         preprocess=lambda images: normalize(images, pretraining.normalization, compute_dtype),
     )
     return Finetuner(envelope)

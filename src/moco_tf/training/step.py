@@ -47,6 +47,7 @@ class StepEnvelope:
         running_statistics: "first_group" (those of the first replica and microbatch) or "mean".
         preprocess: images as they arrive -> the network's input, on the device.
         xla: compile encoders, forward and backward, with XLA.
+        compile_parts: a function of its own for each part of the step; it decides the rounding.
         loss_scaling: see `Optimizer`; nor does a step that overflows change anything else to
             values that are not finite.
         dtype: of everything outside the network.
@@ -65,6 +66,7 @@ class StepEnvelope:
         running_statistics,
         preprocess=lambda images: images,
         xla=False,
+        compile_parts=True,
         loss_scaling=False,
         dtype="float32",
     ):
@@ -78,7 +80,7 @@ class StepEnvelope:
         self.first_position = worker * rows.size // self.workers
         self.statistics_rule = {"first_group": "first", "mean": "mean"}[running_statistics]
         self.preprocess, self.dtype = preprocess, dtype
-        self.xla, self.loss_scaling = xla, loss_scaling
+        self.xla, self.loss_scaling, self.compile_parts = xla, loss_scaling, compile_parts
         self.optimizer = Optimizer(
             network.parameters,
             network.names,
@@ -126,7 +128,9 @@ class StepEnvelope:
         return self._compiled(loss_and_gradients)
 
     def _compiled(self, function):
-        return tf.function(function, jit_compile=True) if self.xla else function
+        if self.xla or self.compile_parts:
+            return tf.function(function, jit_compile=self.xla)
+        return function
 
     def run(self, function):
         """Calls function(replica) in every replica; it may return anything, but change nothing."""
