@@ -97,7 +97,7 @@ def test_the_option_reaches_the_step(recompute):
 
 def test_the_step_computes_its_queries_twice():
     method = build(1, recompute=True)
-    compare = tf.function(method._compiled_loss).get_concrete_function(
+    compare = method._compiled_loss.get_concrete_function(
         [tf.constant(p) for p in method.query.parameters],
         [tf.constant(v) for v in method.query.statistics],
         tf.constant(1.0),
