@@ -1,4 +1,4 @@
-.PHONY: lint test test-slow
+.PHONY: lint test test-slow test-long
 
 lint:
 	ruff check .
@@ -9,4 +9,7 @@ test:
 	pytest -n 2 --dist loadfile
 
 test-slow:
-	pytest -m slow
+	pytest -n 2 --dist loadfile -m slow
+
+test-long:
+	pytest -m long

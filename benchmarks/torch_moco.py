@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from torch_twin import BasicBlock, Bottleneck, ResNet
+from support.torch_twin import BasicBlock, Bottleneck, ResNet
 
 STRUCTURES = {
     "resnet18": (BasicBlock, (2, 2, 2, 2), 1),

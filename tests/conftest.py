@@ -9,10 +9,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.runs import SHALLOW
 
 ROOT = Path(__file__).resolve().parent.parent
 VIRTUAL_DEVICES = 4
-SHALLOW = {"block": "basic", "blocks": (1, 1, 1, 1)}
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -27,8 +27,8 @@ LONG = ["learning", "verify", "train", "finetune", "pipeline", "moco", "export",
 def pytest_configure(config):
     config.option.loadscopereorder = False  # of pytest-xdist: most tests first, the longest last
     marks = config.option.markexpr
-    if marks and not re.search(r"\bslow\b", marks):  # "-m golden" leaves out what is slow as well
-        config.option.markexpr = f"({marks}) and not slow"
+    if marks and not re.search(r"\b(slow|long)\b", marks):  # "-m golden" leaves these out as well
+        config.option.markexpr = f"({marks}) and not slow and not long"
 
 
 def pytest_collection_modifyitems(items):
@@ -76,6 +76,34 @@ def shallow():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ENCODERS, "resnet18", SHALLOW)
         yield
+
+
+@pytest.fixture(scope="module")
+def compiled_once():
+    """While a module asks for it, runs of the same settings share what they compile."""
+    from support import compiled
+
+    import moco_tf.evaluate.finetune
+    import moco_tf.pretraining
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moco_tf.evaluate.finetune, "build_network", compiled.build_network)
+        patch.setattr(moco_tf.pretraining, "build_method", compiled.build_method)
+        for name in ("build_step", "build_monitors"):
+            patch.setattr(moco_tf.pretraining, name, compiled.of_method(name))
+        yield
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """48 images: noise around one of two patterns, so 3 steps an epoch."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(48) % 2
+    base = np.where(labels[:, None, None, None], 60, 190) * np.ones((48, 16, 16, 3))
+    path = tmp_path_factory.mktemp("data") / "images.npz"
+    images = (base + rng.normal(0, 30, base.shape)).clip(0, 255).astype(np.uint8)
+    np.savez(path, images=images, labels=labels)
+    return str(path)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.naive_classifier import naive_steps
 
 from moco_tf.evaluate import classifier
 from moco_tf.models.resnet import resnet
@@ -111,30 +112,6 @@ def test_recorded_official_run(golden, monkeypatch, dtype, tolerance):
     assert right == pytest.approx(z["val_acc1_acc5"].tolist(), abs=1e-4)
     for variable, value in zip(backbone.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
-
-
-def naive_steps(kernel, bias, batches, rates):
-    """Softmax regression by SGD with momentum, one image and one class at a time."""
-    velocity, bias_velocity = np.zeros_like(kernel), np.zeros_like(bias)
-    losses = []
-    for (features, labels), rate in zip(batches, rates, strict=True):
-        slope, bias_slope, total = np.zeros_like(kernel), np.zeros_like(bias), 0.0
-        count = sum(label >= 0 for label in labels)
-        for x, label in zip(features, labels, strict=True):
-            if label < 0:
-                continue
-            scores = [float(x @ kernel[:, c] + bias[c]) for c in range(len(bias))]
-            total_exp = sum(np.exp(score) for score in scores)
-            total += np.log(total_exp) - scores[label]
-            for c, score in enumerate(scores):
-                error = (np.exp(score) / total_exp - (c == label)) / count
-                slope[:, c] += error * x
-                bias_slope[c] += error
-        velocity = 0.9 * velocity + slope
-        bias_velocity = 0.9 * bias_velocity + bias_slope
-        kernel, bias = kernel - rate * velocity, bias - rate * bias_velocity
-        losses.append(total / count)
-    return kernel, bias, losses
 
 
 def test_three_steps_of_three_heads_equal_the_naive_twin_of_each():

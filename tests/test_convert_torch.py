@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch_side
+from support import torch_side
 
 from moco_tf.commands import cli
 from moco_tf.convert import convert, torch_file, torch_process

@@ -487,7 +487,10 @@ def test_two_at_once_to_one_file(tmp_path):
     np.testing.assert_array_equal(np.load(out), np.ones((1, 2)))
 
 
-@pytest.mark.parametrize("suffix", embed_files.SUFFIXES)
+@pytest.mark.parametrize(
+    "suffix",
+    [pytest.param(s, marks=[pytest.mark.slow] * (s == ".csv")) for s in embed_files.SUFFIXES],
+)
 def test_memory_does_not_grow_with_the_features(tmp_path, suffix):
     if suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="the extra parquet is not installed")

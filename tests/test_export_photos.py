@@ -5,8 +5,9 @@ import tarfile
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_export import DEEP, FORMATS, PLACES, need, save
+from support.encoder_files import DEEP, PLACES, need, save
 
+from moco_tf.commands.export import FORMATS
 from moco_tf.export.command import export
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "imagenet-sample.tar"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_probe import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
+from support.labelled_run import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
 
 import moco_tf.evaluate.finetune
 from moco_tf.commands.cli import main
@@ -27,7 +27,7 @@ from moco_tf.training.sgd import sgd_update
 from moco_tf.training.signals import Interrupted
 from moco_tf.training.step import Network, StepEnvelope
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("shallow", "compiled_once")
 
 SETTINGS = {"epochs": 3, "batch_size": 8, "group_size": 4, "log_every": 1, "checkpoint_every": 1}
 KEYS = {"top1", "top5", "top1_best", "classes", "train_images", "test_images", "protocol"}
@@ -46,7 +46,7 @@ def config_of(run, out, **changes):
 
 
 @pytest.fixture(scope="module")
-def whole(run, tmp_path_factory):
+def whole(run, compiled_once, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "finetune"
     return SimpleNamespace(out=out, summary=finetune(config_of(run, out)))
 
@@ -112,7 +112,7 @@ def test_steps_equal_the_naive_twin():
     assert moved and all(np.abs(v.numpy() - np.round(v.numpy())).max() > 0 for v in moved)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_devices_agree(devices):
     one, several = build(1), build(devices)
     for images, labels, rates in zip(*batches(), RATES, strict=True):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_moco import BATCH, build, views
+from support.steps import BATCH, build, views
 
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.training.finite import first_nonfinite, names_of_tensors, nonfinite

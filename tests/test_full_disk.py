@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_pretraining import START, TINY, data
+from support.runs import START, TINY
 
 from moco_tf.runs import checkpoint
 
-__all__ = ["data"]  # a fixture
 pytestmark = pytest.mark.slow
 
 # Run as root of a namespace of its own, in which the mount is seen by nobody else: fills the disk

@@ -33,15 +33,15 @@ def run(tmp_path, seed, monkeypatch=None):
     return pretrain(make_config(RECIPES["shapes"].config, changes))
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.long) for s in (1, 2))])
 def test_training_beats_the_untrained_encoder(tmp_path, seed):
     summary = run(tmp_path, seed)
     assert np.isfinite(summary["loss"])
     assert summary["knn_top1"] > summary["knn_top1_untrained"] + MARGIN
 
 
+@pytest.mark.slow
 def test_views_of_different_images_teach_nothing(tmp_path, monkeypatch):
     summary = run(tmp_path, 0, monkeypatch)
     assert summary["knn_top1"] < summary["knn_top1_untrained"] + MARGIN

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_export import SNIPPETS, TINY, features, normalized, pixels, save
+from support.encoder_files import SNIPPETS, TINY, features, normalized, pixels, save
 
 import moco_tf
 from moco_tf.errors import InputError

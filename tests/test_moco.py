@@ -1,93 +1,38 @@
 """The training step: equal on any number of devices, and in the official order."""
 
-import inspect
-from functools import partial
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.steps import BATCH, GROUP, build, train, trained, views
 
-from moco_tf.distribute.strategy import make_strategy
-from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
-from moco_tf.models.recompute import recomputing
-from moco_tf.models.resnet import resnet
-from moco_tf.training.sgd import sgd_update
-from moco_tf.training.step import Network, StepEnvelope
-
-BATCH, GROUP, SIZE = 16, 4, 12
-
-
-def build(devices, *, layout="contiguous", rule="first_group", symmetric=False, **changes):
-    strategy = make_strategy(devices)
-    policy = changes.pop("policy", "float32")
-    settings = {
-        "block": changes.pop("block", "basic"),
-        "blocks": (1, 1),
-        "image_size": SIZE,
-        "stem": "small",
-        "width": 8,
-        "head": "mlp",
-        "dim": 16,
-        "group_size": GROUP,
-        "group_layout": layout,
-        "running_statistics": rule,
-        "dtype": policy,
-    }
-    with strategy.scope():
-        query, key = resnet(**settings, seed=1), resnet(**settings, seed=2)
-    step = {
-        "strategy": strategy,
-        "batch_size": BATCH,
-        "group_size": GROUP,
-        "group_layout": layout,
-        "running_statistics": rule,
-        "rule": partial(sgd_update, momentum=0.9, weight_decay=1e-4),
-    }
-    known = inspect.signature(StepEnvelope).parameters
-    step |= {name: changes.pop(name) for name in changes.keys() & known.keys()}
-    method = {"queue_size": 50, "dim": 16, "key_momentum": 0.9, "temperature": 0.1, "seed": 3}
-    call = recomputing(query) if changes.pop("recompute", False) else None
-    envelope = StepEnvelope(Network(query, call), **step)
-    return MoCo(Network(key), envelope=envelope, symmetric=symmetric, **method | changes)
-
-
-def views(step):
-    rng = np.random.default_rng(step)
-    return (tf.constant(rng.standard_normal((BATCH, SIZE, SIZE, 3)), tf.float32) for _ in range(2))
-
-
-def train(method, steps=3):
-    compiled = tf.function(partial(method.train_step, details=True))
-    calls = 2 if method.symmetric else 1
-    for step in range(steps):
-        order = random_permutation(0, step, calls, BATCH)
-        scalars, details = compiled(*views(step), order, tf.constant(0.1))
-    return scalars, details, {name: v.numpy() for name, v in method.state().items()}
 
 
 @pytest.mark.parametrize(
-    ("layout", "rule", "symmetric"),
-    [("contiguous", "first_group", False), ("interleaved", "mean", True)],
+    ("devices", "layout", "rule", "symmetric"),
+    [
+        (4, "contiguous", "first_group", False),
+        (2, "interleaved", "mean", True),
+        pytest.param(2, "contiguous", "first_group", False, marks=pytest.mark.slow),
+        pytest.param(4, "interleaved", "mean", True, marks=pytest.mark.slow),
+    ],
 )
-def test_one_two_and_four_devices_compute_the_same(layout, rule, symmetric):
+def test_one_two_and_four_devices_compute_the_same(devices, layout, rule, symmetric):
     options = {"layout": layout, "rule": rule, "symmetric": symmetric}
-    scalars, details, state = train(build(1, **options))
-    for devices in (2, 4):
-        other_scalars, other_details, other_state = train(build(devices, **options))
-        for name, value in scalars.items():
-            assert float(other_scalars[name]) == pytest.approx(float(value), abs=1e-5), name
-        for name in ("queries", "keys", "logits", "losses"):
-            np.testing.assert_allclose(other_details[name], details[name], atol=1e-5)
-        for ours, theirs in zip(details["gradients"], other_details["gradients"], strict=True):
-            np.testing.assert_allclose(theirs, ours, atol=1e-5)
-        for name, value in state.items():
-            np.testing.assert_allclose(other_state[name], value, atol=1e-5, err_msg=name)
+    scalars, details, state = trained(1, **options)
+    other_scalars, other_details, other_state = trained(devices, **options)
+    for name, value in scalars.items():
+        assert float(other_scalars[name]) == pytest.approx(float(value), abs=1e-5), name
+    for name in ("queries", "keys", "logits", "losses"):
+        np.testing.assert_allclose(other_details[name], details[name], atol=1e-5)
+    for ours, theirs in zip(details["gradients"], other_details["gradients"], strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
+    for name, value in state.items():
+        np.testing.assert_allclose(other_state[name], value, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
-@pytest.mark.parametrize("rule", ["first_group", "mean"])
-def test_no_sum_depends_on_what_is_ready_first(devices, rule):
+@pytest.mark.parametrize(("rule", "devices"), [("first_group", 1), ("mean", 1), ("mean", 4)])
+def test_no_sum_depends_on_what_is_ready_first(rule, devices):
     """AddN begins with any input that it can overwrite: of three and more the sum is not exact."""
     method = build(devices, rule=rule, symmetric=True)
     step = tf.function(method.train_step)
@@ -139,13 +84,13 @@ def test_key_statistics_are_of_the_shuffled_first_group():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_stays_near_float32(policy):
-    scalars, _, _ = train(build(1))
-    mixed, _, _ = train(build(1, policy=policy, loss_scaling=policy == "mixed_float16"))
+    scalars, _, _ = trained(1)
+    mixed, _, _ = trained(1, policy=policy, loss_scaling=policy == "mixed_float16")
     assert float(mixed["loss"]) == pytest.approx(float(scalars["loss"]), rel=0.05)
 
 
 def test_feature_std_is_the_root_mean_square_spread_of_the_queries():
-    scalars, details, _ = train(build(1), steps=1)
+    scalars, details, _ = trained(1, steps=1)
     spread = details["queries"][0].numpy().var(axis=0).mean() ** 0.5
     assert float(scalars["feature_std"]) == pytest.approx(spread, rel=1e-4)
 
@@ -179,9 +124,10 @@ def test_nothing_is_gathered_for_a_replay_that_nobody_asked_for():
     assert method.train_step(*views(0), random_permutation(0, 0, 1, BATCH), 0.1)[1] == {}
 
 
+@pytest.mark.slow
 def test_xla_computes_the_same():
-    plain, _, state = train(build(1))
-    compiled, _, other = train(build(1, xla=True))
+    plain, _, state = trained(1)
+    compiled, _, other = trained(1, xla=True)
     assert float(compiled["loss"]) == pytest.approx(float(plain["loss"]), abs=1e-4)
     for name, value in state.items():
         np.testing.assert_allclose(other[name], value, atol=1e-4, err_msg=name)

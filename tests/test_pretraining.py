@@ -2,23 +2,19 @@
 
 import io
 import itertools
-import json
 import math
-import os
 import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SHALLOW
 from rich.console import Console
+from support.runs import TINY, config, metrics, rows, start, wait_for_step
 
 import moco_tf.pretraining
 from moco_tf.benchmark.memory import resident_bytes
@@ -35,49 +31,11 @@ from moco_tf.runs.folder import read_config
 from moco_tf.runs.snapshot import load_snapshot
 from moco_tf.training.reporting import Reporter
 
-pytestmark = pytest.mark.usefixtures("shallow")
-PREPARE = f"""
-import runpy
-from moco_tf.models import ENCODERS
-ENCODERS["resnet18"] = {SHALLOW}
-"""
-RUN = '\nrunpy.run_module("moco_tf", run_name="__main__", alter_sys=True)\n'
-START = PREPARE + RUN  # python -m moco_tf, on the encoder of the other tests
-
-TINY = {
-    "width": 4,
-    "image_size": 16,
-    "batch_size": 16,
-    "group_size": 8,
-    "queue_size": 50,
-    "dim": 8,
-    "epochs": 3,
-    "knn_every": 0,
-    "log_every": 1,
-    "checkpoint_every": 1,
-    "learning_rate": 0.06,
-}
+pytestmark = pytest.mark.usefixtures("shallow", "compiled_once")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """48 images: noise around one of two patterns, so 3 steps an epoch."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(48) % 2
-    base = np.where(labels[:, None, None, None], 60, 190) * np.ones((48, 16, 16, 3))
-    path = tmp_path_factory.mktemp("data") / "images.npz"
-    images = (base + rng.normal(0, 30, base.shape)).clip(0, 255).astype(np.uint8)
-    np.savez(path, images=images, labels=labels)
-    return str(path)
-
-
-def config(data, run_dir, **changes):
-    base = RECIPES["shapes"].config
-    return make_config(base, TINY | {"data": data, "run_dir": str(run_dir)} | changes)
-
-
-@pytest.fixture(scope="module")
-def whole_run(shallow, data, tmp_path_factory):
+def whole_run(shallow, compiled_once, data, tmp_path_factory):
     """The folder of a run that nothing interrupted, for reading only; what it said lies beside."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
     reporter = Reporter()
@@ -91,15 +49,6 @@ def whole_run(shallow, data, tmp_path_factory):
 @pytest.fixture
 def uninterrupted(whole_run):
     return read_json(whole_run / "summary.json")
-
-
-def rows(run_dir):
-    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-def metrics(run_dir):
-    """The logging points, without the evaluations."""
-    return [row for row in rows(run_dir) if "loss" in row]
 
 
 def test_summary_and_metrics_hold_what_scripts_read(whole_run, uninterrupted):
@@ -174,27 +123,7 @@ def test_a_run_in_pieces_ends_in_the_same_arrays(data, tmp_path, uninterrupted, 
     assert summary["state_sha256"] == uninterrupted["state_sha256"]
 
 
-def start(data, run_dir, **changes):
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | changes).items()]
-    command = [sys.executable, "-c", START, "pretrain", "shapes", *flags]
-    return subprocess.Popen(
-        [*command, "--data", data, "--run-dir", str(run_dir)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )
-
-
-def wait_for_step(run_dir, process, step, timeout=120):
-    """Waits until a checkpoint of `step` or later stands, or the process has ended."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline and process.poll() is None:
-        found = (run_dir / "checkpoints").glob("step-*.safetensors")
-        if any(int(path.stem.removeprefix("step-")) >= step for path in found):
-            return
-        time.sleep(0.001)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_exit_with_their_own_code(data, tmp_path, uninterrupted, number, code):
     run_dir = tmp_path / "run"
@@ -210,6 +139,7 @@ def test_signals_save_and_exit_with_their_own_code(data, tmp_path, uninterrupted
     assert summary["state_sha256"] == uninterrupted["state_sha256"]
 
 
+@pytest.mark.slow
 def test_kill_nine_at_three_random_moments_and_resume(data, tmp_path):
     """Checkpoints are seven steps apart, inside epochs too, so steps are lost and done again."""
     changes = {"epochs": 20, "checkpoint_every": 7, "log_every": 50}
@@ -290,7 +220,9 @@ def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):
         pretrain(config(data, tmp_path / "run", batch_size=64))
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
+)
 def test_mixed_precision_starts_at_the_same_loss(data, tmp_path, whole_run, precision):
     """The first loss differs by rounding alone; the whole run stays finite and resumes."""
     changes = {"precision": precision, "checkpoint_every": 2}

@@ -13,15 +13,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from support.labelled_run import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
+from support.naive_classifier import naive_steps
+from support.runs import wait_for_step
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_classifier import naive_steps
-from test_pretraining import wait_for_step
 
 import moco_tf.data.sources
 import moco_tf.evaluate.probe
 from moco_tf.commands.cli import main
-from moco_tf.config import Config, make_config
+from moco_tf.config import make_config
 from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate import classifier
@@ -31,50 +31,14 @@ from moco_tf.evaluate.probe import _rates, probe
 from moco_tf.evaluate.probe_config import ProbeConfig
 from moco_tf.evaluate.probe_report import BackboneChangedError, advice
 from moco_tf.files.digests import read_json
-from moco_tf.models import build_encoder
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.check import check_run
 from moco_tf.training.signals import Interrupted
 
-TRAIN, TEST, CLASSES, SIDE = 20, 9, 3, 8
 SETTINGS = {"epochs": 3, "batch_size": 8, "lr": (3.0, 0.3), "log_every": 1, "checkpoint_every": 1}
 KEYS = {"top1", "top5", "top1_best", "classes", "train_images", "test_images", "protocol"}
-
-
-def pictures(count, seed):
-    """Noise around a level of gray that tells the class."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(count) % CLASSES
-    level = 60 + 60 * labels[:, None, None, None]
-    noise = generator.normal(0, 25, (count, SIDE, SIDE, 3))
-    return (level + noise).clip(0, 255).astype(np.uint8), labels
-
-
-def save_npz(path, **changes):
-    arrays = {}
-    for part, count, seed in (("train", TRAIN, 0), ("test", TEST, 1)):
-        arrays[f"x_{part}"], arrays[f"y_{part}"] = pictures(count, seed)
-    arrays |= changes
-    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-    return str(path)
-
-
-def make_run(folder, data, image_size=SIDE):
-    """A run folder with an untrained tiny encoder."""
-    settings = {
-        "image_size": image_size, "stem": "small", "width": 4, "head": "linear", "dim": 6,
-        "group_size": 2, "group_layout": "contiguous", "running_statistics": "first_group",
-    }  # fmt: skip
-    run_folder.claim(folder, Config(data=data, encoder="resnet18", batch_size=4, **settings))
-    encoder = build_encoder("resnet18", **settings, dtype="float32", seed=9)
-    state = {
-        "query_encoder/" + "/".join(v.path.split("/")[-2:]): v.numpy()
-        for v in encoder.model.variables
-    }
-    checkpoint.save(run_folder.checkpoint_folder(folder), state, step=7, extra={})
-    return SimpleNamespace(folder=str(folder), data=data, state=state)
 
 
 @pytest.fixture(scope="module")
@@ -449,7 +413,7 @@ def test_advice_names_a_rate_at_the_edge_or_too_large_and_what_to_try(heads, exp
 # The command line
 
 
-@pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_probe_and_quick_probe_of_a_shapes_run(tmp_path, monkeypatch, capsys, trained):
     monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TRAIN", 64)
     monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TEST", 32)
@@ -577,21 +541,6 @@ def test_what_is_no_run_leaves_nothing_behind(run, tmp_path, capsys):
             assert message in capsys.readouterr().err
     assert not (tmp_path / "absent").exists()
     assert sorted(path.name for path in empty.iterdir()) == ["config.json", "versions.json"]
-
-
-def save_folder(root, seed=0, **parts):
-    """JPEG files of odd sizes in PART/CLASS/, three a class, as gray as their class is late."""
-    generator = np.random.default_rng(seed)
-    for part, classes in parts.items():
-        for label in classes:
-            folder = root / part / label
-            folder.mkdir(parents=True)
-            for number in range(3):
-                level = 40 + 50 * (ord(label[0]) - ord("a"))
-                size = (*generator.integers(SIDE, 3 * SIDE, 2), 3)
-                pixels = (level + generator.normal(0, 9, size)).clip(0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.jpg")
-    return str(root)
 
 
 def test_class_folders_are_probed_with_their_names(run, tmp_path, capsys):

@@ -68,6 +68,7 @@ def check_files(folder):
                 assert (folder / words[words.index(flag) + 1]).exists()
 
 
+@pytest.mark.slow
 def test_the_chain_runs_after_a_short_pre_training(tmp_path, monkeypatch):
     """Every command as written, but for fewer steps, epochs and shapes."""
     monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TRAIN", 512)
@@ -79,7 +80,7 @@ def test_the_chain_runs_after_a_short_pre_training(tmp_path, monkeypatch):
     check_files(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_chain_runs_as_written(tmp_path):
     said = {line: run_line(line, tmp_path) for line in chain()}
     check_files(tmp_path)

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.steps import BATCH, build, trained, views
 from tensorflow.python.eager import context
-from test_moco import BATCH, build, train, views
 
 from moco_tf.build import build_method
 from moco_tf.config import Config
@@ -110,8 +110,8 @@ def test_the_step_computes_its_queries_twice():
 
 
 def assert_same_steps(devices, tolerance=1e-6, **options):
-    scalars, details, state = train(build(devices, **options))
-    again, other_details, other_state = train(build(devices, recompute=True, **options))
+    scalars, details, state = trained(devices, **options)
+    again, other_details, other_state = trained(devices, recompute=True, **options)
     near = partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance)
     for name, value in scalars.items():
         near(again[name], value, err_msg=name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_pretraining import TINY
+from support.runs import TINY
 
 from moco_tf import pretraining as train_module
 from moco_tf.build import build_batches

@@ -168,7 +168,7 @@ def rows(run_dir):
 
 
 def test_memory_does_not_grow_with_the_rows(reporter, tmp_path):
-    """RunStorage for good, the numbers of 2,000 rows would be 9 MB."""
+    """Kept for good, the numbers of 2,000 rows would be 9 MB."""
 
     def write(steps):
         for step in steps:

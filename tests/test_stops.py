@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from test_pretraining import config, data, metrics, start, wait_for_step
+from support.runs import config, metrics, start, wait_for_step
 
 import moco_tf.pretraining
 import moco_tf.training.loop
@@ -22,8 +22,6 @@ from moco_tf.runs import checkpoint
 from moco_tf.runs.background_save import AsyncCheckpointer
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.signals import Interrupted, Unsaved
-
-__all__ = ["data"]  # a fixture
 
 
 class Method:

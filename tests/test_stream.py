@@ -117,7 +117,7 @@ raise SystemError(cycle)
         assert "SystemError" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_run_of_fifty_stands_still_at_its_end(tmp_path):
     """Seconds from the last line of the training to the last line, and from there to the exit."""
     command = [sys.executable, "-u", "-m", "moco_tf", "pretrain", "shapes", "--max-steps", "20"]

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_pretraining import PREPARE, RUN
+from support.runs import PREPARE, RUN
 
 from moco_tf.runs import checkpoint
+
+pytestmark = pytest.mark.slow
 
 # Twelve BatchNorm groups, for 1, 2, 3 and 4 replicas; doubles, in which rounding stays small.
 TINY = """
@@ -141,13 +143,11 @@ def test_two_processes_are_one(data, tmp_path, whole_run):
     assert "step 20/20" not in said[1]
 
 
-@pytest.mark.slow
 def test_three_processes_that_tf_config_names_are_one(data, tmp_path, whole_run):
     train(data, tmp_path / "run", workers=3, by_environment=True)
     assert_equal(tmp_path / "run", whole_run)
 
 
-@pytest.mark.slow
 def test_a_run_moves_from_two_processes_to_one_and_to_four_devices(data, tmp_path, whole_run):
     run_dir = tmp_path / "run"
     train(data, run_dir, "--max-steps", "7", workers=2)
@@ -156,7 +156,6 @@ def test_a_run_moves_from_two_processes_to_one_and_to_four_devices(data, tmp_pat
     assert_equal(run_dir, whole_run)
 
 
-@pytest.mark.slow
 def test_two_processes_begin_with_the_weights_of_another_run_and_go_on_longer(
     data, tmp_path, whole_run
 ):
@@ -168,7 +167,6 @@ def test_two_processes_begin_with_the_weights_of_another_run_and_go_on_longer(
     assert_equal(tmp_path / "two", tmp_path / "one")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("augment_on", ["host", "device", "device_resize"])
 def test_two_processes_are_two_devices_bit_for_bit(data, tmp_path, augment_on):
     folder = tmp_path / "pictures"
@@ -184,7 +182,6 @@ def test_two_processes_are_two_devices_bit_for_bit(data, tmp_path, augment_on):
         np.testing.assert_array_equal(two[name], array, err_msg=name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("signalled", [0, 1])
 def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled):
     run_dir = tmp_path / "run"
@@ -198,7 +195,6 @@ def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled
     assert_equal(run_dir, whole_run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed):
     run_dir = tmp_path / "run"
@@ -214,7 +210,6 @@ def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed)
     assert_equal(run_dir, whole_run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
     """As a machine without power or network: its heartbeats stop."""
@@ -229,7 +224,6 @@ def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
     assert codes == [75] and f"worker {stopped} (127.0.0.1:" in said[0], said
 
 
-@pytest.mark.slow
 def test_a_worker_that_hangs_is_named_by_all_others(data, tmp_path):
     processes = begin(data, tmp_path / "run", "--worker-timeout", "60", code=HANG, workers=3)
     code, said = end([processes[0], processes[2]])
@@ -240,7 +234,6 @@ def test_a_worker_that_hangs_is_named_by_all_others(data, tmp_path):
         assert "worker 1 (127.0.0.1:" in text and "has not come for 60 s" in text, text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--temperature", "0.5"], ["--accumulation-steps", "2"]])
 def test_a_worker_with_another_config_is_refused(data, tmp_path, flags):
     first, second = begin(data, tmp_path / "run", workers=2)

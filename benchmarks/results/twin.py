@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from twin_views import TwoViews, normalized
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-from torch_twin import BasicBlock, ResNet
+from support.torch_twin import BasicBlock, ResNet
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

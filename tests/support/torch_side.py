@@ -5,6 +5,6 @@ from typing import Any
 
 def call(name: str, *arguments: Any, **options: Any) -> Any:
     """Returns what the function of that name in torch_files.py does; to be called over there."""
-    import torch_files
+    from support import torch_files
 
     return getattr(torch_files, name)(*arguments, **options)

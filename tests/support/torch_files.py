@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import torch
+from support.torch_twin import BasicBlock, Bottleneck, MoCo, ResNet, randomize
 from torch import nn
-from torch_twin import BasicBlock, Bottleneck, MoCo, ResNet, randomize
 
 
 def mlp(features, dim):

@@ -1,0 +1,65 @@
+"""Methods that are compiled once for all runs of the same settings, and begin anew for each."""
+
+from functools import partial
+
+import moco_tf.evaluate.finetune
+import moco_tf.pretraining
+from moco_tf.models import ENCODERS
+from moco_tf.runs import checkpoint
+
+# What a compiled step does not depend on.
+FREE = {
+    "checkpoint_every", "data", "epochs", "init", "init_sha256", "knn_every", "learning_rate",
+    "log_every", "max_steps", "run_dir",
+}  # fmt: skip
+FREE_TO_FINETUNE = {
+    "checkpoint_every", "data", "epochs", "label_fraction", "log_every", "lr", "head_lr", "run",
+    "run_dir",
+}  # fmt: skip
+_METHODS, _OF_METHOD = {}, {}
+_build_method = moco_tf.pretraining.build_method
+_build_network = moco_tf.evaluate.finetune.build_network
+
+
+def _once(build, strategy, *settings):
+    """What `build` returns, in its first state; on one device it may have served before."""
+    if strategy.num_replicas_in_sync > 1:
+        return build()
+    if settings not in _METHODS:
+        method = build()
+        _METHODS[settings] = method, checkpoint.arrays_of(method.state())
+    method, first = _METHODS[settings]
+    checkpoint.assign(method.state(), first)
+    return method
+
+
+def build_method(config, strategy, train):
+    """In place of `moco_tf.build.build_method`."""
+    settings = config.model_dump_json(exclude=FREE), str(ENCODERS[config.encoder]), train.identity
+    return _once(partial(_build_method, config, strategy, train), strategy, *settings)
+
+
+def build_network(config, snapshot, classes, strategy):
+    """In place of `moco_tf.evaluate.finetune.build_network`."""
+    settings = (
+        config.model_dump_json(exclude=FREE_TO_FINETUNE),
+        snapshot.config.model_dump_json(),
+        str(ENCODERS[snapshot.config.encoder]),
+        checkpoint.digest(snapshot.state),
+        classes,
+    )
+    return _once(partial(_build_network, config, snapshot, classes, strategy), strategy, *settings)
+
+
+def of_method(name):
+    """Replaces `moco_tf.pretraining`'s function of (config, method): called once for a method."""
+    original = getattr(moco_tf.pretraining, name)
+
+    def once(config, method):
+        if method not in [kept for kept, _ in _METHODS.values()]:
+            return original(config, method)
+        if (name, method) not in _OF_METHOD:
+            _OF_METHOD[name, method] = original(config, method)
+        return _OF_METHOD[name, method]
+
+    return once
