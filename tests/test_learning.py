@@ -9,8 +9,10 @@ from moco_tf.config import make_config
 from moco_tf.pretraining import pretrain
 from moco_tf.recipes import RECIPES
 
-# Points of kNN top-1 above the untrained encoder. Seen with seeds 0 to 3: 32, 26, 31 and 34; with
-# views of different images: -7.
+pytestmark = pytest.mark.usefixtures("shallow")
+
+# Points of kNN top-1 above the untrained encoder. Seen with seed 0: 30; with views of different
+# images: -1.
 MARGIN = 15
 
 
@@ -27,6 +29,7 @@ def run(tmp_path, seed, monkeypatch=None):
     changes = {
         "seed": seed,
         "epochs": 8,
+        "width": 16,
         "knn_every": 0,
         "run_dir": str(tmp_path / f"run{seed}"),
     }

@@ -14,7 +14,7 @@ from moco_tf.runs import snapshot as encoder_file
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
 from moco_tf.runs.snapshot import EncoderCheckpoint
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "export.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "export.md"
 SNIPPETS = dict(re.findall(r"```python\n# (\w+).*?\n(.*?)```", DOCS.read_text(), re.DOTALL))
 PLACES = {name: "encoder" + form.suffix for name, form in FORMATS.items()}
 TINY = {

@@ -28,7 +28,7 @@ _TWO_GIB = 2**31 - 2**20  # protobuf's and flatbuffers' limit, less the names
 FORMATS = {
     "keras": Format(".keras", (), 1e-5),
     "savedmodel": Format("", (), 1e-5),
-    "onnx": Format(".onnx", ("onnx", "onnxruntime"), 1e-4, _TWO_GIB),
+    "onnx": Format(".onnx", ("onnx", "onnxruntime", "tf2onnx"), 1e-4, _TWO_GIB),
     "litert": Format(".tflite", ("ai_edge_litert",), 1e-4, _TWO_GIB),
 }
 

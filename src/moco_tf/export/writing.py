@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import keras
@@ -9,8 +10,11 @@ import tensorflow as tf
 
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.errors import InputError
-from moco_tf.export.plain import INPUT
+from moco_tf.export.plain import INPUT, OUTPUT
 from moco_tf.export.targets import FORMATS
+
+OPSET = 17  # of ONNX, of 2022: runtimes that are some years old read it as well
+BATCH = "batch"  # the name of the dimension that is left open
 
 
 def takes_any_size(to: str, preprocessing: bool) -> bool:
@@ -57,9 +61,25 @@ def _write_saved_model(model: keras.Model, path: Path) -> None:
 
 
 def _write_onnx(model: keras.Model, path: Path) -> None:
-    from moco_tf.export.onnx_graph import onnx_model
+    """By Keras and tf2onnx: "images" [batch, S, S, 3] to "features" [batch, D]."""
+    import onnx
 
-    path.write_bytes(onnx_model(model).SerializeToString())
+    given = keras.InputSpec(shape=model.input.shape, dtype=model.input.dtype, name=INPUT)
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # of Keras, where it prepares tf2onnx for NumPy 2
+        model.export(
+            path, format="onnx", input_signature=[given], opset_version=OPSET, verbose=False
+        )
+    whole = onnx.load(path)
+    (output,) = whole.graph.output
+    for node in whole.graph.node:
+        node.output[:] = [OUTPUT if name == output.name else name for name in node.output]
+    output.name = OUTPUT
+    for value in (*whole.graph.input, output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    onnx.checker.check_model(whole, full_check=True)
+    path.write_bytes(whole.SerializeToString())
 
 
 def _write_litert(model: keras.Model, path: Path) -> None:
