@@ -332,6 +332,17 @@ def test_an_array_that_the_encoder_has_not_is_named(tmp_path, shared_replay):
         verify_files([path])
 
 
+def test_a_restart_without_its_state_is_named(tmp_path, shared_replay):
+    def change(arrays, config):  # the momentum buffers of step 3 stay
+        config["snaps"] = [1, 6]
+        for name in [name for name in arrays if name.startswith("step3/")]:
+            del arrays[name]
+
+    path = changed(tmp_path, V1, change)
+    with pytest.raises(InputError, match=r"changed\.npz .*step3/queue"):
+        verify_files([path])
+
+
 def other_format(arrays, config):
     """What a recorder may store in another way, without meaning anything else."""
     for name in ("init/encoder_q.bn1", "step6/encoder_k.bn1"):

@@ -1,272 +1,190 @@
-"""Replay of the official MoCo v1 and v2 on several processes, each one BatchNorm group.
+"""What the official MoCo v1 and v2 recorded on several processes, each one BatchNorm group.
 
-Legend: S steps, W processes ("ranks"), B images of one process, C feature dimensions, K queue size.
+Legend: S steps, W processes ("ranks"), B images of one process, C feature dimensions, K queue size,
+L logits.
 """
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
 from moco_tf.methods.loss import top_k_accuracy
-from moco_tf.training.schedules import learning_rate
 from moco_tf.verify import tolerances
-from moco_tf.verify.tolerances import ROUNDED, UNROUNDED, Gate
+from moco_tf.verify.replay import Replay, Step
+from moco_tf.verify.table import TITLES, Row
+from moco_tf.verify.tolerances import EQUAL, ROUNDED, UNROUNDED
+from moco_tf.verify.traces import Trace
 
-INPUTS = ("im_q", "im_k", "idx_shuffle", "lr")
-RESULTS = (
-    *("q", "k", "logits", "loss", "acc1", "acc5", "queue", "queue_ptr"),
-    *("fp64/k", "fp64/logits", "fp64/loss"),
-)
+DESCRIPTION = "MoCo v1/v2, several processes"
+FIRST_EPOCH = 0
 SNAPSHOT = re.compile(r"(fp64/)?step(\d+)(_momentum)?/")
-FLOAT64_RUN = ", float64 run"
 NOT_KEPT = ".num_batches_tracked"  # equal to the step
-RESTARTED = ", restarted"
-
-
-def group_count(settings) -> int:
-    """Number of BatchNorm groups."""
-    return settings.world
 
 
 def encoder_settings(settings) -> dict:
-    """Settings of `resnet`."""
+    """Settings of `resnet` that the two kinds do not share."""
     return {
-        "block": settings.block,
-        "blocks": settings.layers,
-        "image_size": settings.size,
         "stem": "imagenet",
-        "width": settings.width,
         "head": "mlp" if settings.mlp else "linear",
-        "dim": settings.dim,
         "group_size": settings.batch,
         "group_layout": "contiguous",
         "running_statistics": "first_group",
     }
 
 
-def method_settings(settings) -> dict:
-    """Settings of `MoCo`."""
-    return {
-        "queue_size": settings.K,
-        "key_momentum": settings.m,
-        "temperature": settings.T,
-        "symmetric": False,
-    }
+def arrays(settings) -> list[tuple[str, tuple[int, ...], str]]:
+    """Arrays without which no replay is built: names, shapes, kinds of dtype."""
+    s = settings
+    views = (s.steps, s.world, s.batch, 3, s.size, s.size)
+    return [
+        ("im_q", views, "u"),
+        ("im_k", views, "u"),
+        ("idx_shuffle", (s.steps, s.images), "iu"),
+        ("lr", (s.steps,), "f"),
+        ("queue", (s.steps, s.dim, s.K), "f"),
+        *((name, (s.steps, s.world), "f") for name in ("loss", "acc1", "acc5")),
+    ]
 
 
-def step_settings(settings) -> dict:
-    """Batch size and settings of the optimizer."""
-    sgd = {"momentum": settings.mom, "weight_decay": settings.wd}
-    return {"batch_size": settings.world * settings.batch, "sgd": sgd}
+def starts(trace: Trace, replay: Replay) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The initial state, and each snapshot that has momentum buffers: steps done before, state."""
+    _check_encoder(trace, replay)
+    yield 0, _snapshot(trace, "init/")
+    for done in range(1, trace.settings.steps):
+        momentum = _snapshot(trace, f"step{done}_momentum/")
+        if momentum:
+            buffers = {n.replace("encoder_q.", "momentum."): a for n, a in momentum.items()}
+            yield done, _snapshot(trace, f"step{done}/") | buffers
 
 
-def check_shapes(trace) -> None:
-    """Raises `InputError` unless all arrays that do not depend on the encoder are sound."""
-    s = trace.settings
-    ranks = (s.steps, s.world)
-    for name in ("im_q", "im_k"):
-        trace.require(name, (*ranks, s.batch, 3, s.size, s.size), "u")
-    trace.require("idx_shuffle", (s.steps, s.world * s.batch), "iu")
-    for name in ("q", "k", "fp64/k"):
-        trace.require(name, (*ranks, s.batch, s.dim))
-    for name in ("logits", "fp64/logits"):
-        trace.require(name, (*ranks, s.batch, 1 + s.K))
-    for name in ("loss", "acc1", "acc5", "fp64/loss"):
-        trace.require(name, ranks)
-    trace.require("queue", (s.steps, s.dim, s.K))
-    trace.require("queue_ptr", (s.steps,), "iu")
-    trace.require("lr", (s.steps,))
+def inputs(trace: Trace, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """View 1, view 2 [W * B, 3, H, W] and the permutation [1, W * B] of a step, 0, 1, ..."""
+    views = (trace.arrays[name][index].astype(np.float32) for name in ("im_q", "im_k"))
+    view1, view2 = ((v - np.float32(128)) / np.float32(64) for v in views)  # [W, B, 3, H, W]
+    order = trace.arrays["idx_shuffle"][index][None]
+    return view1.reshape(-1, *view1.shape[2:]), view2.reshape(-1, *view2.shape[2:]), order
 
 
-def check_model_shapes(trace, replay) -> None:
+def rows(trace: Trace, replay: Replay, step: Step, number: int) -> Iterator[Row]:
+    """All that was recorded of step `number`, 1, 2, ..."""
+    s, recorded = trace.settings, {n: trace.arrays[n][number - 1] for n in ("loss", "acc1", "acc5")}
+
+    def by_rank(name):  # [1, W * B, ...] -> [W, B, ...]
+        array = step.details[name][0]
+        return array.reshape(s.world, s.batch, *array.shape[1:])
+
+    logits = by_rank("logits")
+    yield Row("queries", "q", by_rank("queries"), tolerances.QUERIES)
+    yield Row("keys", "k", by_rank("keys"), tolerances.KEYS, ROUNDED)
+    yield Row("logits", "logits", logits, tolerances.LOGITS, ROUNDED)
+    yield Row("loss", "loss", by_rank("losses").mean(axis=1), tolerances.LOSS, UNROUNDED)
+    mean = recorded["loss"].mean()
+    yield Row("loss", "loss", step.scalars["loss"], tolerances.LOSS, recorded=mean)
+    for k in (1, 5):
+        quantity, array, gate = f"top-{k} accuracy", f"acc{k}", tolerances.ACCURACY
+        yield Row(quantity, array, [float(top_k_accuracy(one, k)) for one in logits], gate)
+        yield Row(quantity, array, step.scalars[f"top{k}"], gate, recorded=recorded[array].mean())
+    yield Row("queue", "queue", step.after["queue"], tolerances.QUEUE)
+    yield Row("queue pointer", "queue_ptr", step.after["queue_ptr"], EQUAL)
+    yield from _state_rows(f"step{number}/", _snapshot(trace, f"step{number}/"), step.after)
+    yield from _momentum_rows(f"step{number}_momentum/", trace, step.after)
+    prefix = f"fp64/step{number}/"
+    yield from _state_rows(prefix, _snapshot(trace, prefix), step.after)
+    names, ends = trace.arrays["bn_names"].tolist(), np.cumsum(trace.arrays["bn_sizes"])[:-1]
+    for rank, row in enumerate(trace.arrays["bn_after"][number - 1]):
+        ours = _statistics(trace, replay, step, number, rank) if rank else step.after
+        statistics = dict(zip(names, np.split(row, ends), strict=True))
+        others = " of other ranks" if rank else ""
+        yield from _state_rows(f"bn_after, rank {rank}, ", statistics, ours, others)
+
+
+def _check_encoder(trace: Trace, replay: Replay) -> None:
     """Raises `InputError` unless all snapshots, and `bn_after`, fit the encoder."""
-    s, names = trace.settings, replay.shapes
+    s, last = trace.settings, max(trace.settings.snaps)
     found = {match[0] for name in trace.arrays if (match := SNAPSHOT.match(name))}
     found |= {"init/", *(f"step{n}/" for n in s.snaps)}
-    if s.mom and max(s.snaps) > 1:
-        found.add(f"step{max(s.snaps)}_momentum/")
+    if s.mom and last > 1:
+        found.add(f"step{last}_momentum/")
+    # Restarts begin at both.
+    found |= {p.replace("_momentum", "") for p in found if not p.startswith("fp64/")}
     if not any(prefix.startswith("fp64/") for prefix in found):
-        found.add(f"fp64/step{max(s.snaps)}/")
+        found.add(f"fp64/step{last}/")
     for prefix in sorted(found):
-        encoders = ["encoder_q"]
-        stored = [name for name in trace.arrays if name.startswith(prefix)]
+        stored = _snapshot(trace, prefix)
+        encoders, names = list(TITLES), list(replay.shapes)
         if "_momentum" in prefix:
-            names = {name: replay.shapes[name] for name in replay.parameter_names}
+            encoders, names = encoders[:1], replay.parameter_names
         else:
-            names = replay.shapes
             trace.require(prefix + "queue", (s.dim, s.K))
             trace.require(prefix + "queue_ptr", (1,), "iuf")
-            if not prefix.startswith("fp64/") or any("/encoder_k." in name for name in stored):
-                encoders.append("encoder_k")
-        here = {f"{prefix}{e}.{name}": shape for e in encoders for name, shape in names.items()}
+            if prefix.startswith("fp64/") and not any(n.startswith("encoder_k.") for n in stored):
+                encoders = encoders[:1]
+        here = {f"{encoder}.{name}": replay.shapes[name] for encoder in encoders for name in names}
         for name, shape in here.items():
-            trace.require(name, shape)
-        for name in sorted(set(stored) - set(here)):
-            if "/encoder_" in name and not name.endswith(NOT_KEPT):
-                trace.refuse(f"the array {name!r} is not of the encoder in its settings")
-    trace.names("bn_names")
-    wanted = [f"{e}.{n}" for e in ("encoder_q", "encoder_k") for n in replay.statistics_names]
-    sizes = {name: replay.shapes[name.split(".", 1)[1]][0] for name in wanted}
-    trace.require("bn_names", (len(wanted),), "U")
-    trace.require("bn_sizes", (len(wanted),), "iu")
-    trace.require("bn_after", (s.steps, s.world, sum(sizes.values())))
-    stored_sizes = zip(trace.names("bn_names"), trace.arrays["bn_sizes"].tolist(), strict=True)
-    if dict(stored_sizes) != sizes:
-        trace.refuse("bn_names and bn_sizes are not those of the encoder")
+            trace.require(prefix + name, shape)
+        for name in sorted(set(stored) - set(here) - {"queue", "queue_ptr"}):
+            trace.refuse(f"the array {prefix + name!r} is not of the encoder in its settings")
+    layers = {f"{e}.{n}": replay.shapes[n][0] for e in TITLES for n in replay.statistics_names}
+    names = trace.names("bn_names", layers)
+    trace.require("bn_sizes", (len(layers),), "iu")
+    if trace.arrays["bn_sizes"].tolist() != [layers[name] for name in names]:
+        trace.refuse("bn_sizes are not those of the encoder")
+    trace.require("bn_after", (s.steps, s.world, sum(layers.values())))
 
 
-def compare(trace, replay, ledger) -> None:
-    """Replays all steps, and again from each snapshot that has momentum buffers."""
-    replay.assign(_snapshot(trace, "init/"))
-    for number in range(1, trace.settings.steps + 1):
-        _compare_step(trace, replay, ledger, number, "")
-    for start in range(1, trace.settings.steps):
-        momentum = _snapshot(trace, f"step{start}_momentum/")
-        if momentum:
-            buffers = {n.replace("encoder_q.", "momentum."): v for n, v in momentum.items()}
-            replay.assign(_snapshot(trace, f"step{start}/") | buffers)
-            for number in range(start + 1, trace.settings.steps + 1):
-                _compare_step(trace, replay, ledger, number, RESTARTED)
-
-
-def _snapshot(trace, prefix) -> dict[str, np.ndarray]:
+def _snapshot(trace: Trace, prefix: str) -> dict[str, np.ndarray]:
     found = {n.removeprefix(prefix): a for n, a in trace.arrays.items() if n.startswith(prefix)}
     return {name: array for name, array in found.items() if not name.endswith(NOT_KEPT)}
 
 
-def _compare_step(trace, replay, ledger, number, suffix) -> None:
-    """Runs step `number` (1, 2, ...) and compares all that was recorded of it."""
-    s, index = trace.settings, number - 1
-    recorded = {name: trace.arrays[name][index] for name in (*INPUTS, *RESULTS)}
-    rate = learning_rate(
-        index,
-        steps_per_epoch=s.steps_per_epoch,
-        epochs=s.epochs,
-        base=s.lr,
-        schedule="cosine" if s.cos else "step",
-        milestones=s.schedule or (),
-        drop=0.1,
-        unit="epoch",
-        first_epoch=0,
-    )
-    queries, keys = (_decode(recorded[name]) for name in ("im_q", "im_k"))
-    step = replay.step(
-        queries.reshape(-1, *queries.shape[2:]),
-        keys.reshape(-1, *keys.shape[2:]),
-        recorded["idx_shuffle"][None],
-        rate,
-    )
-
-    def check(quantity, name, ours, gate):
-        ledger.compare(quantity + suffix, number, name, ours, recorded[name], gate)
-
-    def check_float64_run(quantity, name, ours, gate, tight):
-        if not suffix:  # a restart begins at the float32 run's state
-            gate = tight if replay.dtype == "float64" else gate
-            ledger.compare(quantity + FLOAT64_RUN, number, name, ours, recorded[name], gate)
-
-    ranks = {n: step.details[n][0] for n in ("queries", "keys", "logits", "losses")}
-    ranks = {n: a.reshape(s.world, s.batch, *a.shape[1:]) for n, a in ranks.items()}
-    losses = ranks["losses"].mean(axis=1)
-    stored_rate = trace.arrays["lr"].dtype.type(rate)
-    check("learning rate", "lr", stored_rate, tolerances.LEARNING_RATE)
-    check("queries", "q", ranks["queries"], tolerances.QUERIES)
-    check("keys", "k", ranks["keys"], tolerances.KEYS)
-    check_float64_run("keys", "fp64/k", ranks["keys"], tolerances.KEYS, ROUNDED)
-    check("logits", "logits", ranks["logits"], tolerances.LOGITS)
-    check_float64_run("logits", "fp64/logits", ranks["logits"], tolerances.LOGITS, ROUNDED)
-    check("loss", "loss", losses, tolerances.LOSS)
-    check_float64_run("loss", "fp64/loss", losses, tolerances.LOSS, UNROUNDED)
-    mean_loss = recorded["loss"].mean()
-    ledger.compare(
-        "loss" + suffix, number, "loss", step.scalars["loss"], mean_loss, tolerances.LOSS
-    )
-    for k in (1, 5):
-        name = f"acc{k}"
-        ours = [float(top_k_accuracy(logits, k)) for logits in ranks["logits"]]
-        check(f"top-{k} accuracy", name, ours, tolerances.ACCURACY)
-        reported, expected = step.scalars[f"top{k}"], recorded[name].mean()
-        gate = tolerances.ACCURACY
-        ledger.compare(f"top-{k} accuracy{suffix}", number, name, reported, expected, gate)
-    check("queue", "queue", step.after["queue"], tolerances.QUEUE)
-    check("queue pointer", "queue_ptr", step.after["queue_ptr"], tolerances.EQUAL)
-    prefixes = [f"step{number}/", f"step{number}_momentum/"]
-    for prefix in prefixes if suffix else [*prefixes, f"fp64/step{number}/"]:
-        _compare_snapshot(trace, replay, ledger, number, prefix, step.after, suffix)
-    _compare_statistics(trace, replay, ledger, number, step, (queries, keys), suffix)
-
-
-def _compare_snapshot(trace, replay, ledger, number, prefix, after, suffix) -> None:
-    recorded = _snapshot(trace, prefix)
-    tight = replay.dtype == "float64" and prefix.startswith("fp64/")
-    label = (FLOAT64_RUN if prefix.startswith("fp64/") else "") + suffix
-    if "_momentum" in prefix and recorded:
-        ours = {n: after[n.replace("encoder_q.", "momentum.")] for n in recorded}
-        for name, array in recorded.items():
-            gate = tolerances.MOMENTUM_BUFFER
-            quantity = "momentum buffers, each" + label
-            ledger.compare(quantity, number, prefix + name, ours[name], array, gate)
-        whole = [np.concatenate([a[n].ravel() for n in recorded]) for a in (ours, recorded)]
-        quantity = "momentum buffers, all" + label
-        ledger.compare(quantity, number, prefix + "*", *whole, tolerances.MOMENTUM_BUFFERS)
-        return
+def _state_rows(prefix, recorded, ours, suffix="") -> Iterator[Row]:
+    """Of each recorded array of a state, by its name and, of parameters, its axes."""
     for name, array in recorded.items():
-        quantity, gate, scale = _gate_of(name, array, recorded)
-        if tight and name != "queue_ptr":
-            gate, scale = ROUNDED, 1.0
-        value = np.reshape(after[name], array.shape)
-        ledger.compare(quantity + label, number, prefix + name, value / scale, array / scale, gate)
+        title, tight, scale = TITLES.get(name.split(".", 1)[0]), ROUNDED, 1.0
+        if name == "queue":
+            quantity, gate = "queue", tolerances.QUEUE
+        elif name == "queue_ptr":
+            quantity, gate, tight = "queue pointer", EQUAL, EQUAL
+        elif name.endswith(".running_mean"):
+            quantity, gate = f"{title} running means", tolerances.RUNNING_MEAN
+            variance = recorded[name.removesuffix("mean") + "var"]
+            scale = np.sqrt(variance.astype(np.float64))
+        elif name.endswith(".running_var"):
+            quantity, gate = f"{title} running variances", tolerances.RUNNING_VARIANCE
+        else:
+            small, large = tolerances.PARAMETERS[name.split(".", 1)[0]]
+            kind, gate = ("1-D", small) if array.ndim == 1 else ("others", large)
+            quantity = f"{title} parameters, {kind}"
+        yield Row(quantity + suffix, prefix + name, ours[name], gate, tight, array, scale)
 
 
-def _gate_of(name, array, recorded) -> tuple[str, Gate, np.ndarray | float]:
-    """Quantity, gate and divisor of an array of a snapshot."""
-    if name == "queue":
-        return "queue", tolerances.QUEUE, 1.0
-    if name == "queue_ptr":
-        return "queue pointer", tolerances.EQUAL, 1.0
-    encoder = name.split(".", 1)[0]
-    title = {"encoder_q": "query encoder", "encoder_k": "key encoder"}[encoder]
-    if name.endswith(".running_mean"):
-        deviation = np.sqrt(recorded[name.removesuffix("mean") + "var"].astype(np.float64))
-        return f"{title} running means", tolerances.RUNNING_MEAN, deviation
-    if name.endswith(".running_var"):
-        return f"{title} running variances", tolerances.RUNNING_VARIANCE, 1.0
-    small, other = tolerances.PARAMETERS[encoder]
-    if array.ndim == 1:
-        return f"{title} parameters, 1-D", small, 1.0
-    return f"{title} parameters, others", other, 1.0
+def _momentum_rows(prefix, trace, after) -> Iterator[Row]:
+    recorded = _snapshot(trace, prefix)
+    ours = {name: after[name.replace("encoder_q.", "momentum.")] for name in recorded}
+    gate = tolerances.MOMENTUM_BUFFER
+    for name, array in recorded.items():
+        yield Row("momentum buffers, each", prefix + name, ours[name], gate, recorded=array)
+    if recorded:
+        whole, expected = (
+            np.concatenate([a.ravel() for a in d.values()]) for d in (ours, recorded)
+        )
+        gate = tolerances.MOMENTUM_BUFFERS
+        yield Row("momentum buffers, all", prefix + "*", whole, gate, recorded=expected)
 
 
-def _compare_statistics(trace, replay, ledger, number, step, images, suffix) -> None:
-    """Running statistics of every rank: each starts from rank 0's and sees its own images."""
-    s = trace.settings
-    queries, keys = images
-    shuffled = keys.reshape(-1, *keys.shape[2:])[trace.arrays["idx_shuffle"][number - 1]]
-    shuffled = shuffled.reshape(keys.shape)
-    names, sizes = trace.names("bn_names"), trace.arrays["bn_sizes"]
-    for rank in range(s.world):
-        ours = step.after
-        if rank > 0:
-            ours = replay.group_statistics(
-                "encoder_q",
-                parameters=step.before,
-                statistics=step.before,
-                images=queries[rank],
-            ) | replay.group_statistics(
-                "encoder_k",
-                parameters=step.after,  # the key encoder is updated before its forward pass
-                statistics=step.before,
-                images=shuffled[rank],
-            )
-        row = trace.arrays["bn_after"][number - 1, rank]
-        recorded = dict(zip(names, np.split(row, np.cumsum(sizes)[:-1]), strict=True))
-        for name, array in recorded.items():
-            quantity, gate, scale = _gate_of(name, array, recorded)
-            quantity += (" of other ranks" if rank else "") + suffix
-            where = f"bn_after, rank {rank}, {name}"
-            ledger.compare(quantity, number, where, ours[name] / scale, array / scale, gate)
-
-
-def _decode(images) -> np.ndarray:
-    """Stored uint8 images as the network's input, float32."""
-    return (images.astype(np.float32) - np.float32(128)) / np.float32(64)
+def _statistics(trace, replay, step, number, rank) -> dict[str, np.ndarray]:
+    """Running statistics of another rank: each starts from rank 0's and sees its own images."""
+    view1, view2, order = inputs(trace, number - 1)
+    own = slice(rank * trace.settings.batch, (rank + 1) * trace.settings.batch)
+    # The key encoder is updated before its forward pass.
+    passes = (
+        ("encoder_q", step.before, view1[own]),
+        ("encoder_k", step.after, view2[order[0]][own]),
+    )
+    found: dict[str, np.ndarray] = {}
+    for encoder, parameters, images in passes:
+        found |= replay.group_statistics(
+            encoder, parameters=parameters, statistics=step.before, images=images
+        )
+    return found

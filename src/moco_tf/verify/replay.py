@@ -59,8 +59,8 @@ class Replay:
         self.dtype = dtype
         self._train_step = tf.function(partial(self.method.train_step, details=True))
         self._update_statistics = {
-            "encoder_q": tf.function(_statistics_after(query.model)),
-            "encoder_k": tf.function(_statistics_after(key.model)),
+            "encoder_q": tf.function(partial(_statistics_after, query.model)),
+            "encoder_k": tf.function(partial(_statistics_after, key.model)),
         }
         self.parameter_names = [torch_name(v.path) for v in query.model.trainable_variables]
         self.statistics_names = [torch_name(v.path) for v in query.model.non_trainable_variables]
@@ -134,8 +134,5 @@ class Replay:
         return tf.constant(from_torch(array), self.dtype)
 
 
-def _statistics_after(model):
-    def statistics_after(parameters, statistics, images):
-        return model.stateless_call(parameters, statistics, images, training=True)[1]
-
-    return statistics_after
+def _statistics_after(model, parameters, statistics, images):
+    return model.stateless_call(parameters, statistics, images, training=True)[1]

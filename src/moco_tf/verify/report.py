@@ -1,7 +1,6 @@
 """What a verification found: the largest error of each quantity, and the first that is off."""
 
 import math
-import sys
 
 
 class Ledger:
@@ -11,12 +10,11 @@ class Ledger:
         self.rows: dict[str, dict] = {}
         self.first_failure: dict | None = None
 
-    def compare(self, quantity, step, array, ours, recorded, gate) -> None:
-        """Measures `ours` against `recorded` by `gate`. `array` names the recorded array."""
-        self.add(quantity, step, array, gate.measure(ours, recorded), gate.tolerance)
-
     def add(self, quantity, step, array, error, tolerance) -> None:
-        """Notes one error of step 1, 2, ... An error that is not a finite number is too large."""
+        """Notes one error of step 1, 2, ... An error that is not a finite number is too large.
+
+        `array` names the recorded array.
+        """
         finite = math.isfinite(error)
         row = {
             "quantity": quantity,
@@ -50,7 +48,6 @@ def _severity(row) -> tuple[bool, float, float]:
 
 def print_report(result: dict, file=None) -> None:
     """Prints what `verify_files` returned: a table for each trace, then one line of verdict."""
-    file = file or sys.stdout
     for trace in result["files"]:
         print(
             f"{trace['file']}: {trace['kind']}, {trace['steps']} steps in {result['precision']} "

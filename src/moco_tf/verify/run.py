@@ -8,13 +8,15 @@ import tensorflow as tf
 
 from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError
+from moco_tf.training.schedules import learning_rate
 from moco_tf.verify import demo, official
 from moco_tf.verify.replay import Replay
 from moco_tf.verify.report import Ledger
+from moco_tf.verify.table import Row, compare_rows
+from moco_tf.verify.tolerances import LEARNING_RATE
 from moco_tf.verify.traces import Trace, bundled_traces, read_trace
 
 KINDS = {"official": official, "demo": demo}
-DESCRIPTIONS = {"official": "MoCo v1/v2, several processes", "demo": "CIFAR demo, one device"}
 
 
 def verify_files(paths: Sequence[str] = (), *, devices: int | None = None, float64=False) -> dict:
@@ -52,24 +54,53 @@ def verify_files(paths: Sequence[str] = (), *, devices: int | None = None, float
 
 def _verify(trace: Trace, devices: int, dtype: str) -> dict:
     kind, ledger = KINDS[trace.kind], Ledger()
-    kind.check_shapes(trace)
+    for name, shape, kinds in kind.arrays(trace.settings):
+        trace.require(name, shape, kinds)
     if _permutations_hold(trace, ledger):
-        replay = Replay(
-            encoder=kind.encoder_settings(trace.settings),
-            method=kind.method_settings(trace.settings),
-            **kind.step_settings(trace.settings),
-            strategy=make_strategy(devices),
-            dtype=dtype,
-        )
-        kind.check_model_shapes(trace, replay)
-        kind.compare(trace, replay, ledger)
+        _replay(trace, ledger, make_strategy(devices), dtype)
     return {
         "file": trace.file,
-        "kind": DESCRIPTIONS[trace.kind],
+        "kind": kind.DESCRIPTION,
         "devices": devices,
         "steps": trace.settings.steps,
         **ledger.result(),
     }
+
+
+def _replay(trace: Trace, ledger: Ledger, strategy, dtype: str) -> None:
+    """Runs the steps from each state that was recorded whole, and compares what was recorded."""
+    kind, s = KINDS[trace.kind], trace.settings
+    encoder = {"block": s.block, "blocks": s.layers, "image_size": s.size, "width": s.width}
+    method = {"queue_size": s.K, "key_momentum": s.m, "temperature": s.T, "symmetric": s.symmetric}
+    replay = Replay(
+        encoder=encoder | {"dim": s.dim} | kind.encoder_settings(s),
+        method=method,
+        batch_size=s.images,
+        sgd={"momentum": s.mom, "weight_decay": s.wd},
+        strategy=strategy,
+        dtype=dtype,
+    )
+    for done, state in kind.starts(trace, replay):
+        replay.assign(state)
+        for index in range(done, s.steps):
+            rate = learning_rate(
+                index,
+                steps_per_epoch=s.steps_per_epoch,
+                epochs=s.epochs,
+                base=s.lr,
+                schedule="cosine" if s.cos else "step",
+                milestones=s.schedule or (),
+                drop=0.1,
+                unit="epoch",
+                first_epoch=kind.FIRST_EPOCH,
+            )
+            view1, view2, permutations = kind.inputs(trace, index)
+            step = replay.step(view1, view2, permutations, rate)
+            stored_rate = trace.arrays["lr"].dtype.type(rate)
+            rows = [Row("learning rate", "lr", stored_rate, LEARNING_RATE)]
+            rows += kind.rows(trace, replay, step, index + 1)
+            options = {"double": dtype == "float64", "restarted": done > 0}
+            compare_rows(rows, trace, index + 1, ledger, **options)
 
 
 def _permutations_hold(trace: Trace, ledger: Ledger) -> bool:
@@ -84,7 +115,8 @@ def _permutations_hold(trace: Trace, ledger: Ledger) -> bool:
 
 def _device_count(trace: Trace, devices: int | None) -> int:
     """Devices to use of those asked for: a BatchNorm group lies on one device."""
-    groups = KINDS[trace.kind].group_count(trace.settings)
+    s = trace.settings
+    groups = s.images // KINDS[trace.kind].encoder_settings(s)["group_size"]
     available = devices or len(tf.config.list_physical_devices("GPU")) or 1
     return max(count for count in range(1, available + 1) if groups % count == 0)
 

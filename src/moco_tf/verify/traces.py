@@ -1,9 +1,10 @@
 """Reading a file of recorded steps: its settings and arrays, checked before anything runs."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,19 +21,17 @@ MOST_WEIGHTS = 2**26  # of an encoder that is replayed, about; the file does not
 MOST_VALUES = 2**27  # of the images of a step
 
 
-class OfficialSettings(BaseModel):
-    """Settings of a run of the official MoCo v1 or v2 on several processes, by its own names."""
+class Settings(BaseModel):
+    """Settings of a run of the official code, by its own names: those that both kinds have."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     block: Literal["basic", "bottleneck"]
     layers: tuple[Count, ...] = Field(min_length=1, max_length=8)
     width: Count
-    mlp: bool
     dim: Count
     size: Count
-    world: Count
-    batch: int = Field(ge=2, description="images of one process")
+    batch: int = Field(ge=2)  # images of one process
     K: Count
     m: Share
     T: Positive
@@ -43,60 +42,69 @@ class OfficialSettings(BaseModel):
     epochs: Count
     schedule: tuple[int, ...] | None = None
     steps: Count
-    steps_per_epoch: Count
-    snaps: tuple[Count, ...] = Field(min_length=1)
+
+    @property
+    def images(self) -> int:
+        """Images in the batch of a step."""
+        return self.batch
 
     @model_validator(mode="after")
-    def _check(self):
-        if max(self.snaps) > self.steps:
-            raise ValueError(f"snaps must be at most steps; received {self.snaps}, {self.steps}")
-        _check_network(self.layers, self.width, self.world * self.batch, self.size)
+    def _check_size(self):
+        """Refuses settings with which a small file could ask for all memory."""
+        layers, width, images = self.layers, self.width, self.images
+        weights = sum(18 * blocks * (width * 2**stage) ** 2 for stage, blocks in enumerate(layers))
+        if sum(layers) > MOST_BLOCKS:
+            raise ValueError(f"layers={layers} are more than {MOST_BLOCKS} blocks")
+        if weights > MOST_WEIGHTS:
+            raise ValueError(
+                f"layers={layers} of width={width} are more than {MOST_WEIGHTS} weights"
+            )
+        if images * 3 * self.size**2 > MOST_VALUES:
+            raise ValueError(
+                f"{images} images of size={self.size} are more than {MOST_VALUES} values"
+            )
         return self
 
 
-class DemoSettings(BaseModel):
-    """Settings of a run of the official CIFAR demo on one device, by its own names."""
+class OfficialSettings(Settings):
+    """Of the official MoCo v1 or v2 on several processes, each of which is one BatchNorm group."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    mlp: bool
+    world: Count
+    steps_per_epoch: Count
+    snaps: tuple[Count, ...] = Field(min_length=1)
+    symmetric: ClassVar[bool] = False
+
+    @property
+    def images(self) -> int:
+        return self.world * self.batch
+
+    @model_validator(mode="after")
+    def _check_snaps(self):
+        if max(self.snaps) > self.steps:
+            raise ValueError(f"snaps must be at most steps; received {self.snaps}, {self.steps}")
+        return self
+
+
+class DemoSettings(Settings):
+    """Of the official CIFAR demo on one device."""
 
     block: Literal["basic", "bottleneck"] = "basic"
     layers: tuple[Count, ...] = Field((2, 2, 2, 2), min_length=1, max_length=8)
     width: Count = 64
-    dim: Count
     size: Count = 32
-    batch: int = Field(ge=2)
-    bn_splits: Count
-    K: Count
-    m: Share
-    T: Positive
-    lr: NonNegative
-    mom: Share = 0.9
-    wd: NonNegative
     cos: bool = True
-    epochs: Count
-    schedule: tuple[int, ...] | None = None
-    steps: Count
+    bn_splits: Count
     tag: str
     wmul: float
     symmetric: bool
+    steps_per_epoch: ClassVar[int] = 1  # its epochs count from 1, and each is a step here
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check_splits(self):
         if self.batch % self.bn_splits:
             raise ValueError(f"bn_splits={self.bn_splits} must divide batch={self.batch}")
-        _check_network(self.layers, self.width, self.batch, self.size)
         return self
-
-
-def _check_network(layers: tuple[int, ...], width: int, images: int, size: int) -> None:
-    """Raises `ValueError` for settings of which a small file could ask for all memory."""
-    weights = sum(18 * blocks * (width * 2**stage) ** 2 for stage, blocks in enumerate(layers))
-    if sum(layers) > MOST_BLOCKS:
-        raise ValueError(f"layers={layers} are more than {MOST_BLOCKS} blocks")
-    if weights > MOST_WEIGHTS:
-        raise ValueError(f"layers={layers} of width={width} are more than {MOST_WEIGHTS} weights")
-    if images * 3 * size**2 > MOST_VALUES:
-        raise ValueError(f"{images} images of size={size} are more than {MOST_VALUES} values")
 
 
 @dataclass(frozen=True)
@@ -123,17 +131,23 @@ class Trace:
                 f"{array.shape}; expected shape {tuple(shape)} of kind {kinds!r} by its settings."
             )
 
+    def of_step(self, name: str, number: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns what array `name` holds, in `shape`, of step `number`: 1, 2, ..."""
+        self.require(name, (self.settings.steps, *shape), "fiu")
+        return self.arrays[name][number - 1]
+
     def refuse(self, reason: str) -> NoReturn:
         """Raises `InputError` that names the file and says `reason`."""
         raise InputError(f"{self.file} is not a sound trace: {reason}.")
 
-    def names(self, name: str) -> list[str]:
-        """Returns the list of strings stored as array `name`."""
-        if name not in self.arrays:
-            raise InputError(f"{self.file} is not a whole trace: the array {name!r} is missing.")
-        if self.arrays[name].dtype.kind != "U" or self.arrays[name].ndim != 1:
-            raise InputError(f"{self.file} is not a sound trace: {name!r} is no list of names.")
-        return [str(value) for value in self.arrays[name]]
+    def names(self, name: str, expected: Iterable[str]) -> list[str]:
+        """Returns the strings stored as array `name`: those expected, in any order."""
+        expected = sorted(expected)
+        self.require(name, (len(expected),), "U")
+        found = [str(value) for value in self.arrays[name]]
+        if sorted(found) != expected:
+            self.refuse(f"{name} are not those of the encoder")
+        return found
 
 
 def bundled_traces() -> list[Path]:
