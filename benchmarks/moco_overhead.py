@@ -107,7 +107,7 @@ def _work(options: argparse.Namespace) -> None:
 def _whole(config, options):
     from dataclasses import asdict
 
-    from moco_tf.benchmark.step import step_rounds
+    from moco_tf.benchmark.rounds import step_rounds
 
     one_round, _ = step_rounds(config, steps=options.steps)
     return lambda: asdict(one_round())

@@ -71,7 +71,7 @@ def _profile(options) -> dict:
     start_tensorflow()
     import tensorflow as tf
 
-    from moco_tf.benchmark.step import step_rounds
+    from moco_tf.benchmark.rounds import step_rounds
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
     from moco_tf.runs.folder import versions

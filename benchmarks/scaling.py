@@ -73,8 +73,7 @@ def _measure(options: argparse.Namespace) -> dict:
     from moco_tf.commands.starting import start_tensorflow
 
     start_tensorflow()
-    from moco_tf.benchmark.rounds import summarize
-    from moco_tf.benchmark.step import step_rounds
+    from moco_tf.benchmark.rounds import step_rounds, summarize
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
     from moco_tf.runs.folder import versions

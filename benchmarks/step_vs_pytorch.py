@@ -80,7 +80,7 @@ def _work(options: argparse.Namespace) -> None:
 def _ours(options):
     from dataclasses import asdict
 
-    from moco_tf.benchmark.step import step_rounds
+    from moco_tf.benchmark.rounds import step_rounds
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
     from moco_tf.runs.folder import versions

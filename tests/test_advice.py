@@ -1,6 +1,7 @@
 """Suggestions: where each begins, what it suggests, and that following it silences it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ from moco_tf.batch_groups import check_enough_images
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
-from moco_tf.training.advice import Facts, own_keys_in_queue, short_sides, suggestions
+from moco_tf.training.advice import (
+    Facts,
+    known_facts,
+    own_keys_in_queue,
+    short_side,
+    suggestions,
+)
 
 FACTS = Facts(images=50_000, steps=100_000)
 
@@ -122,56 +129,10 @@ def test_devices_that_cost_and_devices_that_idle():
 
 
 def test_images_smaller_than_the_crop():
-    facts = replace(FACTS, small_images=2501, short_sides=(24, 30))
+    facts = replace(FACTS, small_images=2501, short_side=24)
     one = only(facts=facts)
     assert (one.field, one.suggest) == ("image_size", 24) and "5%" in one.reason
     assert found(facts=replace(facts, small_images=2500)) == []
-
-
-def test_decoding_more_than_the_crops_show():
-    facts = replace(FACTS, images=10**6, encoded=True, short_sides=(500, 1200), input_share=0.6)
-    one = only(None, facts, "moco-v2")
-    assert one.field == "data" and "501 pixels" in one.suggest  # 224 / sqrt(0.2) = 500.9
-    assert found(None, replace(facts, short_sides=(500, 600)), "moco-v2") == []
-    assert found(None, replace(facts, input_share=0.5), "moco-v2") == []
-    assert found(None, replace(facts, input_share=0.5, data_wait=0.2), "moco-v2") == [
-        replace(one, reason=one.reason.replace("60%", "50%"))
-    ]
-
-
-def test_a_peak_near_the_memory():
-    facts = replace(FACTS, peak_memory_bytes=9 * 10**9, memory_bytes=10**10)
-    one = only(facts=facts)
-    assert (one.field, one.suggest) == ("accumulation_steps", 2)
-    assert "9.0 GB" in one.reason and "10.0 GB" in one.reason
-    assert found(facts=replace(facts, memory_bytes=11 * 10**9)) == []
-    card = replace(FACTS, gpu_peak_bytes=9 * 10**9, gpu_bytes=10**10, gpus=1)
-    assert only(facts=card).field == one.field
-
-
-def test_a_peak_near_the_memory_though_every_chunk_is_one_group():
-    facts = replace(FACTS, peak_memory_bytes=9 * 10**9, memory_bytes=10**10)
-    changes = {"accumulation_steps": 8}  # 512 images in groups of 64
-    one = only(changes, facts)
-    assert (one.field, one.value, one.suggest) == ("recompute", False, "true")
-    assert one.line.startswith("suggestion: --recompute true (now False): ")
-    changes = follow(one, changes)
-    assert only(changes | {"accumulation_steps": 4}, facts).field == "accumulation_steps"
-    one = only(changes, facts)
-    assert (one.field, one.suggest) == ("group_size", 32)
-    assert only(follow(one, changes), facts).field == "accumulation_steps"
-
-
-def test_a_disk_too_small():
-    one = only(facts=replace(FACTS, disk_bytes=91, disk_free_bytes=100))
-    assert one.field == "run_dir"
-    assert found(facts=replace(FACTS, disk_bytes=90, disk_free_bytes=100)) == []
-
-
-def test_a_monitor_that_takes_long():
-    one = only(facts=replace(FACTS, knn_seconds=50, seconds=100))
-    assert (one.field, one.suggest) == ("knn_every", 4)  # then 12.5 of 62.5 s: a fifth
-    assert found(facts=replace(FACTS, knn_seconds=20, seconds=100)) == []
 
 
 def test_what_is_suggested_is_accepted():
@@ -198,13 +159,13 @@ def test_what_is_suggested_is_accepted():
         facts = replace(
             FACTS, images=images, gpus=gpus, devices=given or max(spread, default=1),
             steps=int(rng.integers(1, 2000)), small_images=images // 2,
-            short_sides=(int(rng.integers(4, 40)), 40), peak_memory_bytes=9, memory_bytes=10,
+            short_side=int(rng.integers(4, 40)),
         )  # fmt: skip
         for one in found(changes, facts):
             config = make_config(RECIPES["cifar10-demo"].config, follow(one, changes))
             check_enough_images(images, config.batch_size, config.group_size)
             followed.add(one.field)
-    assert followed >= {"batch_size", "group_size", "accumulation_steps", "image_size", "devices"}
+    assert followed >= {"batch_size", "group_size", "image_size", "devices"}
 
 
 @pytest.mark.parametrize("size", [5, 20, 40, 55, 90])
@@ -217,7 +178,19 @@ def test_own_keys_are_those_of_a_queue_that_is_filled_epoch_by_epoch(size):
     assert np.mean(held) == pytest.approx(own_keys_in_queue(size, images), abs=0.02)
 
 
-def test_short_sides_are_those_of_all_images_but_a_few_and_of_half():
+def test_the_short_side_is_that_of_all_images_but_a_few():
     sizes = np.stack([np.arange(100, 0, -1), np.full(100, 60)], axis=1)  # sides 1 to 60, then 60
-    assert short_sides(sizes) == (6, 51)
-    assert short_sides(None) is None
+    assert short_side(sizes) == 6
+    assert short_side(None) is None
+
+
+def test_the_facts_of_a_run_are_those_of_its_images_and_its_recipe():
+    sizes = np.array([[40, 30]] * 90 + [[20, 200]] * 10)
+    images = SimpleNamespace(
+        count=100, sizes=sizes, smaller_than=lambda side: np.flatnonzero(sizes.min(axis=1) < side)
+    )
+    changes = {"batch_size": 30, "group_size": 10, "epochs": 7, "image_size": 32}
+    config = make_config(RECIPES["cifar10-demo"].config, changes)
+    known = known_facts(config, images, devices=2, gpus=3)
+    rate = RECIPES["cifar10-demo"].config.learning_rate
+    assert known == Facts(100, 21, 2, 3, 20, 100, rate)  # 7 epochs of 3 whole batches

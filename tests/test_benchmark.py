@@ -9,9 +9,7 @@ import pytest
 
 import moco_tf.benchmark.command
 import moco_tf.benchmark.rounds
-import moco_tf.benchmark.step
-from moco_tf.benchmark.rounds import Round, summarize, timed
-from moco_tf.benchmark.step import step_rounds
+from moco_tf.benchmark.rounds import Round, step_rounds, summarize, timed
 from moco_tf.commands.cli import main
 from moco_tf.config import make_config
 from moco_tf.recipes import RECIPES
@@ -60,7 +58,7 @@ def test_each_round_takes_its_steps(monkeypatch):
 
         return train_step
 
-    monkeypatch.setattr(moco_tf.benchmark.step, "build_step", build_step)
+    monkeypatch.setattr(moco_tf.benchmark.rounds, "build_step", build_step)
     one_round, first = step_rounds(make_config(RECIPES["shapes"].config, SMALL), steps=3)
     assert steps == [0] and first > 0
     assert one_round().images == 24 and one_round().images == 24
@@ -73,8 +71,8 @@ def test_waiting_is_what_the_batches_take(monkeypatch, tmp_path, capsys):
             time.sleep(0.05)
             yield None, None
 
-    monkeypatch.setattr(moco_tf.benchmark.step, "build_batches", slow)
-    monkeypatch.setattr(moco_tf.benchmark.step, "build_step", lambda *_: lambda *_: {"loss": 0.0})
+    monkeypatch.setattr(moco_tf.benchmark.rounds, "build_batches", slow)
+    monkeypatch.setattr(moco_tf.benchmark.rounds, "build_step", lambda *_: lambda *_: {"loss": 0.0})
     flags = ["--rounds", "2", "--steps", "2", "--json"]
     assert main(["benchmark", "train", *map(str, FLAGS), *flags]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -72,8 +72,7 @@ def test_an_estimate_is_whole_exact_in_its_sizes_and_leaves_nothing(flags, tmp_p
     assert 4 * len(data) < result["disk_bytes"] < 4 * len(data) + 10_000
 
     found = {one["field"]: one for one in result["suggestions"]}
-    fields = found.keys() - {"knn_every"}  # by how fast this machine is
-    assert fields == {"queue_size", "group_size", "epochs"}  # 15 steps at m = 0.99
+    assert found.keys() == {"queue_size", "group_size", "epochs"}  # 15 steps at m = 0.99
     assert (found["queue_size"]["suggest"], found["group_size"]["suggest"]) == (8, 4)
     assert all(one.keys() == {"field", "value", "suggest", "reason"} for one in found.values())
     said = lines(result)
@@ -109,10 +108,26 @@ def test_a_phase_uses_up_what_lies_ready_and_takes_its_time():
         taken.append(steps)
         return Round(8 * steps, (0.001 if fast else 0.8) * steps, 0.1 * steps)
 
-    found = measure.phase(one_round, buffered=True)
+    found = measure.phase(one_round, warm_up=PREFETCHED_BATCHES + 1)
     assert taken == [PREFETCHED_BATCHES + 1, 1, 2, 2, 2, 2, 2]  # 8 s: 5 rounds of 2 steps
     assert found["images_per_second"] == pytest.approx(10)
     assert (found["n"], found["steps_per_round"]) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "rounds"),
+    [(0.1, [16] * 5), (0.5, [3] * 5), (1.6, [1] * 5), (1.7, [1] * 3), (60, [1] * 3)],
+)
+def test_a_phase_takes_eight_seconds_or_the_fewest_rounds(step_seconds, rounds):
+    taken = []
+
+    def one_round(steps):
+        taken.append(steps)
+        return Round(8 * steps, step_seconds * steps, 0.1)
+
+    found = measure.phase(one_round)
+    assert taken == [1, 1, *rounds]
+    assert (found["n"], found["steps_per_round"]) == (len(rounds), rounds[0])
 
 
 def test_the_seconds_of_an_image_are_without_the_votes(monkeypatch):
@@ -128,11 +143,11 @@ def test_the_seconds_of_an_image_are_without_the_votes(monkeypatch):
         return 0.0
 
     whole = Split(None, np.arange(100), None, np.arange(30, 50))
-    assert measure.knn_image_seconds(top1, whole, 1e-6) == pytest.approx(0.01)
+    assert measure.image_seconds(top1, whole, 1e-6) == pytest.approx(0.01)
     assert sizes == [(100, 20)] * 3
     large = Split(None, np.arange(10**6), None, np.arange(10**4))
     sizes.clear()
-    assert measure.knn_image_seconds(top1, large, 1e-6) == pytest.approx(0.01)
+    assert measure.image_seconds(top1, large, 1e-6) == pytest.approx(0.01)
     assert sizes == [(512, 256)] * 2  # 7.8 s: longer than it is to take
 
 

@@ -34,14 +34,13 @@ from moco_tf.evaluate.ending import ending_lines
 from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.files.digests import write_json
 from moco_tf.methods.moco import MoCo
-from moco_tf.recipes import RECIPES
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.remote import cache_folder, working_folder
 from moco_tf.runs.storage import RunStorage
-from moco_tf.training.advice import Facts, short_sides, suggestions
+from moco_tf.training.advice import known_facts, suggestions
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.loop import Loop, Plan
 from moco_tf.training.memory import peak_memory_bytes
@@ -138,7 +137,7 @@ def _pretrain(
     rate = build_schedule(config, epoch_steps)
     reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
     new = checkpoint.newest_step(storage.folder) is None
-    advice = _advice(config, train, strategy, total_steps) if new else []
+    advice = _advice(config, train, strategy) if new else []
     for line in (weights.line if weights else "", longer, *_notes(train, test, config), *advice):
         if line:
             reporter.line(line)
@@ -311,18 +310,10 @@ def _describe(config, train, test, strategy, first_rate, epoch_steps, total_step
     )
 
 
-def _advice(config, train: Images, strategy, total_steps: int) -> list[str]:
-    """Lines on what is off in the config for these images, as far as it costs nothing to know."""
-    recipe = RECIPES.get(config.recipe)
-    facts = Facts(
-        images=train.count,
-        steps=total_steps,
-        devices=strategy.num_replicas_in_sync,
-        gpus=len(tf.config.list_physical_devices("GPU")),
-        short_sides=short_sides(train.sizes),
-        small_images=len(train.smaller_than(config.image_size)),
-        recipe_learning_rate=recipe.config.learning_rate if recipe else None,
-    )
+def _advice(config, train: Images, strategy) -> list[str]:
+    """Lines on what is off in the config for these images."""
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    facts = known_facts(config, train, devices=strategy.num_replicas_in_sync, gpus=gpus)
     return [found.line for found in suggestions(config, facts)]
 
 

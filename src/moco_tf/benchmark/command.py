@@ -6,9 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-from moco_tf.benchmark.input import input_rounds
-from moco_tf.benchmark.rounds import Round, summarize
-from moco_tf.benchmark.step import step_rounds
+from moco_tf.benchmark.rounds import Round, input_rounds, step_rounds, summarize
 from moco_tf.build import build_images
 from moco_tf.config import Config
 from moco_tf.errors import InputError
@@ -47,11 +45,9 @@ def benchmark(
     one_round: Callable[[], Round]
     if what == "input":
         one_round = partial(input_rounds(config, build_images(config, None)[0]), steps)
-    elif what == "step":
-        one_round, first = step_rounds(config, steps=steps)
     else:
-        one_round, first = step_rounds(config, build_images(config, None)[0], steps=steps)
-    if first is not None:
+        images = build_images(config, None)[0] if what == "train" else None
+        one_round, first = step_rounds(config, images, steps=steps)
         line(f"first step after {first:.1f} s")
     one_round()
     measured: list[Round] = []

@@ -1,7 +1,7 @@
 """What is off in a config for these images and this machine, why, and the value to use.
 
-Pure functions of the config and of `Facts`. Following a suggestion silences it. `pretrain` gives
-the facts that cost nothing to know, `estimate` also those that it measures. Imports no TensorFlow.
+Pure functions of the config and of `Facts`, which cost nothing to know: `pretrain` and `estimate`
+print the same. Following a suggestion silences it. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from moco_tf.config import Config
+from moco_tf.recipes import RECIPES
 
 # K / images from which on a suggestion is made: at a quarter 3 % of the queries meet an earlier key
 # of their own image among the negatives. The official recipes are at 0.05 (ImageNet, 0.1 %) and
@@ -23,49 +25,25 @@ LARGEST_QUEUE_SHARE = 0.25
 # steps) m = 0.999 was 2.0 and 0.9 points better than 0.99 (docs/results.md); more was not measured.
 # Official runs end below 1e-80.
 LARGEST_INITIAL_SHARE = 0.5
-KEY_MOMENTA = (
-    0.999,
-    0.996,
-    0.99,
-)  # 0.99 is the least of the recipes; 0.97 did not learn the shapes
+KEY_MOMENTA = (0.999, 0.996, 0.99)  # least of the recipes: 0.99; 0.97 did not learn the shapes
 
 # BatchNorm of fewer images loses accuracy: 23.7 % error at 16 images, 24.8 at 8, 27.3 at 4
 # (arXiv:1803.08494, table 2).
 SMALLEST_GROUP, OFFICIAL_GROUP = 8, 32
 
 SMALL_IMAGES_SHARE = 0.05  # share of images enlarged: ImageNet has a few, more blur what is learned
-# Of the time that input and step take one after the other, the share of the input from which on it
-# is called the limit. Nearer to a half, which of them is slower changes from round to round: rounds
-# of one process differ by 5 % and more on a shared machine.
-INPUT_LIMITS_FROM = 0.55
-MEMORY_SHARE = 0.85  # the rest goes to what other processes and the file cache take meanwhile
-DISK_SHARE = 0.9
-WAITING_SHARE = 0.1  # of a step's time, without a batch: more cores or smaller files gain that much
-LARGER_THAN_NEEDED = 1.25  # short side of the images over the one from which no crop is enlarged
-KNN_SHARE = 0.2  # of the run's time
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the checks look at beside the config. Bytes and seconds; None: not known."""
+    """What the checks look at beside the config."""
 
     images: int
     steps: int  # of the whole schedule
     devices: int = 1
     gpus: int = 0
-    encoded: bool = False  # files that are decoded, not arrays
-    short_sides: tuple[int, int] | None = None  # pixels: of the image at 5 % of all, and at half
+    short_side: int | None = None  # pixels, that all images but a few have; None: not known
     small_images: int = 0  # smaller than the crop
-    input_share: float = 0.0  # see `cost.input_share`
-    data_wait: float = 0.0
-    peak_memory_bytes: int = 0
-    memory_bytes: int | None = None
-    gpu_peak_bytes: int = 0
-    gpu_bytes: int | None = None
-    disk_bytes: int = 0
-    disk_free_bytes: int | None = None
-    knn_seconds: float = 0.0  # of the evaluations in the loop
-    seconds: float = 0.0  # of the whole run
     recipe_learning_rate: float | None = None  # of the recipe, for 256 images
 
 
@@ -80,23 +58,33 @@ class Suggestion:
 
     @property
     def line(self) -> str:
-        """The suggestion as a sentence, with the flag to type if that is possible."""
+        """The suggestion as a sentence, with the flag to type."""
         flag = f"--{self.field.replace('_', '-')}"
-        typed = (
-            f"{flag} {self.suggest}" if " " not in str(self.suggest) else f"{flag}: {self.suggest}"
-        )
-        return f"suggestion: {typed} (now {self.value}): {self.reason}"
+        return f"suggestion: {flag} {self.suggest} (now {self.value}): {self.reason}"
 
 
 def suggestions(config: Config, facts: Facts) -> list[Suggestion]:
     """Returns what to change, most telling first; empty if nothing is off."""
-    checks = (_queue, _groups, _key_momentum, _learning_rate, _devices, _small, _input)
-    machine = (_memory, _disk, _knn)
-    return [found for check in (*checks, *machine) for found in check(config, facts)]
+    checks = (_queue, _groups, _key_momentum, _learning_rate, _devices, _small)
+    return [found for check in checks for found in check(config, facts)]
 
 
-def short_sides(sizes: np.ndarray | None) -> tuple[int, int] | None:
-    """Returns the short side, pixels, that all images but a few have, and that half of them have.
+def known_facts(config: Config, images: Any, *, devices: int, gpus: int) -> Facts:
+    """Returns the facts about a run on `images`, of type `data.sources.Images`."""
+    recipe = RECIPES.get(config.recipe)
+    return Facts(
+        images=images.count,
+        steps=config.epochs * (images.count // config.batch_size),
+        devices=devices,
+        gpus=gpus,
+        short_side=short_side(images.sizes),
+        small_images=len(images.smaller_than(config.image_size)),
+        recipe_learning_rate=recipe.config.learning_rate if recipe else None,
+    )
+
+
+def short_side(sizes: np.ndarray | None) -> int | None:
+    """Returns the short side, pixels, that all images but a few have.
 
     Args:
         sizes: int32 [n, 2], height and width of each image; None: not known.
@@ -104,7 +92,7 @@ def short_sides(sizes: np.ndarray | None) -> tuple[int, int] | None:
     if sizes is None:
         return None
     sides = np.sort(sizes.min(axis=1))
-    return int(sides[int(SMALL_IMAGES_SHARE * len(sides))]), int(sides[len(sides) // 2])
+    return int(sides[int(SMALL_IMAGES_SHARE * len(sides))])
 
 
 def own_keys_in_queue(queue_size: float, images: float) -> float:
@@ -127,15 +115,13 @@ def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
     keys = directions * config.batch_size  # a step
     most = int(LARGEST_QUEUE_SHARE * directions * facts.images)
     largest = max(most // keys * keys, keys)
-    too_large = size > most and size > largest
-    if too_large:
+    if size > most and size > largest:
         own = directions * own_keys_in_queue(size / directions, facts.images)
         yield Suggestion(
             "queue_size", size, largest, f"the queue holds the keys of "
             f"{_short(size / directions / facts.images)} epochs of {facts.images} images: on "
-            f"average "
-            f"{_short(own)} of a query's negatives are earlier keys of its own image, and the "
-            f"oldest key is {size / keys:.0f} steps old",
+            f"average {_short(own)} of a query's negatives are earlier keys of its own image, and "
+            f"the oldest key is {size / keys:.0f} steps old",
         )  # fmt: skip
     elif size % keys:
         yield Suggestion(
@@ -222,77 +208,11 @@ def _devices(config: Config, facts: Facts) -> Iterator[Suggestion]:
 def _small(config: Config, facts: Facts) -> Iterator[Suggestion]:
     share = facts.small_images / facts.images
     smallest = 32 if config.stem == "imagenet" else 8  # that the encoder takes
-    if facts.short_sides and share > SMALL_IMAGES_SHARE and facts.short_sides[0] >= smallest:
+    if facts.short_side and share > SMALL_IMAGES_SHARE and facts.short_side >= smallest:
         yield Suggestion(
-            "image_size", config.image_size, facts.short_sides[0],
+            "image_size", config.image_size, facts.short_side,
             f"{share:.0%} of the images are smaller than the crop and are enlarged",
         )  # fmt: skip
-
-
-def _input(config: Config, facts: Facts) -> Iterator[Suggestion]:
-    waits = facts.input_share > INPUT_LIMITS_FROM or facts.data_wait > WAITING_SHARE
-    if not waits or not facts.encoded or not facts.short_sides:
-        return
-    enough = math.ceil(config.image_size / math.sqrt(config.crop_min_area))
-    if facts.short_sides[1] > LARGER_THAN_NEEDED * enough:
-        yield Suggestion(
-            "data", config.data, f"a copy with a short side of {enough} pixels",
-            f"decoding limits (the input alone takes {facts.input_share:.0%} of the time of input "
-            f"and step, half of the images have a short side of {facts.short_sides[1]} or more), "
-            f"and in such a copy the smallest crop still has {config.image_size} pixels a side",
-        )  # fmt: skip
-
-
-def _memory(config: Config, facts: Facts) -> Iterator[Suggestion]:
-    host = facts.memory_bytes and facts.peak_memory_bytes > MEMORY_SHARE * facts.memory_bytes
-    gpu = facts.gpu_bytes and facts.gpu_peak_bytes > MEMORY_SHARE * facts.gpu_bytes
-    if not host and not gpu:
-        return
-    peak, there = (
-        (facts.gpu_peak_bytes, facts.gpu_bytes) if gpu
-        else (facts.peak_memory_bytes, facts.memory_bytes)
-    )  # fmt: skip
-    reason = f"the peak of {peak / 1e9:.1f} GB is near the {(there or 0) / 1e9:.1f} GB there are"
-    groups = config.batch_size // config.group_size // facts.devices  # on each device
-    microbatches = config.accumulation_steps
-    finer = [n for n in range(microbatches + 1, groups + 1) if groups % n == 0]
-    if finer:
-        reason += "; the batch in microbatches takes less, and the step stays the same"
-        yield Suggestion("accumulation_steps", microbatches, finer[0], reason)
-    elif not config.recompute:
-        reason += (
-            "; activations computed again in the backward pass need not be kept, and the step "
-            "stays the same, but takes longer"
-        )
-        yield Suggestion("recompute", False, "true", reason)
-    else:  # every microbatch is one group
-        group = config.group_size
-        sizes = [n for n in range(SMALLEST_GROUP, group // 2 + 1) if group % n == 0]
-        if sizes:
-            reason += "; a microbatch is at least one BatchNorm group, so smaller groups take less"
-            yield Suggestion("group_size", group, sizes[-1], reason)
-
-
-def _disk(config: Config, facts: Facts) -> Iterator[Suggestion]:
-    if facts.disk_free_bytes is None or facts.disk_bytes <= DISK_SHARE * facts.disk_free_bytes:
-        return
-    reason = (
-        f"the run needs up to {facts.disk_bytes / 1e9:.2f} GB, and its disk has "
-        f"{facts.disk_free_bytes / 1e9:.2f} GB left"
-    )
-    yield Suggestion("run_dir", config.run_dir, "a folder on a larger disk", reason)
-
-
-def _knn(config: Config, facts: Facts) -> Iterator[Suggestion]:
-    others = facts.seconds - facts.knn_seconds
-    if not config.knn_every or facts.knn_seconds <= KNN_SHARE * facts.seconds:
-        return
-    rarer = facts.knn_seconds * (1 - KNN_SHARE) / (KNN_SHARE * others)
-    every = min(math.ceil(config.knn_every * rarer), config.epochs)
-    if every > config.knn_every:
-        share = facts.knn_seconds / facts.seconds
-        reason = f"the kNN monitor takes {share:.0%} of the run's time"
-        yield Suggestion("knn_every", config.knn_every, every, reason)
 
 
 def _short(number: float) -> str:
