@@ -1,8 +1,7 @@
 """What the official CIFAR demo recorded: one device, BatchNorm over interleaved groups ("SplitBN").
 
 Its weights and inputs are not in the file: they are drawn from generators seeded by their names.
-Legend: S steps, D directions (2 if symmetric), B images, C dimensions, K queue size, P parameters,
-N BatchNorm layers.
+Legend: D directions (2 if symmetric), B images, C dimensions, K queue size.
 """
 
 import zlib
@@ -106,14 +105,8 @@ def rows(trace: Trace, replay: Replay, step: Step, number: int) -> Iterator[Row]
             array = f"bn_{short}_{which}"
             recorded = trace.of_step(array, number, np.shape(pair)).astype(np.float64)
             mean, variance = tolerances.DEMO_RUNNING_MEAN, tolerances.DEMO_RUNNING_VARIANCE
-            yield Row(
-                f"{title} running means",
-                array,
-                pair[0],
-                mean,
-                recorded=recorded[0],
-                scale=np.sqrt(recorded[1]),
-            )
+            quantity, deviation = f"{title} running means", np.sqrt(recorded[1])
+            yield Row(quantity, array, pair[0], mean, recorded=recorded[0], scale=deviation)
             yield Row(f"{title} running variances", array, pair[1], variance, recorded=recorded[1])
 
 

@@ -1,7 +1,6 @@
 """What the official MoCo v1 and v2 recorded on several processes, each one BatchNorm group.
 
-Legend: S steps, W processes ("ranks"), B images of one process, C feature dimensions, K queue size,
-L logits.
+Legend: W processes ("ranks"), B images of one process, C feature dimensions, K queue size.
 """
 
 import re
