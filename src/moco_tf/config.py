@@ -183,8 +183,8 @@ class Config(FolderConfig):
     earlier_schedules: tuple[tuple[int, Annotated[int, Field(ge=1)]], ...] = Field(
         (), description="(step, epochs): until this step the cosine was that of so many epochs"
     )
-    first_epoch: Literal[0, 1] = Field(
-        0, description="number of the first epoch in the schedule (the CIFAR demo counts from 1)"
+    first_epoch: int = Field(
+        0, ge=0, le=1, description="number of the schedule's first epoch: 0, or 1 as the CIFAR demo"
     )
     sgd_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="decay added to every gradient")

@@ -1,44 +1,33 @@
 """The command line: parse, call one function of a command, and turn its ending into a code."""
 
+import importlib
+import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from moco_tf import __version__
-from moco_tf.commands import (
-    benchmark,
-    check,
-    convert,
-    embed,
-    estimate,
-    export,
-    finetune,
-    knn,
-    pack,
-    pretrain,
-    probe,
-    recipes,
-    verify,
-)
-from moco_tf.commands.flags import Parser, fail
+from moco_tf.commands.parser import Parser, fail
 from moco_tf.errors import InputError, WorkerLostError
 from moco_tf.training.signals import Interrupted, stop_at_once, stopped_exit_code
 
-COMMANDS = (
-    pretrain,
-    estimate,
-    pack,
-    check,
-    knn,
-    probe,
-    finetune,
-    embed,
-    convert,
-    export,
-    verify,
-    recipes,
-    benchmark,
-)
+COMMANDS = {  # with its arguments -> what it does. The module of this name has `add` and `run`
+    "pretrain [RECIPE]": "train an encoder on unlabelled images",
+    "estimate [RECIPE]": "time, memory and disk of a run, and what is off in it",
+    "pack SOURCE TARGET": "put the images of a folder into a few large files",
+    "check RUN": "whether every file of a run is whole",
+    "knn RUN": "kNN accuracy of a run",
+    "probe RUN": "accuracy of a linear classifier on a run's features",
+    "finetune RUN": "train encoder and classifier together on labels",
+    "embed RUN --out FILE": "write the features of images to a file",
+    "convert SOURCE TARGET --to FORMAT": "take an encoder to and from PyTorch's formats",
+    "export RUN --format FORMAT --out PATH": "an encoder for Keras, TensorFlow, ONNX or LiteRT",
+    "verify [TRACE.npz ...]": "replay recorded steps of the official code",
+    "recipes": "list the recipes",
+    "benchmark WHAT [RECIPE]": "images/s of the input path, the step, or both",
+    "completion SHELL": "a script that completes commands, recipes and flags in a shell",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,10 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     try:
         try:
-            options, unknown = _parser().parse_known_args(arguments)
+            words = sys.argv[1:] if arguments is None else arguments
+            options, unknown = _parser(words).parse_known_args(words)
+            parser, run = options.__dict__.pop("parser"), options.__dict__.pop("run")
             if unknown:
-                options.parser.error(f"unknown argument {unknown[0]}")
-            return options.run(options)
+                parser.error(f"unknown argument {unknown[0]}")
+            result, text, ok = run(**vars(options))
+            if text or options.json:
+                print(json.dumps(result) if options.json else text)
+            return 0 if ok else 1
         finally:
             sys.stdout.flush()  # not as Python ends, where an error would get another code
     except InputError as error:
@@ -90,17 +84,22 @@ def _drop_unwritten() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        prog="moco-tf", description="Momentum Contrast for TensorFlow.", allow_abbrev=False
-    )
+def _parser(words: Sequence[str] | None = None) -> Parser:
+    """Returns the parser, with the arguments of the command that `words` name; None: of all."""
+    parser = Parser(prog="moco-tf", description="Momentum Contrast for TensorFlow.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        module.add(commands)
-    for command in commands.choices.values():
-        command.add_argument("--json", action="store_true", help="print one JSON object")
-        command.set_defaults(parser=command)
+    named = next((word for word in words or () if not word.startswith("-")), None)
+    for usage, does in COMMANDS.items():
+        name, _, arguments = usage.partition(" ")
+        shown = " ".join(filter(None, ("%(prog)s", arguments, "[options]")))
+        command = commands.add_parser(name, help=does, description=does, usage=shown)
+        if words is None or name == named:
+            command.words = words or ()
+            module = importlib.import_module(f"moco_tf.commands.{name}")
+            module.add(command)
+            command.add_argument("--json", action="store_true", help="print one JSON object")
+            command.set_defaults(run=module.run, parser=command)
     return parser
 
 

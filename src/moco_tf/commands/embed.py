@@ -1,64 +1,56 @@
 """`moco-tf embed`."""
 
-import json
 from pathlib import Path
 
-from moco_tf.commands.flags import share
+from moco_tf.commands.parser import Outcome, Parser, share
 from moco_tf.commands.starting import check_data, start_tensorflow
 
 
-def add(commands) -> None:
-    """Adds the command to the subparsers."""
-    embed = commands.add_parser(
-        "embed", help="write the features of images to a file", allow_abbrev=False
+def add(command: Parser) -> None:
+    """Adds the arguments of the command."""
+    command.add_argument("folder", metavar="RUN", help="run folder or converted file")
+    command.add_argument("--data", metavar="D", help="images; none: the run's own")
+    command.add_argument(
+        "--out", metavar="FILE", required=True, help=".npy, .npz, .parquet or .csv"
     )
-    embed.add_argument("folder", metavar="RUN", help="run folder or converted file")
-    embed.add_argument("--data", metavar="D", help="images; none: the run's own")
-    embed.add_argument("--out", metavar="FILE", required=True, help=".npy, .npz, .parquet or .csv")
-    embed.add_argument("--features", choices=["pooled", "projection"], default="pooled")
-    embed.add_argument("--split", choices=["train", "test", "all"], default="all")
-    embed.add_argument("--projector", metavar="FOLDER", help="files for TensorBoard's projector")
-    embed.add_argument(
+    command.add_argument(
+        "--features", choices=["pooled", "projection"], default="pooled", help="[%(default)s]"
+    )
+    command.add_argument(
+        "--split", choices=["train", "test", "all"], default="all", help="[%(default)s]"
+    )
+    command.add_argument(
+        "--projector", dest="projector_folder", metavar="FOLDER",
+        help="files for TensorBoard's projector",
+    )  # fmt: skip
+    command.add_argument(
         "--max-bad-images", type=share, metavar="X", help="share of unreadable files to skip"
     )
-    embed.add_argument("--overwrite", action="store_true", help="replace existing files")
-    embed.set_defaults(run=_embed)
+    command.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
-def _embed(options) -> int:
+def run(
+    folder: str, out: str, data: str | None, projector_folder: str | None, overwrite: bool,
+    json: bool, **settings,
+) -> Outcome:  # fmt: skip
     from moco_tf.export import embed_files, projector
     from moco_tf.runs.snapshot import images_of, peek
 
-    sources = options.folder, options.data
-    embed_files.check_target(Path(options.out), overwrite=options.overwrite, sources=sources)
-    if options.projector is not None:
-        projector.check_folder(Path(options.projector), overwrite=options.overwrite)
-    check_data(images_of(peek(options.folder), options.data, options.folder))
+    embed_files.check_target(Path(out), overwrite=overwrite, sources=(folder, data))
+    if projector_folder is not None:
+        projector.check_folder(Path(projector_folder), overwrite=overwrite)
+    check_data(images_of(peek(folder), data, folder))
     start_tensorflow()
     from moco_tf.export.embed import embed
     from moco_tf.training.reporting import Reporter
 
-    reporter = Reporter(json_mode=options.json)
-    result = embed(
-        options.folder,
-        options.out,
-        data=options.data,
-        features=options.features,
-        split=options.split,
-        projector_folder=options.projector,
-        max_bad_images=options.max_bad_images,
-        overwrite=options.overwrite,
-        reporter=reporter,
-    )
-    if options.json:
-        print(json.dumps(result))
-        return 0
-    reporter.line(
+    settings |= {"data": data, "projector_folder": projector_folder, "overwrite": overwrite}
+    result = embed(folder, out, reporter=Reporter(json_mode=json), **settings)
+    text = (
         f"wrote {result['out']}: {result['images']} x {result['dimensions']}, "
         f"{result['images_per_second']:.0f} images/s\n{result['protocol']}"
     )
     if result["projector"]:
-        reporter.line(
-            f"{result['projector_points']} points: tensorboard --logdir {result['projector']}"
-        )
-    return 0
+        where = f"tensorboard --logdir {result['projector']}"
+        text += f"\n{result['projector_points']} points: {where}"
+    return result, text, True

@@ -1,52 +1,32 @@
 """`moco-tf estimate`."""
 
-import json
 from typing import Any
 
-from moco_tf.commands.flags import add_field
+from moco_tf.commands.flags import add_recipe
+from moco_tf.commands.parser import Outcome, Parser
 from moco_tf.commands.pretrain import resolve_config
 from moco_tf.commands.starting import check_data, start_tensorflow
-from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.training.advice import Suggestion
 
 
-def add(commands) -> None:
-    """Adds the command to the subparsers."""
-    estimate = commands.add_parser(
-        "estimate", help="time, memory and disk of a run, and what is off in it", allow_abbrev=False
-    )
-    estimate.add_argument(
-        "recipe", nargs="?", help="[by the data; none given: shapes]", metavar="RECIPE"
-    )
-    estimate.add_argument(
-        "--config", metavar="FILE", help="fields from a YAML file, or a run's config.json"
-    )
-    for name, field in Config.model_fields.items():
-        if name not in ("recipe", *RECORDED_FIELDS):
-            add_field(estimate, name, field)
-    estimate.set_defaults(run=_estimate)
+def add(command: Parser) -> None:
+    """Adds the arguments of the command."""
+    add_recipe(command)
 
 
-def _estimate(options) -> int:
-    flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
-    flags.pop("recipe")
+def run(recipe: str | None, config: str | None, json: bool, **flags) -> Outcome:
     said: list[str] = []
-    config = resolve_config(options.recipe, options.config, flags, say=said.append)
-    check_data(config.data)
+    settings = resolve_config(recipe, config, flags, say=said.append)
+    check_data(settings.data)
     start_tensorflow()
     from moco_tf.benchmark.estimate import estimate
     from moco_tf.training.reporting import Reporter
 
-    reporter = Reporter(json_mode=options.json)
+    reporter = Reporter(json_mode=json)
     for line in said:
         reporter.line(line)
-    result = estimate(config, line=reporter.line)
-    if options.json:
-        print(json.dumps(result))
-        return 0
-    for line in lines(result):
-        reporter.line(line)
-    return 0
+    result = estimate(settings, line=reporter.line)
+    return result, "\n".join(lines(result)), True
 
 
 def lines(result: dict[str, Any]) -> list[str]:

@@ -1,43 +1,82 @@
-"""A parser that says what is wrong in one line, and one flag for each field of a config."""
+"""A flag for each field of a config, and how accuracies are told."""
 
 import argparse
-import sys
-from typing import Any
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from moco_tf.errors import near_name
+from moco_tf.commands.parser import Parser
+from moco_tf.config import RECORDED_FIELDS, FolderConfig
+from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
+
+_WITHOUT_VALUE = ("--json", "--extend", "--help")
 
 
-def fail(message: str) -> int:
-    print(f"moco-tf: error: {message}", file=sys.stderr)
-    return 2
+class ShownChoices(tuple):
+    """Choices for the help and for completion; the config checks them, of a file as of a flag."""
+
+    def __contains__(self, value: object) -> bool:
+        return True
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line."""
+def add_recipe(parser: Parser, without: Collection[str] = ()) -> None:
+    """RECIPE, --config and a flag for each field of `Config`, with the recipe's own defaults."""
+    named = recipe_among(parser.words)
+    recipe = named or DEFAULT_RECIPE
+    why = "" if named else ", taken where neither a recipe nor --data is given"
+    parser.description = (
+        f"{parser.description}; defaults in [] are those of the recipe {recipe}{why}"
+    )
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", choices=ShownChoices(RECIPES),
+        help=f"{', '.join(RECIPES)}; none: chosen by the data",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", metavar="FILE", help="fields from a YAML file, or a run's config.json"
+    )
+    add_fields(parser, RECIPES[recipe].config, {"recipe", *RECORDED_FIELDS, *without})
 
-    def error(self, message):
-        known = self._option_string_actions
-        words = [w.rstrip(":").partition("=")[0] for w in message.split() if w.startswith("-")]
-        near = next(filter(None, (near_name(w, known) for w in words if w not in known)), None)
-        hint = f"Did you mean {near}?" if near else f"See {self.prog} --help."
-        self.exit(fail(f"{message.rstrip('.')}. {hint}"))
+
+def recipe_among(words: Sequence[str]) -> str | None:
+    """Returns the recipe that a command line names; the value of an option is none."""
+    for before, word in pairwise(["", *words]):
+        value = before.startswith("--") and "=" not in before and before[:5] != "--no-"
+        if word in RECIPES and (not value or before in _WITHOUT_VALUE):
+            return word
+    return None
 
 
-def add_field(parser, name: str, field: Any, flag: str | None = None) -> None:
-    flags = [flag or "--" + name.replace("_", "-")]
-    options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
-    options["help"] = f"{field.description} [{field.default}]".replace("%", "%%")
-    if field.annotation is bool:
-        options |= {"const": "true", "metavar": "BOOL", "type": truth}
-        parser.add_argument(*flags, nargs="?", **options)
-        off = "--no-" + name.replace("_", "-")
-        parser.add_argument(
-            off, dest=name, action="store_const", const="false", default=argparse.SUPPRESS
-        )
-    else:
-        parser.add_argument(*flags, metavar="X", **options)
+def add_fields(parser: Parser, config: FolderConfig, without: Collection[str]) -> None:
+    """Adds a flag for each field but those `without`; the help shows the values of `config`.
+
+    A flag that is not given is left out of the parsed options. Its text is read by the config.
+    """
+    for name, field in type(config).model_fields.items():
+        if name in without:
+            continue
+        flag = config.folder_flag if name == "run_dir" else "--" + name.replace("_", "-")
+        help_text = f"{field.description} [{_text(getattr(config, name))}]".replace("%", "%%")
+        options = {"dest": name, "default": argparse.SUPPRESS, "help": help_text}
+        kinds = field.annotation, *get_args(field.annotation)
+        choices = [one for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
+        if field.annotation is bool:
+            both = ShownChoices(("true", "false"))
+            parser.add_argument(flag, nargs="?", const="true", choices=both, type=truth, **options)
+            options |= {"action": "store_const", "const": "false", "help": "switch it off"}
+            parser.add_argument("--no-" + flag.removeprefix("--"), **options)
+        elif choices:
+            parser.add_argument(flag, choices=ShownChoices(choices), **options)
+        else:
+            parser.add_argument(flag, metavar="X", **options)
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def truth(text: str) -> str:
@@ -50,14 +89,6 @@ def truth(text: str) -> str:
             f"the flag"
         ) from None
     return text
-
-
-def share(text: str) -> float:
-    """Parses a flag that is a share, 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1; received {text}")
-    return value
 
 
 def accuracies(values: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """`moco-tf pretrain`."""
 
-import json
 import os
 import sys
 import time
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf.commands.choice import starting_point
-from moco_tf.commands.flags import add_field
+from moco_tf.commands.flags import add_recipe
+from moco_tf.commands.parser import Outcome, Parser
 from moco_tf.commands.starting import check_data, start_tensorflow
-from moco_tf.config import RECORDED_FIELDS, Config, data_from_here, make_config, short_repr
+from moco_tf.config import Config, data_from_here, make_config, short_repr
 from moco_tf.distribute.cluster import find_cluster
-from moco_tf.errors import DamagedError, InputError
+from moco_tf.errors import DamagedError, InputError, near_name
 from moco_tf.files.digests import FIELD, check_json_digest
 from moco_tf.recipes import RECIPES
 from moco_tf.runs import folder as run_folder
@@ -24,34 +24,20 @@ from moco_tf.runs.initial_weights import check_initial_weights
 MOST_YAML_BYTES = 2**16  # read in half a second
 
 
-def add(commands) -> None:
-    """Adds the command to the subparsers."""
-    pretrain = commands.add_parser(
-        "pretrain", help="train an encoder on unlabelled images", allow_abbrev=False
-    )
-    pretrain.add_argument(
-        "recipe", nargs="?", help="[by the data; none given: shapes]", metavar="RECIPE"
-    )
-    pretrain.add_argument(
-        "--config", metavar="FILE", help="fields from a YAML file, or a run's config.json"
-    )
-    for name, field in Config.model_fields.items():
-        if name not in ("recipe", *RECORDED_FIELDS):
-            add_field(pretrain, name, field)
-    pretrain.add_argument(
+def add(command: Parser) -> None:
+    """Adds the arguments of the command."""
+    add_recipe(command)
+    command.add_argument(
         "--extend",
         action="store_true",
         help="with more --epochs than the run had: let the rate of a cosine schedule jump",
     )
-    pretrain.add_argument(
+    command.add_argument(
         "--workers",
         metavar="HOST:PORT,...",
         help="processes that train together, the same on each [those of TF_CONFIG or SLURM]",
     )
-    pretrain.add_argument(
-        "--worker-index", metavar="X", help="which of the workers this is, from 0"
-    )
-    pretrain.set_defaults(run=_pretrain)
+    command.add_argument("--worker-index", metavar="X", help="which worker this is, from 0")
 
 
 def resolve_config(
@@ -87,8 +73,10 @@ def resolve_config(
         config = make_config(Config().model_copy(update={"recipe": named}), given)
         return config.model_copy(update={"data": data_from_here(config)})
     if not isinstance(recipe, str) or recipe not in RECIPES:
+        near = near_name(recipe, RECIPES) if isinstance(recipe, str) else None
+        hint = f"Did you mean {near}? " if near else ""
         raise InputError(
-            f"unknown recipe {short_repr(recipe)}. Known recipes: {', '.join(RECIPES)}."
+            f"unknown recipe {short_repr(recipe)}. {hint}Known recipes: {', '.join(RECIPES)}."
         )
     return make_config(RECIPES[recipe].config, given)
 
@@ -145,29 +133,32 @@ def _check_folders(config: Config) -> None:
         check_initial_weights(config, Path(run_dir))
 
 
-def _pretrain(options) -> int:
+def run(
+    recipe: str | None,
+    config: str | None,
+    extend: bool,
+    workers: str | None,
+    worker_index: str | None,
+    json: bool,
+    **flags,
+) -> Outcome:
     began = time.monotonic()
-    flags = {name: value for name, value in vars(options).items() if name in Config.model_fields}
-    flags.pop("recipe")
 
     def say(line: str) -> None:
-        out = sys.stderr if options.json else sys.stdout
+        out = sys.stderr if json else sys.stdout
         print(f"{time.monotonic() - began:6.1f} s  {line}", file=out, flush=True)
 
-    config = resolve_config(options.recipe, options.config, flags, say=say)
-    cluster = find_cluster(options.workers, options.worker_index, os.environ)
+    settings = resolve_config(recipe, config, flags, say=say)
+    cluster = find_cluster(workers, worker_index, os.environ)
     if cluster is None or cluster.chief:
-        _check_folders(config)
-    check_data(config.data)
+        _check_folders(settings)
+    check_data(settings.data)
     say("starting TensorFlow")
     start_tensorflow()
     from moco_tf.pretraining import pretrain
     from moco_tf.training.reporting import Reporter
 
-    reporter = Reporter(json_mode=options.json, began=began)
+    reporter = Reporter(json_mode=json, began=began)
     if cluster:
         reporter.line(f"this is {cluster.name(cluster.index)} of {len(cluster.workers)}")
-    summary = pretrain(config, reporter=reporter, cluster=cluster, extend=options.extend)
-    if options.json:
-        print(json.dumps(summary))
-    return 0
+    return pretrain(settings, reporter=reporter, cluster=cluster, extend=extend), "", True

@@ -1,40 +1,40 @@
 """`moco-tf probe`."""
 
 import argparse
-import json
+import sys
 
-from moco_tf.commands.flags import accuracies, add_field, beside, fail
+from moco_tf.commands.flags import accuracies, add_fields, beside
+from moco_tf.commands.parser import Outcome, Parser, fail
 from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.config import make_config
+from moco_tf.errors import InputError
 from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
 
 
-def add(commands) -> None:
-    """Adds the command to the subparsers."""
-    probe = commands.add_parser(
-        "probe", help="accuracy of a linear classifier on a run's features", allow_abbrev=False
+def add(command: Parser) -> None:
+    """Adds the arguments of the command."""
+    command.add_argument("folder", metavar="RUN", help="run folder or converted file")
+    command.add_argument(
+        "--quick", action="store_true", help="closed-form ridge classifier, seconds"
     )
-    probe.add_argument("run_of_encoder", metavar="RUN")
-    probe.add_argument("--quick", action="store_true", help="closed-form ridge classifier, seconds")
-    probe.add_argument(
-        "--no-baselines", action="store_true", help="with --quick: this encoder's number alone"
-    )
-    rates = ProbeConfig.model_fields["lr"].description
-    probe.add_argument("--lr", nargs="+", metavar="L", default=argparse.SUPPRESS, help=rates)
-    for name, field in ProbeConfig.model_fields.items():
-        if name not in ("run", "lr"):
-            add_field(probe, name, field, "--out" if name == "run_dir" else None)
-    probe.set_defaults(run=_probe)
+    command.add_argument(
+        "--no-baselines", dest="compare", action="store_false",
+        help="with --quick: this encoder's number alone",
+    )  # fmt: skip
+    rates = f"{ProbeConfig.model_fields['lr'].description} [30]"
+    command.add_argument("--lr", nargs="+", metavar="X", default=argparse.SUPPRESS, help=rates)
+    add_fields(command, ProbeConfig(run=""), {"run", "lr"})
 
 
-def _probe(options) -> int:
-    changes = {n: v for n, v in vars(options).items() if n in ProbeConfig.model_fields}
-    changes["run"] = options.run_of_encoder
+def run(folder: str, quick: bool, compare: bool, json: bool, **flags) -> Outcome:
+    changes = flags | {"run": folder}
     config = make_config(ProbeConfig(run=""), changes)
-    if options.quick:
+    if quick:
         check_quick(changes)
-    elif options.no_baselines:
-        return fail("--no-baselines is of --quick; the official protocol has none. Leave it out.")
+    elif not compare:
+        raise InputError(
+            "--no-baselines is of --quick; the official protocol has none. Leave it out."
+        )
     from moco_tf.runs.snapshot import images_of, peek
 
     check_data(images_of(peek(config.run), config.data, config.run))
@@ -44,23 +44,16 @@ def _probe(options) -> int:
     from moco_tf.evaluate.ridge_probe import ridge_probe
     from moco_tf.training.reporting import Reporter
 
-    reporter = Reporter(json_mode=options.json)
+    reporter = Reporter(json_mode=json)
     try:
-        if options.quick:
-            summary = ridge_probe(config, compare=not options.no_baselines, reporter=reporter)
+        if quick:
+            summary = ridge_probe(config, compare=compare, reporter=reporter)
         else:
             summary = probe(config, reporter=reporter)
     except BackboneChangedError as error:
         fail(str(error))
-        return 1
-    if options.json:
-        print(json.dumps(summary))
-        return 0
-    if len(config.lr) > 1:
-        for head in summary["heads"]:
-            reporter.line(f"learning rate {head['lr']:g}: {accuracies(head)}")
-    others = beside(summary, "top1") if options.quick else ""
-    reporter.line(f"{accuracies(summary)}{others}\n{summary['protocol']}")
-    for line in summary.get("advice", ()):
-        reporter.line(line)
-    return 0
+        sys.exit(1)
+    heads = summary["heads"] if len(config.lr) > 1 else ()
+    lines = [f"learning rate {head['lr']:g}: {accuracies(head)}" for head in heads]
+    lines += [accuracies(summary) + (beside(summary, "top1") if quick else "")]
+    return summary, "\n".join([*lines, summary["protocol"], *summary.get("advice", ())]), True

@@ -1,24 +1,17 @@
 """`moco-tf recipes`."""
 
-import json
-
+from moco_tf.commands.parser import Outcome, Parser
 from moco_tf.recipes import RECIPES
 
 
-def add(commands) -> None:
-    """Adds the command to the subparsers."""
-    recipes = commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
-    recipes.set_defaults(run=_recipes)
+def add(command: Parser) -> None:
+    """Adds nothing: the command has no arguments."""
 
 
-def _recipes(options) -> int:
-    if options.json:
-        listed = {
-            name: {"config": r.config.model_dump(), "source": r.source, "expect": r.expect}
-            for name, r in RECIPES.items()
-        }
-        print(json.dumps(listed))
-        return 0
-    for name, recipe in RECIPES.items():
-        print(f"{name}\n    {recipe.source}\n    {recipe.expect}")
-    return 0
+def run(json: bool) -> Outcome:
+    listed = {
+        name: {"config": r.config.model_dump(), "source": r.source, "expect": r.expect}
+        for name, r in RECIPES.items()
+    }
+    text = "\n".join(f"{name}\n    {r.source}\n    {r.expect}" for name, r in RECIPES.items())
+    return listed, text, True

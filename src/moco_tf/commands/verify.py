@@ -1,28 +1,23 @@
 """`moco-tf verify`."""
 
-import json
-
+from moco_tf.commands.parser import Outcome, Parser
 from moco_tf.commands.starting import start_tensorflow
 
 
-def add(commands) -> None:
-    """Adds the command to the subparsers."""
-    verify = commands.add_parser(
-        "verify", help="replay recorded steps of the official code", allow_abbrev=False
+def add(command: Parser) -> None:
+    """Adds the arguments of the command."""
+    command.add_argument("files", nargs="*", metavar="TRACE.npz", help="none: those of the package")
+    command.add_argument(
+        "--devices", type=int, metavar="N", help="GPUs, or virtual CPU devices, to replay on"
     )
-    verify.add_argument("files", nargs="*", metavar="TRACE.npz")
-    verify.add_argument("--devices", type=int, default=None)
-    verify.add_argument("--float64", action="store_true", help="compare in double precision")
-    verify.set_defaults(run=_verify)
+    command.add_argument("--float64", action="store_true", help="compare in double precision")
 
 
-def _verify(options) -> int:
+def run(files: list[str], devices: int | None, float64: bool, json: bool) -> Outcome:
     start_tensorflow()
     from moco_tf.verify import print_report, verify_files
 
-    result = verify_files(options.files, devices=options.devices, float64=options.float64)
-    if options.json:
-        print(json.dumps(result))
-    else:
+    result = verify_files(files, devices=devices, float64=float64)
+    if not json:
         print_report(result)
-    return 0 if result["ok"] else 1
+    return result, "", result["ok"]
