@@ -111,7 +111,7 @@ def refused(line):
 @pytest.mark.parametrize(("line", "message"), BAD, ids=[line for line, _ in BAD])
 def test_bad_input_is_one_line_before_tensorflow(capsys, tmp_path, monkeypatch, line, message):
     monkeypatch.chdir(tmp_path)
-    for name in NAMES:
+    for name in (*NAMES, "starting"):
         monkeypatch.setattr(f"moco_tf.commands.{name}.start_tensorflow", None, raising=False)
     assert refused(line) == 2
     said = capsys.readouterr()

@@ -1,5 +1,6 @@
 """`moco-tf benchmark`."""
 
+import sys
 from typing import Literal
 
 from moco_tf.commands.flags import add_recipe
@@ -26,16 +27,16 @@ def run(
     json: bool,
     **flags,
 ) -> Outcome:
-    said: list[str] = []
-    settings = resolve_config(recipe, config, flags, runs=False, say=said.append)
+    out = sys.stderr if json else sys.stdout
+    settings = resolve_config(
+        recipe, config, flags, runs=False, say=lambda line: print(line, file=out, flush=True)
+    )
     check_data(settings.data)
     start_tensorflow()
     from moco_tf.benchmark.command import benchmark
     from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=json)
-    for line in said:
-        reporter.line(line)
     result = benchmark(what, settings, steps=steps, rounds=rounds, line=reporter.line)
     wait = f", waiting {100 * result['data_wait']:.0f}%" if "data_wait" in result else ""
     text = (

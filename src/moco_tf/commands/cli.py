@@ -45,10 +45,11 @@ def _run(arguments: list[str] | None) -> int:
         try:
             words = sys.argv[1:] if arguments is None else arguments
             options, unknown = _parser(words).parse_known_args(words)
-            parser, run = options.__dict__.pop("parser"), options.__dict__.pop("run")
+            given = vars(options)
+            parser, run = given.pop("parser"), given.pop("run")
             if unknown:
                 parser.error(f"unknown argument {unknown[0]}")
-            result, text, ok = run(**vars(options))
+            result, text, ok = run(**given)
             if text or options.json:
                 print(json.dumps(result) if options.json else text)
             return 0 if ok else 1

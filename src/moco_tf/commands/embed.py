@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from moco_tf.commands.parser import Outcome, Parser, share
-from moco_tf.commands.starting import check_data, start_tensorflow
+from moco_tf.commands.starting import start_with_images
 
 
 def add(command: Parser) -> None:
@@ -34,13 +34,11 @@ def run(
     json: bool, **settings,
 ) -> Outcome:  # fmt: skip
     from moco_tf.export import embed_files, projector
-    from moco_tf.runs.snapshot import images_of, peek
 
     embed_files.check_target(Path(out), overwrite=overwrite, sources=(folder, data))
     if projector_folder is not None:
         projector.check_folder(Path(projector_folder), overwrite=overwrite)
-    check_data(images_of(peek(folder), data, folder))
-    start_tensorflow()
+    start_with_images(folder, data)
     from moco_tf.export.embed import embed
     from moco_tf.training.reporting import Reporter
 

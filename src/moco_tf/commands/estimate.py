@@ -1,5 +1,6 @@
 """`moco-tf estimate`."""
 
+import sys
 from typing import Any
 
 from moco_tf.commands.flags import add_recipe
@@ -15,16 +16,16 @@ def add(command: Parser) -> None:
 
 
 def run(recipe: str | None, config: str | None, json: bool, **flags) -> Outcome:
-    said: list[str] = []
-    settings = resolve_config(recipe, config, flags, say=said.append)
+    out = sys.stderr if json else sys.stdout
+    settings = resolve_config(
+        recipe, config, flags, say=lambda line: print(line, file=out, flush=True)
+    )
     check_data(settings.data)
     start_tensorflow()
     from moco_tf.benchmark.estimate import estimate
     from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=json)
-    for line in said:
-        reporter.line(line)
     result = estimate(settings, line=reporter.line)
     return result, "\n".join(lines(result)), True
 

@@ -2,7 +2,7 @@
 
 from moco_tf.commands.flags import accuracies, add_fields
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.starting import check_data, start_tensorflow
+from moco_tf.commands.starting import start_with_images
 from moco_tf.config import make_config
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 
@@ -15,10 +15,7 @@ def add(command: Parser) -> None:
 
 def run(folder: str, json: bool, **flags) -> Outcome:
     config = make_config(FinetuneConfig(run=""), flags | {"run": folder})
-    from moco_tf.runs.snapshot import images_of, peek
-
-    check_data(images_of(peek(config.run), config.data, config.run))
-    start_tensorflow()
+    start_with_images(config.run, config.data)
     from moco_tf.evaluate.finetune import finetune
     from moco_tf.training.reporting import Reporter
 

@@ -2,7 +2,7 @@
 
 from moco_tf.commands.flags import beside
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.starting import check_data, start_tensorflow
+from moco_tf.commands.starting import start_with_images
 
 
 def add(command: Parser) -> None:
@@ -26,10 +26,7 @@ def add(command: Parser) -> None:
 
 
 def run(folder: str, data: str | None, json: bool, **settings) -> Outcome:
-    from moco_tf.runs.snapshot import images_of, peek
-
-    check_data(images_of(peek(folder), data, folder))
-    start_tensorflow()
+    start_with_images(folder, data)
     from moco_tf.evaluate.knn import evaluate_run
 
     result = evaluate_run(folder, data=data, **settings)

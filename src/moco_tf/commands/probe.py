@@ -5,7 +5,7 @@ import sys
 
 from moco_tf.commands.flags import accuracies, add_fields, beside
 from moco_tf.commands.parser import Outcome, Parser, fail
-from moco_tf.commands.starting import check_data, start_tensorflow
+from moco_tf.commands.starting import start_with_images
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
@@ -35,10 +35,7 @@ def run(folder: str, quick: bool, compare: bool, json: bool, **flags) -> Outcome
         raise InputError(
             "--no-baselines is of --quick; the official protocol has none. Leave it out."
         )
-    from moco_tf.runs.snapshot import images_of, peek
-
-    check_data(images_of(peek(config.run), config.data, config.run))
-    start_tensorflow()
+    start_with_images(config.run, config.data)
     from moco_tf.evaluate.probe import probe
     from moco_tf.evaluate.probe_report import BackboneChangedError
     from moco_tf.evaluate.ridge_probe import ridge_probe

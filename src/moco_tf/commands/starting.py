@@ -15,6 +15,14 @@ def check_data(data: str | None) -> None:
         check_source(data, path)
 
 
+def start_with_images(run: str, data: str | None) -> None:
+    """Imports TensorFlow, if `run` and the images, `data` or the run's own, are there."""
+    from moco_tf.runs.snapshot import images_of, peek
+
+    check_data(images_of(peek(run), data, run))
+    start_tensorflow()
+
+
 def start_tensorflow() -> None:
     """Imports TensorFlow; what it says while starting is shown if it fails, or if asked for.
 
