@@ -50,8 +50,9 @@ def _run(arguments: list[str] | None) -> int:
             if unknown:
                 parser.error(f"unknown argument {unknown[0]}")
             result, text, ok = run(**given)
-            if text or options.json:
-                print(json.dumps(result) if options.json else text)
+            shown = json.dumps(result) if given["json"] and result else text
+            if shown:
+                print(shown)
             return 0 if ok else 1
         finally:
             sys.stdout.flush()  # not as Python ends, where an error would get another code

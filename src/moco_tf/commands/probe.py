@@ -1,7 +1,6 @@
 """`moco-tf probe`."""
 
 import argparse
-import sys
 
 from moco_tf.commands.flags import accuracies, add_fields, beside
 from moco_tf.commands.parser import Outcome, Parser, fail
@@ -49,7 +48,7 @@ def run(folder: str, quick: bool, compare: bool, json: bool, **flags) -> Outcome
             summary = probe(config, reporter=reporter)
     except BackboneChangedError as error:
         fail(str(error))
-        sys.exit(1)
+        return {}, "", False
     heads = summary["heads"] if len(config.lr) > 1 else ()
     lines = [f"learning rate {head['lr']:g}: {accuracies(head)}" for head in heads]
     lines += [accuracies(summary) + (beside(summary, "top1") if quick else "")]
