@@ -88,6 +88,23 @@ def test_where_the_images_are_is_recorded_and_found_from_elsewhere(tmp_path, mon
     assert (found.data, found.data_path) == ("photos", str(tmp_path / "moved"))
 
 
+def test_a_pack_in_a_store_is_nowhere_on_this_machine(tmp_path):
+    here, run = tmp_path / "pack", tmp_path / "run"
+    here.mkdir()
+    claim(run, with_fields(data=str(here)))
+    with pytest.raises(InputError, match=r"data \(.*pack there, s3://bucket/pack now\)"):
+        claim(run, with_fields(data="s3://bucket/pack"))  # which may be another one
+    here.rmdir()  # as on another machine
+    assert claim(run, with_fields(data="s3://bucket/pack"))
+    stored = tmp_path / "stored"
+    claim(stored, with_fields(data="s3://bucket/pack"))
+    assert read_config(stored).data_path is None
+    assert claim(stored, with_fields(data="s3://bucket/pack"))
+    assert claim(stored, with_fields(data=str(tmp_path / "copied")))
+    with pytest.raises(InputError, match="cifar10 now"):
+        claim(stored, with_fields(data="cifar10"))
+
+
 def test_what_only_watches_a_run_may_change_but_not_what_its_accuracies_mean(tmp_path):
     claim(tmp_path, CONFIG)
     assert claim(tmp_path, with_fields(knn_every=5)) is True

@@ -92,7 +92,8 @@ class Config(FolderConfig):
     data: str = Field(
         "shapes",
         min_length=1,
-        description="folder of images, an .npz file, cifar10, cifar100, tfds:NAME or shapes",
+        description="folder of images, pack (or its s3:// or gs:// URL), .npz file, cifar10, "
+        "cifar100, tfds:NAME or shapes",
     )
     data_path: str | None = Field(None, description="where data was last, as an absolute path")
     image_size: int = Field(224, ge=8, le=8192, description="side of a training crop, pixels")
@@ -284,8 +285,8 @@ class Config(FolderConfig):
 
 
 def path_of_data(data: str) -> Path | None:
-    """Returns the folder or file that `data` names; None where it is the name of a data set."""
-    named = data in NAMED_DATA or data.startswith(TFDS)
+    """Returns the folder or file that `data` names; None for the name of a data set, or a URL."""
+    named = data in NAMED_DATA or data.startswith(TFDS) or "://" in data
     return None if named else Path(os.path.expanduser(data))
 
 

@@ -33,12 +33,13 @@ from moco_tf.errors import InputError
 from moco_tf.evaluate.ending import ending_lines
 from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.files.digests import write_json
+from moco_tf.files.store import cache_folder
 from moco_tf.methods.moco import MoCo
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
-from moco_tf.runs.remote import cache_folder, working_folder
+from moco_tf.runs.remote import working_folder
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.advice import known_facts, suggestions
 from moco_tf.training.divergence import DivergenceWatch
@@ -88,7 +89,7 @@ def pretrain(
             run_dir, remote, check_lock = Path(name), None, _nothing
             weights = None
             if workers.chief:
-                run_dir, remote = held.enter_context(working_folder(name))
+                run_dir, remote = held.enter_context(working_folder(name, reporter.line))
                 check_lock = held.enter_context(run_folder.locked(run_dir))
                 if run_folder.check(run_dir, config):
                     config = run_folder.recorded(run_dir, config)

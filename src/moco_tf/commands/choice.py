@@ -20,7 +20,9 @@ from PIL import Image
 from moco_tf.commands.starting import start_tensorflow
 from moco_tf.config import TFDS, Config, data_from_here, make_config, path_of_data
 from moco_tf.data.listing import list_parts
+from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.source_kind import PACK_INDEX, is_pack
+from moco_tf.files.store import is_url
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
 from moco_tf.runs.folder import CONFIG, read_config, same_path
 from moco_tf.runs.snapshot import images_of
@@ -104,7 +106,7 @@ def look(data: str) -> Seen | None:
     Raises:
         InputError: if it is a folder without images, or a damaged file.
     """
-    path = path_of_data(data)
+    path = copy_pack(data) if is_url(data) else path_of_data(data)
     if path is None:
         return _look_at_tfds(data.removeprefix(TFDS)) if data.startswith(TFDS) else CIFAR
     if path.is_dir():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from moco_tf.commands.parser import Outcome, Parser, share
 from moco_tf.commands.starting import check_data, start_tensorflow
+from moco_tf.files.store import is_url
 from moco_tf.training.signals import Cancelled, stopped_exit_code
 
 
@@ -26,7 +27,8 @@ def add(command: Parser) -> None:
 
 
 def run(source: str, target: str, json: bool, **settings) -> Outcome:
-    check_data(source)
+    if not is_url(source):  # of a pack, which is refused below
+        check_data(source)
     start_tensorflow()
     from moco_tf.data.pack.write import pack
     from moco_tf.training.reporting import Console

@@ -16,6 +16,7 @@ from moco_tf.config import Config, data_from_here, make_config, short_repr
 from moco_tf.distribute.cluster import find_cluster
 from moco_tf.errors import DamagedError, InputError, near_name
 from moco_tf.files.digests import FIELD, check_json_digest
+from moco_tf.files.store import is_url
 from moco_tf.recipes import RECIPES
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import newest_step
@@ -126,7 +127,7 @@ def _read_file(file: str) -> dict[str, Any]:
 def _check_folders(config: Config) -> None:
     """Raises `InputError` for a run folder, or weights to begin with, that will not do."""
     run_dir = config.run_dir or f"runs/{config.recipe}"
-    if "://" in run_dir:  # on another file system
+    if is_url(run_dir):
         return
     run_folder.check(Path(run_dir), config)
     if config.init and newest_step(run_folder.checkpoint_folder(run_dir)) is None:

@@ -5,13 +5,16 @@ import warnings
 
 from moco_tf.config import path_of_data
 from moco_tf.data.decoder_messages import stderr_held_back
+from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.source_kind import check_source
+from moco_tf.files.store import is_url
 
 
 def check_data(data: str | None) -> None:
     """Raises `InputError` if nothing is where `data` points, or no image; imports no TensorFlow."""
-    path = None if data is None else path_of_data(data)
-    if data is not None and path is not None:
+    if data is not None and is_url(data):
+        copy_pack(data)
+    elif data is not None and (path := path_of_data(data)) is not None:
         check_source(data, path)
 
 

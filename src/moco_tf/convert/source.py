@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from moco_tf.convert import torch_process
 from moco_tf.errors import InputError
+from moco_tf.files.store import copy_advice
 
 Arrays = dict[str, np.ndarray]
 _TAR_MAGIC = slice(257, 262)
@@ -27,7 +28,7 @@ def kind_of(path: Path) -> str:
         with open(path, "rb") as file:
             start = file.read(512)
     except FileNotFoundError:
-        raise InputError(f"there is no file or folder {path}.") from None
+        raise InputError(copy_advice(path) or f"there is no file or folder {path}.") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
     if start[8:9] == b"{":

@@ -16,10 +16,12 @@ from moco_tf.data.image_folder import open_folder
 from moco_tf.data.listing import split_kind
 from moco_tf.data.looks import SHOWS, looks, looks_line
 from moco_tf.data.pack.read import open_pack
+from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
 from moco_tf.data.source_kind import source_kind
 from moco_tf.errors import InputError
 from moco_tf.files.npz import read_npz
+from moco_tf.files.store import is_url
 
 SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
 NAMED = ("shapes", "cifar10", "cifar100")  # sources that a folder of this name does not hide
@@ -120,7 +122,7 @@ def open_images(
     """Returns (training images, test images or None).
 
     Args:
-        data: folder, pack, .npz file, "cifar10", "cifar100", "tfds:NAME" or "shapes".
+        data: folder, pack (or its URL), .npz file, "cifar10", "cifar100", "tfds:NAME", "shapes".
         max_bad_images: largest share of unreadable files that are skipped.
         seed: draws the shapes.
         image_size: side of the shapes, pixels.
@@ -131,7 +133,7 @@ def open_images(
     Raises:
         InputError: nothing there, nothing readable, more unreadable than allowed, no such part.
     """
-    path = Path(os.path.expanduser(data))
+    path = copy_pack(data) if is_url(data) else Path(os.path.expanduser(data))
     if data == "shapes":
         train = _shapes(seed, SHAPES_TRAIN, image_size, "train")
         test: Images | None = _shapes(seed + TEST_SEED, SHAPES_TEST, image_size, "test")

@@ -25,6 +25,7 @@ from moco_tf.files.atomic import (
     write_error,
 )
 from moco_tf.files.digests import check_json_digest, write_json
+from moco_tf.files.store import copy_advice, is_url
 
 CONFIG = "config.json"
 VERSIONS = "versions.json"
@@ -169,7 +170,8 @@ def read_config_of(kind: type[AnyConfig], run_dir: Path | str) -> AnyConfig:
         text, _ = check_json_digest(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"{run_dir} is not a run folder: it has no {CONFIG}. "
+            copy_advice(run_dir)
+            or f"{run_dir} is not a run folder: it has no {CONFIG}. "
             f"Give the --run-dir of a pre-training run."
         ) from None
     except OSError as error:
@@ -257,7 +259,7 @@ def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> Non
         if same_path((old[name], old.get(f"{name}_path")), new[name]):
             different.remove(name)
     if different:
-        local = isinstance(now, Config) and "://" not in (now.run_dir or "")
+        local = isinstance(now, Config) and not is_url(now.run_dir or "")
         alone = f": moco-tf pretrain --run-dir {shlex.quote(str(run_dir))}" if local else ""
         listed = ", ".join(f"{name} ({old[name]} there, {new[name]} now)" for name in different)
         raise InputError(
@@ -274,7 +276,8 @@ def same_path(there: Iterable[str | None], now: str | None) -> bool:
     known = [one for one in there if one is not None]
     if now is None or now in known or not known:
         return now in known
-    new, old = path_of_data(now), [path_of_data(one) for one in known]
+    # What is in a store is nowhere on this machine.
+    new, *old = (Path(one) if is_url(one) else path_of_data(one) for one in (now, *known))
     if new is None or None in old:
         return False
     present = [path.resolve() for path in old if path and path.exists()]

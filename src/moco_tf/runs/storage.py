@@ -22,9 +22,14 @@ class RunStorage(NamedTuple):
     remote: RemoteFolder | None = None
 
     def send(self) -> None:
-        """Copies what was saved to where it belongs."""
+        """Has what was saved copied to where it belongs, and does not wait for it."""
         if self.remote:
-            self.remote.push()
+            self.remote.send()
+
+    def finish(self) -> None:
+        """Returns when what was saved is where it belongs; raises `InputError` if that fails."""
+        if self.remote:
+            self.remote.finish(patient=False)
 
     def exit_message(self, seconds: float | None, chief: bool) -> str:
         """Returns what a process says whose time to save, `preemption_seconds`, is over."""

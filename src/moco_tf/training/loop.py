@@ -248,5 +248,6 @@ class Loop:
     def _leave_if(self, signal: int | None) -> None:
         if signal:
             self.saver.wait()
+            self.storage.finish()
             self.workers.barrier()  # the chief has saved
             raise Interrupted(signal, self.progress.step)

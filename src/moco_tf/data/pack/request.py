@@ -24,6 +24,7 @@ from moco_tf.files.atomic import (
     temporary_name,
     write_atomically,
 )
+from moco_tf.files.store import copy_advice, is_url
 
 LOCK = ".pack.lock"
 JPEG_QUALITY = 95
@@ -43,7 +44,7 @@ def request_of(source: str, short_side: int | None, quality: int | None) -> dict
         )
     path, stamp = Path(os.path.expanduser(source)), ""
     if source and source not in NAMED and not source.startswith(TFDS):
-        if is_pack(path):
+        if is_pack(path) or is_url(source):
             raise InputError(f"source={source} is a pack already. Give the images it was made of.")
         if path.is_dir():
             stamp = folder_stamp(path)
@@ -79,6 +80,11 @@ def claimed(target: Path, request: dict[str, Any]) -> Iterator[Index | None]:
     Raises:
         InputError: it is another pack, or something else, or another process packs into it.
     """
+    if copy_advice(target):
+        raise InputError(
+            f"target={target} is in an object store. Pack into a folder of this machine, and copy "
+            f"that there."
+        )
     note, new = target / BEGUN, not target.exists()
     hidden = {LOCK, BEGUN, temporary_name(note).name}
     entries = {entry.name for entry in target.iterdir()} if target.is_dir() else set()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf.errors import InputError
+from moco_tf.files.store import copy_advice
 from moco_tf.runs.check.folder import CHECKPOINTS, ENCODER, is_results, judge_folder, newest, others
 from moco_tf.runs.check.verdicts import judge_checkpoint
 from moco_tf.runs.folder import CONFIG, holder
@@ -37,7 +38,8 @@ def check_run(run: Path | str) -> dict[str, Any]:
         last = newest([v for v in verdicts if v.file.startswith(f"{CHECKPOINTS}/")])
     else:
         raise InputError(
-            f"{run} is not a run folder: it has no {CONFIG}. Give the --run-dir of a "
+            copy_advice(run)
+            or f"{run} is not a run folder: it has no {CONFIG}. Give the --run-dir of a "
             f"pre-training run, a folder of results in it, or an {ENCODER}."
         )
     bad = next((verdict for verdict in verdicts if verdict.damage), None)
