@@ -131,3 +131,39 @@ def small_run(tmp_path_factory):
     extra = {"epoch": 2}
     checkpoint.save(run_folder.checkpoint_folder(folder), state, step=7, extra=extra)
     return folder
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The real loop, data and files, without an encoder to compile."""
+    from support import quick_runs
+
+    quick_runs.put_in_place(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server on loopback."""
+    from support.s3_server import S3Server
+
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(s3_server, tmp_path, monkeypatch):
+    """The same with an empty bucket, named in the environment; an empty cache of the user."""
+    from support.s3_server import files
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)  # as with AWS_MAX_ATTEMPTS
+    monkeypatch.setattr("moco_tf.runs.remote.PAUSE", 0.05)
+    bucket = files()  # with the key, which a test may take away
+    bucket.mkdir("bucket")
+    s3_server.asked.clear()
+    yield s3_server
+    s3_server.status = s3_server.before = None
+    bucket.rm("bucket", recursive=True)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-import s3_server
 from fsspec.implementations.memory import MemoryFile
-from test_pretraining import config, data, start
-from test_stops import Event, quick
-from test_store import server, started, upload
+from support.quick_runs import Event
+from support.runs import config, start
+from support.s3_server import files, upload
 
 from moco_tf.data.pack.write import pack
 from moco_tf.errors import InputError
@@ -24,8 +23,6 @@ from moco_tf.runs import remote as remote_module
 from moco_tf.runs.check import check_run
 from moco_tf.runs.remote import RemoteFolder, local_folder, working_folder
 from moco_tf.training.signals import Interrupted
-
-__all__ = ["data", "quick", "server", "started"]  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +43,13 @@ def opened(url):
 
 
 def read(url):
-    files, root = opened(url)
-    return files.cat_file(root)
+    there, root = opened(url)
+    return there.cat_file(root)
 
 
 def names(url):
-    files, root = opened(url)
-    return sorted(name.removeprefix(f"{root}/") for name in files.find(root))
+    there, root = opened(url)
+    return sorted(name.removeprefix(f"{root}/") for name in there.find(root))
 
 
 def train(data, run_dir, reporter=None, **changes):
@@ -80,7 +77,7 @@ def test_a_run_and_its_pack_in_s3_are_those_of_this_machine(server, quick, data,
     train("s3://bucket/pack", "s3://bucket/run", max_steps=4)
     summary = train("s3://bucket/pack", "s3://bucket/run")
     assert summary["state_sha256"] == whole["state_sha256"]
-    s3_server.files().get("bucket/run", str(tmp_path / "back"), recursive=True)
+    files().get("bucket/run", str(tmp_path / "back"), recursive=True)
     found = check_run(tmp_path / "back")
     assert found["whole"] and found["unknown"] == []
     assert (found["step"], found["state_sha256"]) == (6, whole["state_sha256"])
@@ -275,7 +272,7 @@ def test_a_process_killed_while_it_sends_goes_on_exactly(
     output = process.communicate(timeout=300)[0].decode()
     assert process.returncode == -signal.SIGKILL and killed, output
     server.before = None
-    s3_server.files().get("bucket/run", str(tmp_path / "left"), recursive=True)
+    files().get("bucket/run", str(tmp_path / "left"), recursive=True)
     found = check_run(tmp_path / "left")
     assert found["whole"], found["damaged"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh machine"))

@@ -9,10 +9,10 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
-import s3_server
+import tensorflow as tf
 from fsspec.registry import _registry
 from PIL import Image
-from test_pack import stored
+from support.s3_server import files, upload
 
 from moco_tf.commands.cli import main
 from moco_tf.data.pack.stored import copy_pack
@@ -26,29 +26,6 @@ from moco_tf.runs.remote import RemoteFolder, working_folder
 URL = "s3://bucket/run"
 
 
-@pytest.fixture(scope="module")
-def started():
-    server = s3_server.S3Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(started, tmp_path, monkeypatch):
-    """With an empty bucket; the user's cache is below the test's folder."""
-    for name, value in started.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)  # as with AWS_MAX_ATTEMPTS
-    monkeypatch.setattr(remote_module, "PAUSE", 0.05)
-    files = s3_server.files()
-    files.mkdir("bucket")
-    started.asked.clear()
-    yield started
-    started.status = started.before = None
-    files.rm("bucket", recursive=True)
-
-
 @pytest.fixture
 def here(tmp_path):
     """A run folder with a checkpoint."""
@@ -60,7 +37,7 @@ def here(tmp_path):
 
 
 def there():
-    return sorted(name.removeprefix("bucket/run/") for name in s3_server.files().find("bucket/run"))
+    return sorted(name.removeprefix("bucket/run/") for name in files().find("bucket/run"))
 
 
 def store_object(bucket, name):
@@ -94,7 +71,7 @@ def test_a_file_is_put_whole_or_not_at_all(server, tmp_path):
     with pytest.raises(OSError):
         store.put(path, "a/file [1]#?.bin")
     server.status = server.before = None
-    assert s3_server.files().cat_file("bucket/run/a/file [1]#?.bin") == b"first"
+    assert files().cat_file("bucket/run/a/file [1]#?.bin") == b"first"
     assert store.put(tmp_path / "absent", "absent") is None
 
 
@@ -125,12 +102,12 @@ def test_what_came_back_damaged_is_not_put_in_place(server, here, monkeypatch):
     def damage(method, path):
         if method == "HEAD" and path.endswith(".config.json.sending"):
             server.before = None
-            s3_server.files().pipe_file(path.lstrip("/"), b"anothe?")
+            files().pipe_file(path.lstrip("/"), b"anothe?")
 
     server.before = damage
     with pytest.raises(InputError, match=r"config\.json came back damaged.*whole in .*run"):
         remote.finish(patient=False)
-    assert s3_server.files().cat_file("bucket/run/config.json") == b"config.json"
+    assert files().cat_file("bucket/run/config.json") == b"config.json"
 
 
 @pytest.mark.parametrize("how", ["503 Slow Down", "500 Internal Server Error", "refused"])
@@ -212,10 +189,8 @@ def packs(tmp_path_factory):
     return packs
 
 
-def upload(folder, url):
-    store = Store(url, "data")
-    for path in folder.iterdir():
-        store.put(path, path.name)
+def stored(images):
+    return [images.read(tf.constant(i, tf.int64)).numpy() for i in range(images.count)]
 
 
 def test_a_pack_is_copied_once_and_read_here(server, packs, capsys):

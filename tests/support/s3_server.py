@@ -1,11 +1,13 @@
 """A real S3 server on loopback (moto's), which can fail, be away, and do something at a request."""
 
 import logging
-import os
 import threading
 
+import s3fs
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
+
+from moco_tf.files.store import Store
 
 
 class S3Server:
@@ -61,11 +63,11 @@ class S3Server:
 
 def files():
     """A file system of the server that the environment names."""
-    import s3fs
-
     return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
 
 
-def without_aws(environment=os.environ):
-    """The environment without the variables that AWS's libraries read."""
-    return {name: value for name, value in environment.items() if not name.startswith("AWS_")}
+def upload(folder, url):
+    """Puts the files of a folder below `url`."""
+    store = Store(url, "data")
+    for path in folder.iterdir():
+        store.put(path, path.name)
