@@ -22,6 +22,7 @@ from moco_tf.pretraining import pretrain
 from moco_tf.runs import remote as remote_module
 from moco_tf.runs.check import check_run
 from moco_tf.runs.remote import RemoteFolder, local_folder, working_folder
+from moco_tf.runs.storage import RunStorage
 from moco_tf.training.signals import Interrupted
 
 
@@ -217,6 +218,17 @@ def test_a_checkpoint_that_goes_while_others_are_sent_takes_no_other_with_it(
     assert read(f"{url}/checkpoints/step-1") == b"checkpoints/step-1"
     remote.finish(patient=False)
     assert [name for name in names(url) if "step" in name] == ["checkpoints/step-3"]
+
+
+def test_what_is_in_the_store_and_what_is_only_here_is_told_at_a_deadline(here, url):
+    checkpoints = here / "checkpoints"
+    remote = RemoteFolder(url, here)
+    storage = RunStorage(checkpoints, lambda: None, remote)
+    (checkpoints / "step-1").rename(checkpoints / "step-00000002.safetensors")
+    told = f"no checkpoint was written in the store, checkpoint 2 in {checkpoints}. The same"
+    assert told in storage.exit_message(25, chief=True)
+    remote.finish(patient=False)
+    assert "; checkpoint 2 is kept. The same" in storage.exit_message(25, chief=True)
 
 
 def test_a_copy_that_is_removed_takes_nothing_with_it(here, url):

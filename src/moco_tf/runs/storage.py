@@ -33,8 +33,11 @@ class RunStorage(NamedTuple):
 
     def exit_message(self, seconds: float | None, chief: bool) -> str:
         """Returns what a process says whose time to save, `preemption_seconds`, is over."""
-        newest = self.remote.newest_step() if self.remote else checkpoint.newest_step(self.folder)
+        here = checkpoint.newest_step(self.folder)
+        newest = self.remote.newest_step() if self.remote else here
         kept = f"checkpoint {newest} is kept" if newest is not None else "no checkpoint was written"
+        if here != newest:
+            kept += f" in the store, checkpoint {here} in {self.folder}"
         return (
             f"too little was left of preemption_seconds={seconds or 0:g}; "
             f"{kept if chief else 'the first worker says what is kept'}. The same command goes on "
