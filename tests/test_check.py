@@ -11,18 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from rich.console import Console
 
 from moco_tf.commands.cli import main
 from moco_tf.config import Config
-from moco_tf.errors import DamagedError, InputError
+from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.files.digests import add_lines_digest, add_zip_digest, read_json, write_json
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.check import check_run, report
-from moco_tf.runs.check.records import whole_records
 from moco_tf.training.progress import Progress
 from moco_tf.training.reporting import Reporter
 
@@ -362,19 +360,3 @@ def test_training_is_told_and_neither_locks_nor_tensorflow_are_needed(run):
         "sys.exit(code or 10 * ('tensorflow' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_records_of_any_length_against_tensorflows_own_writer(tmp_path):
-    path = str(tmp_path / "records")
-    draw = np.random.default_rng(0)
-    with tf.io.TFRecordWriter(path) as writer:
-        for size in (0, 1, 7, 30, 30, 30, 100):
-            writer.write(draw.bytes(size))
-    data = (tmp_path / "records").read_bytes()
-    assert whole_records(data) == len(data) and whole_records(b"") == 0
-    assert whole_records(data[:-1]) == len(data) - 116  # the last one is cut off
-    for position in range(len(data)):
-        changed = bytearray(data)
-        changed[position] ^= 1 << position % 8
-        with pytest.raises(DamagedError, match="record at byte"):
-            whole_records(bytes(changed))

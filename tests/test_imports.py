@@ -45,7 +45,7 @@ WITHOUT_TENSORFLOW = (
     "data/decoder_messages.py",
     "data/pack/stored.py",
     "runs/background_save.py",
-    "runs/check",
+    "runs/check.py",
     "runs/checkpoint.py",
     "runs/extension.py",
     "runs/folder.py",

@@ -2,7 +2,12 @@
 
 import hashlib
 
-from moco_tf.runs.log_digests import LogDigests, begins_with
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from moco_tf.errors import DamagedError
+from moco_tf.runs.log_digests import LogDigests, begins_with, whole_records
 
 EVENTS = "tensorboard/events.out.tfevents.1"
 
@@ -44,3 +49,19 @@ def test_curves_of_an_earlier_process_keep_their_digest_and_rows_get_a_new_one(t
     assert later["metrics.jsonl"]["bytes"] == 4
     (tmp_path / EVENTS).unlink()
     assert set(LogDigests(tmp_path, later).digests()) == {"metrics.jsonl"}
+
+
+def test_records_of_any_length_against_tensorflows_own_writer(tmp_path):
+    path = str(tmp_path / "records")
+    draw = np.random.default_rng(0)
+    with tf.io.TFRecordWriter(path) as writer:
+        for size in (0, 1, 7, 30, 30, 30, 100):
+            writer.write(draw.bytes(size))
+    data = (tmp_path / "records").read_bytes()
+    assert whole_records(data) == len(data) and whole_records(b"") == 0
+    assert whole_records(data[:-1]) == len(data) - 116  # the last one is cut off
+    for position in range(len(data)):
+        changed = bytearray(data)
+        changed[position] ^= 1 << position % 8
+        with pytest.raises(DamagedError, match="record at byte"):
+            whole_records(bytes(changed))

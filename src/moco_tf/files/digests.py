@@ -20,15 +20,12 @@ from moco_tf.files.atomic import write_atomically
 
 FIELD = "sha256"
 _HEX = 64  # digits of a digest
-_JSON_END = re.compile(rb',\n  "sha256": "([0-9a-f]{64})"\n\}\n')
-_JSON_END_SIZE = len(',\n  "sha256": ""\n}\n') + _HEX
 _FIRST_LINE = b"# sha256 "
 
 
 def add_json_digest(value: Mapping[str, Any]) -> bytes:
     """Returns `value` as JSON whose last field is the SHA-256 of the file without that field."""
-    text = json.dumps(value, indent=2) + "\n"
-    return (json.dumps(dict(value) | {FIELD: _digest(text.encode())}, indent=2) + "\n").encode()
+    return _to_json(dict(value) | {FIELD: _digest(_to_json(value))})
 
 
 def check_json_digest(data: bytes) -> tuple[bytes, str | None]:
@@ -37,9 +34,6 @@ def check_json_digest(data: bytes) -> tuple[bytes, str | None]:
     Raises:
         DamagedError: if it is no JSON object, or not the one that the digest is of.
     """
-    found = _JSON_END.fullmatch(data, max(len(data) - _JSON_END_SIZE, 0))
-    if found:
-        return _compared(data[: found.start()] + b"\n}\n", found[1])
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -47,6 +41,11 @@ def check_json_digest(data: bytes) -> tuple[bytes, str | None]:
     if not isinstance(value, dict):
         raise DamagedError("it is no JSON object")
     last, of = next(reversed(value.items()), ("", None))
+    if last == FIELD:
+        del value[FIELD]
+        if add_json_digest(value) != data:
+            raise DamagedError("it does not match the digest that it carries")
+        return _to_json(value), of
     named = last.endswith(f"_{FIELD}")  # the digest of something else
     if FIELD in value or (isinstance(of, str) and len(of) == _HEX and not named):
         raise DamagedError("its last field is not a digest of the rest")
@@ -66,17 +65,13 @@ def check_lines_digest(data: bytes) -> tuple[bytes, str | None]:
         DamagedError: if the text is not the one that the digest is of.
     """
     first, _, text = data.partition(b"\n")
-    start = first[: len(_FIRST_LINE)]
-    different = sum(a != b for a, b in zip(start, _FIRST_LINE, strict=False))
-    if (
-        data
-        and (different > 1 or len(start) < len(_FIRST_LINE))
-        and data != _FIRST_LINE[: len(data)]
-    ):
+    cut_off = _FIRST_LINE.startswith(data)
+    damaged = re.fullmatch(rb".{9}[0-9a-f]{64}", first, re.DOTALL)  # in its first bytes
+    if not (first.startswith(_FIRST_LINE) or cut_off or damaged):
         return data, None
-    if start != _FIRST_LINE:  # it was, but for one character or for being cut off
+    if first != _FIRST_LINE + _digest(text).encode():
         raise DamagedError("its first line is not a digest of the others")
-    return _compared(text, first[len(_FIRST_LINE) :])
+    return text, _digest(text)
 
 
 def add_zip_digest(archive: bytes) -> bytes:
@@ -94,11 +89,14 @@ def check_zip_digest(data: bytes) -> tuple[bytes, str | None]:
     Raises:
         DamagedError: if it is no archive, or not the one that the digest is of.
     """
-    end = data.rfind(b"PK\x05\x06")  # of the last 22 bytes before the comment
-    if end < 0 or len(data) != end + 22 + int.from_bytes(data[end + 20 : end + 22], "little"):
+    content, carried = data[:-_HEX], data[-_HEX:]
+    if re.fullmatch(rb"[0-9a-f]{64}", carried):
+        if _digest(content).encode() != carried:
+            raise DamagedError("it does not match the digest that it carries")
+        return data, carried.decode()
+    # Without a comment an archive ends with a record of 22 bytes, the last two of them zero.
+    if data[-22:-18] != b"PK\x05\x06" or data[-2:] != b"\0\0":
         raise DamagedError("it is no archive, or cut off")
-    if len(data) > end + 22 or re.fullmatch(rb"[0-9a-f]{64}", data[-_HEX:]):
-        return data, _compared(data[:-_HEX], data[-_HEX:])[1]
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as opened:
             broken = opened.testzip()
@@ -109,10 +107,8 @@ def check_zip_digest(data: bytes) -> tuple[bytes, str | None]:
     return data, None
 
 
-def _compared(content: bytes, carried: bytes) -> tuple[bytes, str]:
-    if _digest(content).encode() != carried:
-        raise DamagedError("it does not match the digest that it carries")
-    return content, carried.decode("ascii")
+def _to_json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def _digest(data: bytes) -> str:

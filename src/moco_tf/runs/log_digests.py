@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from moco_tf.errors import DamagedError
 from moco_tf.runs.folder import METRICS, TENSORBOARD
 
 EVENTS = "events.out.tfevents."
@@ -77,3 +80,65 @@ def begins_with(data: bytes, digest: Mapping[str, Any]) -> bool:
     """Whether a file that holds `data` begins with the bytes that `digest` is of."""
     size = digest["bytes"]
     return len(data) >= size and hashlib.sha256(data[:size]).hexdigest() == digest["sha256"]
+
+
+def check_log(digest: Mapping[str, Any] | None, path: Path) -> dict[str, Any]:
+    """Returns whether a digest or checksums of a log are kept ("carried"), and a "note" on its end.
+
+    A kill leaves half an entry at the end, which the next start takes away.
+
+    Args:
+        digest: of its beginning, as the newest checkpoint carries it; none: there is none.
+
+    Raises:
+        DamagedError: if it begins with other bytes, or an entry in it is none.
+        OSError: if it cannot be read.
+    """
+    data, start = path.read_bytes(), digest["bytes"] if digest else 0
+    if digest is not None and not begins_with(data, digest):
+        short = f", which are cut off after {len(data)}" if len(data) < start else ""
+        raise DamagedError(f"its first {start} bytes{short} are not those of the newest checkpoint")
+    if path.name == METRICS:
+        *rows, rest = data.split(b"\n")
+        for number, row in enumerate(rows, start=1):
+            try:
+                json.loads(row)["step"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise DamagedError(f"its row {number} is no row") from None
+    else:
+        rest = data[whole_records(data, start) :]
+    note = f"its last {len(rest)} bytes are half an entry, as after a kill" if rest else None
+    return {"carried": digest is not None or path.name != METRICS, "note": note}
+
+
+def whole_records(data: bytes, start: int = 0) -> int:
+    """Returns where the last whole record of a TensorBoard file ends, in bytes.
+
+    A kill cuts the last record off. Zeros at the end, as after a power failure, are no record.
+    Each is its length (8 bytes), the masked CRC-32C of that (4), content, the masked CRC-32C of
+    that (4), all little-endian (tensorflow/core/lib/io/record_writer.h).
+
+    Args:
+        start: where to begin: all before it is known to be whole records.
+
+    Raises:
+        DamagedError: if a record does not match its checksums.
+    """
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    def matches(begin: int, end: int) -> bool:
+        (carried,) = struct.unpack_from("<I", data, end)
+        return masked_crc32c(data[begin:end]) == carried
+
+    while start + 12 <= len(data):
+        content = start + 12
+        end = content + struct.unpack_from("<Q", data, start)[0]
+        whole = end + 4 <= len(data)
+        if not matches(start, start + 8) or (whole and not matches(content, end)):
+            if any(data[start:]):
+                raise DamagedError(f"the record at byte {start} does not match its checksum")
+            break
+        if not whole:
+            break
+        start = end + 4
+    return start
