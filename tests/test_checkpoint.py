@@ -172,6 +172,47 @@ def test_damaged_on_the_way_to_the_disk_deletes_nothing(tmp_path, monkeypatch):
     ]
 
 
+def test_a_second_name_is_a_link_and_goes_its_own_way(tmp_path):
+    best = save(tmp_path, state_of(1), step=1, extra={}, tag="best_knn")
+    first = save(tmp_path, state_of(1), step=1, extra={}, same_as=best)
+    assert first.samefile(best) and sorted(tmp_path.iterdir()) == [best, first]
+    second = save(tmp_path, state_of(2), step=2, extra={}, keep=1)
+    assert not first.exists() and load(best)[1] == 1
+    save(tmp_path, state_of(2), step=2, extra={}, tag="best_knn", same_as=second)
+    assert best.samefile(second)
+    assert_same(load(best)[0], state_of(2))
+
+
+@pytest.mark.parametrize("refused", ["link", "replace"])
+def test_a_second_name_is_a_second_file_where_nothing_can_be_linked(tmp_path, monkeypatch, refused):
+    first = save(tmp_path, state_of(1), step=1, extra={})
+    (tmp_path / ".best_knn.safetensors.tmp").write_bytes(b"of a process that was killed")
+
+    def refuse(*names):
+        monkeypatch.undo()
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, refused, refuse)
+    best = save(tmp_path, state_of(1), step=1, extra={}, tag="best_knn", same_as=first)
+    assert not best.samefile(first)
+    assert_same(load(best)[0], state_of(1))
+    assert sorted(tmp_path.iterdir()) == [best, first]
+
+
+def test_what_was_verified_is_read_again_only_if_it_has_changed(tmp_path, monkeypatch):
+    was_read, read = [], checkpoint.read
+    monkeypatch.setattr(checkpoint, "read", lambda path: was_read.append(path.name) or read(path))
+    verified = {}
+    for step in (1, 2, 3, 4):
+        save(tmp_path, state_of(step), step=step, extra={}, verified=verified)
+    assert was_read == [f".step-0000000{step}.safetensors.tmp" for step in (1, 2, 3, 4)]
+    flip(tmp_path / "step-00000004.safetensors", -1)
+    save(tmp_path, state_of(5), step=5, extra={}, verified=verified)
+    assert was_read[4:] == [".step-00000005.safetensors.tmp", "step-00000004.safetensors"]
+    steps = sorted(int(path.stem[5:]) for path in tmp_path.iterdir())
+    assert steps == [3, 4, 5]  # of step 4 nothing is left but what is damaged
+
+
 def test_keep_must_be_positive(tmp_path):
     with pytest.raises(InputError, match="keep=0"):
         save(tmp_path, state_of(1), step=1, extra={}, keep=0)

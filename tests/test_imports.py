@@ -54,6 +54,7 @@ WITHOUT_TENSORFLOW = (
     "runs/remote.py",
     "runs/snapshot.py",
     "runs/storage.py",
+    "runs/variables.py",
     "training/advice.py",
     "training/progress.py",
     "training/schedules.py",

@@ -35,7 +35,7 @@ from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.files.digests import write_json
 from moco_tf.files.store import cache_folder
 from moco_tf.methods.moco import MoCo
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
@@ -205,7 +205,7 @@ def _pretrain(
     summary |= {
         "left_out": left_out(train, test),
         "peak_memory_bytes": peak_memory_bytes(),
-        "state_sha256": checkpoint.digest(checkpoint.arrays_of(method.state())),
+        "state_sha256": checkpoint.digest(variables.arrays_of(method.state())),
     }
     if workers.chief:
         write_json(run_dir / run_folder.SUMMARY, summary)
@@ -273,7 +273,7 @@ def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
         return Progress()
     arrays, step, extra = restored
     progress = progress_of(Progress, extra, step=step, folder=folder)
-    checkpoint.assign(method.state(), arrays)
+    variables.assign(method.state(), arrays)
     return progress
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import moco_tf.evaluate.finetune
 import moco_tf.pretraining
 from moco_tf.models import ENCODERS
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, variables
 
 # What a compiled step does not depend on.
 FREE = {
@@ -27,9 +27,9 @@ def _once(build, strategy, *settings):
         return build()
     if settings not in _METHODS:
         method = build()
-        _METHODS[settings] = method, checkpoint.arrays_of(method.state())
+        _METHODS[settings] = method, variables.arrays_of(method.state())
     method, first = _METHODS[settings]
-    checkpoint.assign(method.state(), first)
+    variables.assign(method.state(), first)
     return method
 
 

@@ -28,8 +28,8 @@ from moco_tf.data.sources import Images
 from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
 from moco_tf.evaluate.label_free import PICTURES, held_out
 from moco_tf.methods.moco import MoCo
-from moco_tf.runs.checkpoint import arrays_of
 from moco_tf.runs.folder import versions
+from moco_tf.runs.variables import arrays_of
 from moco_tf.training.advice import known_facts, suggestions
 from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.progress import Progress

@@ -29,7 +29,7 @@ from moco_tf.evaluate.training import ADVICE, ClassifierJob, Progress, restore, 
 from moco_tf.files.atomic import write_atomically
 from moco_tf.files.digests import add_lines_digest, write_json
 from moco_tf.models import build_encoder
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import assign, check_size
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
@@ -107,7 +107,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
             reporter.close()
         summary = summarize(config, asdict(progress))
         summary |= data.found
-        summary["state_sha256"] = checkpoint.digest(checkpoint.arrays_of(network.state()))
+        summary["state_sha256"] = checkpoint.digest(variables.arrays_of(network.state()))
         save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
         write_json(out / run_folder.SUMMARY, summary)
     return summary

@@ -10,8 +10,8 @@ from moco_tf.config import Config
 from moco_tf.evaluate.end_to_end import Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.files.atomic import write_atomically
-from moco_tf.runs import checkpoint
 from moco_tf.runs import snapshot as encoder_file
+from moco_tf.runs import variables
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint
 
 
@@ -74,7 +74,7 @@ def save_encoder(
     path: Path, network: Finetuner, pretraining: Config, summary: dict[str, Any], class_names
 ) -> None:
     """encoder.safetensors: the tuned encoder, its classifier as a linear head; a RUN for others."""
-    arrays = checkpoint.arrays_of(network.state())
+    arrays = variables.arrays_of(network.state())
     state = {name: array for name, array in arrays.items() if name.startswith(QUERY_ENCODER)}
     config = pretraining.model_copy(update={"head": "linear", "dim": summary["classes"]})
     provenance = {

@@ -20,7 +20,7 @@ from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
 from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
 from moco_tf.evaluate.training import ADVICE, ClassifierJob, restore, train
 from moco_tf.files.digests import write_json
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import load_encoder
 from moco_tf.runs.storage import RunStorage
@@ -143,7 +143,7 @@ def _probe(
     )
     summary = summarize(config, asdict(progress))
     summary |= data.found
-    summary["state_sha256"] = checkpoint.digest(checkpoint.arrays_of(linear.state()))
+    summary["state_sha256"] = checkpoint.digest(variables.arrays_of(linear.state()))
     save_head(out, linear, summary, data.class_names)
     write_json(out / run_folder.SUMMARY, summary)
     return summary

@@ -18,7 +18,7 @@ from moco_tf.distribute.workers import Workers
 from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
 from moco_tf.evaluate.heads import SUMS, check_heads
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.log_digests import Digests
 from moco_tf.runs.storage import RunStorage
@@ -94,7 +94,7 @@ def restore(
             f"Use another --out, or remove that folder."
         )
     check_heads(extra, heads, out)
-    checkpoint.assign(model.state(), arrays)
+    variables.assign(model.state(), arrays)
     if progress.sums is not None:
         progress.sums = {n: tf.constant(v, tf.float32) for n, v in progress.sums.items()}
     return progress
@@ -181,7 +181,7 @@ class ClassifierJob:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that a step changes."""
-        return checkpoint.arrays_of(self.model.state())
+        return variables.arrays_of(self.model.state())
 
     def extra(self) -> dict[str, Any]:
         """All fields of `Progress`, as JSON."""

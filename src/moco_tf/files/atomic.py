@@ -42,6 +42,23 @@ def write_atomically(
     _fsync_folder(path.parent)
 
 
+def link_atomically(source: Path, path: Path) -> bool:
+    """Gives the file `source` a second name, `path`, in the same folder; returns whether it can.
+
+    Some file systems have no hard links.
+    """
+    temporary = temporary_name(path)
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # or what is written to it would be written to the source
+        return False
+    _fsync_folder(path.parent)
+    return True
+
+
 def temporary_name(path: Path) -> Path:
     """Returns the hidden name that `path` is written under before it is renamed."""
     return path.with_name(f".{path.name}.tmp")

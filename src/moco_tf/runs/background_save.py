@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from moco_tf.errors import InputError
+from moco_tf.files.store import Stamp
 from moco_tf.runs import checkpoint
 
 
@@ -37,7 +38,8 @@ class AsyncCheckpointer:
         self._folder, self._check, self._send = folder, check, send
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[float] | None = None
-        self.seconds: float | None = None  # that a file of the last save took, from start to end
+        self._verified: dict[str, Stamp] = {}
+        self.seconds: float | None = None  # that the last save took, from start to end
 
     def save(
         self,
@@ -52,7 +54,7 @@ class AsyncCheckpointer:
         Args:
             arrays: name to array; they belong to the save from now on.
             step, extra: as `checkpoint.save` takes them; of `extra` a copy is taken.
-            tags: one file for each, in this order.
+            tags: one name for each, in this order.
 
         Raises:
             InputError: the save before failed.
@@ -73,16 +75,24 @@ class AsyncCheckpointer:
             self.seconds = writing.result()
 
     def _write(self, arrays, step, extra, tags) -> float:
-        began = time.perf_counter()
+        began, saved = time.perf_counter(), None
         for tag in tags:
             self._check()
             try:
-                checkpoint.save(self._folder, arrays, step=step, extra=extra, tag=tag)
+                saved = checkpoint.save(
+                    self._folder,
+                    arrays,
+                    step=step,
+                    extra=extra,
+                    tag=tag,
+                    same_as=saved,
+                    verified=self._verified,
+                )
             except InputError:
                 self._check()  # which says more
                 raise
         self._send()
-        return (time.perf_counter() - began) / len(tags)
+        return time.perf_counter() - began
 
     def __enter__(self) -> AsyncCheckpointer:
         return self

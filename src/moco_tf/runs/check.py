@@ -133,7 +133,7 @@ def _summary(checkpoints: list[Verdict], path: Path) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     """Also an encoder or features."""
-    step, extra, state = checkpoint.inspect(path)
+    _, step, extra, state = checkpoint.inspect(path)
     if path.stem.startswith("step-") and path.stem != f"step-{step:08d}":
         raise DamagedError(f"it is the checkpoint of step {step}")
     logs = parse_log_digests(extra.get("written"))

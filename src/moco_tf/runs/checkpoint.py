@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
 from moco_tf.errors import DamagedError, InputError
-from moco_tf.files.atomic import write_atomically
+from moco_tf.files.atomic import link_atomically, make_folder, write_atomically
+from moco_tf.files.store import Stamp, stamp
 
 State = dict[str, np.ndarray]
 KEEP = 2  # whole checkpoints of a run, beside the tagged ones
@@ -30,6 +31,8 @@ def save(
     extra: Mapping[str, Any],
     keep: int = KEEP,
     tag: str | None = None,
+    same_as: Path | None = None,
+    verified: dict[str, Stamp] | None = None,
 ) -> Path:
     """Writes a checkpoint and returns its path; a reader sees the whole file or none.
 
@@ -43,6 +46,10 @@ def save(
         extra: anything that JSON can hold.
         keep: whole checkpoints to keep, 1 or more.
         tag: writes TAG.safetensors in place of step-NNNNNNNN.safetensors, and deletes nothing.
+        same_as: a checkpoint just saved of the same state; where the file system can link, it gets
+            a second name in place of being written once more.
+        verified: names and stamps of files that were read back, which are not read again unless
+            they have changed. The file saved is added.
 
     Raises:
         InputError: if the disk is full or the folder cannot be written to.
@@ -51,15 +58,16 @@ def save(
         raise InputError(f"keep must be at least 1; received keep={keep}.")
     folder = Path(folder)
     path = folder / (f"{tag}.safetensors" if tag else f"step-{step:08d}.safetensors")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror}.") from None
+    make_folder(folder)
     for leftover in folder.glob(".*.safetensors.tmp"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
-    write_atomically(path, to_bytes(state, step=step, extra=extra), verify=_check_read_back)
+    if same_as is None or not link_atomically(same_as, path):
+        write_atomically(path, to_bytes(state, step=step, extra=extra), verify=_check_read_back)
+    verified = {} if verified is None else verified
+    with contextlib.suppress(OSError):  # the folder has been taken away
+        verified[path.name] = stamp(path.stat())
     if tag is None:
-        _delete_older(folder, step, keep)
+        _delete_older(folder, step, keep, verified)
     return path
 
 
@@ -92,8 +100,7 @@ def load_latest(
 
 def newest_step(folder: Path) -> int | None:
     """Returns the step of the newest checkpoint in `folder`, or None if there is none."""
-    steps = _by_step(Path(folder))
-    return steps[0][0] if steps else None
+    return next((step for step, _ in _by_step(Path(folder))), None)
 
 
 def load(path: Path) -> tuple[State, int, dict[str, Any]]:
@@ -121,29 +128,6 @@ def to_bytes(state: Mapping[str, np.ndarray], *, step: int, extra: Mapping[str, 
     return to_safetensors(arrays, metadata)
 
 
-def arrays_of(variables: Mapping[str, Any]) -> State:
-    """Returns the values of variables, by the same names."""
-    return {name: variable.numpy() for name, variable in variables.items()}
-
-
-def assign(variables: Mapping[str, Any], state: State) -> None:
-    """Gives each variable the array of its name.
-
-    Raises:
-        InputError: unless names and shapes are the same.
-    """
-    if set(variables) != set(state):
-        odd = sorted(set(variables) ^ set(state))[0]
-        raise InputError(f"the checkpoint does not fit this config: {odd!r} is in one only.")
-    for name, variable in variables.items():
-        if tuple(variable.shape) != state[name].shape:
-            raise InputError(
-                f"the checkpoint does not fit this config: {name!r} has shape "
-                f"{state[name].shape}, expected {tuple(variable.shape)}."
-            )
-        variable.assign(state[name])
-
-
 def digest(state: Mapping[str, np.ndarray]) -> str:
     """Returns the SHA-256, in hex, of the names (sorted), dtypes, shapes and bytes of `state`."""
     total = hashlib.sha256()
@@ -169,25 +153,18 @@ def _by_step(folder: Path) -> list[tuple[int, Path]]:
 
 
 def read(path: Path) -> tuple[State, int, dict[str, Any]]:
-    """Returns (state, step, extra) of one checkpoint file.
+    """Returns (state, step, extra) of one checkpoint file; raises as `inspect`."""
+    return inspect(path)[:3]
+
+
+def inspect(path: Path) -> tuple[State, int, dict[str, Any], str]:
+    """Returns (state, step, extra, `digest` of the state) of one checkpoint file.
 
     Raises:
         DamagedError: if it is damaged, or no checkpoint at all.
         FileNotFoundError: if it is absent.
         InputError: if it may not be read.
     """
-    state, step, extra, _ = _whole(path)
-    return state, step, extra
-
-
-def inspect(path: Path) -> tuple[int, dict[str, Any], str]:
-    """Returns (step, extra, `digest` of the state) of one checkpoint file; raises as `read`."""
-    _, step, extra, of_state = _whole(path)
-    return step, extra, of_state
-
-
-def _whole(path: Path) -> tuple[State, int, dict[str, Any], str]:
-    """State, step, extra and the state's digest of a file that is whole."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
@@ -224,16 +201,16 @@ def _check_read_back(path: Path) -> None:
         ) from None
 
 
-def _delete_older(folder: Path, step: int, keep: int) -> None:
+def _delete_older(folder: Path, step: int, keep: int, verified: dict[str, Stamp]) -> None:
     """Deletes the checkpoints before the `keep` newest whole ones; `step` is known to be whole."""
     older = [path for number, path in _by_step(folder) if number < step]
     whole = 1
-    for position, path in enumerate(older):
-        if whole == keep:
-            for surplus in older[position:]:
-                surplus.unlink(missing_ok=True)
-            return
-        if position + 1 < len(older):  # the very last one is kept in any case
-            with contextlib.suppress(DamagedError, FileNotFoundError):
+    while whole < keep and len(older) > 1:  # the very last one is kept in any case
+        path = older.pop(0)
+        with contextlib.suppress(DamagedError, OSError):
+            if verified.get(path.name) != stamp(path.stat()):
                 read(path)
-                whole += 1
+            whole += 1
+    if whole == keep:
+        for surplus in older:
+            surplus.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from moco_tf.errors import DivergedError
-from moco_tf.runs import checkpoint
+from moco_tf.runs import variables
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.progress import Progress
 from moco_tf.training.reporting import Reporter
@@ -89,7 +89,7 @@ class PretrainingJob:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The method's state."""
-        return checkpoint.arrays_of(self.method.state())
+        return variables.arrays_of(self.method.state())
 
     def extra(self) -> dict:
         """All fields of `Progress`."""
