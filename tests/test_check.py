@@ -43,7 +43,8 @@ def train(folder, config, steps):
     run_folder.claim(folder, config)
     checkpoints = run_folder.checkpoint_folder(folder)
     found = checkpoint.load_latest(checkpoints, warn=pytest.fail)
-    progress = Progress(**found[2]) if found else Progress()
+    progress = Progress()
+    vars(progress).update(found[2] if found else {})  # also what a run would refuse
     reporter = Reporter()
     reporter.console = Console(file=io.StringIO(), soft_wrap=True)
     reporter.start(folder, steps, progress.step, before=progress.written)

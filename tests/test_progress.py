@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from moco_tf.errors import InputError
-from moco_tf.evaluate import training
-from moco_tf.evaluate.heads import check_heads
+from moco_tf.evaluate import progress as of_classifiers
+from moco_tf.evaluate.progress import check_heads
 from moco_tf.pretraining import _restore
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.training.progress import Progress, progress_of
 from moco_tf.training.reporting import NullReporter
 
-KINDS = [Progress, training.Progress]
+KINDS = [Progress, of_classifiers.Progress]
 DIGEST = {"metrics.jsonl": {"bytes": 3, "sha256": "ab"}}
 
 
@@ -29,10 +29,10 @@ def test_what_was_written_comes_back(kind):
     assert read(kind, asdict(whole)) == whole
     assert read(kind, {"step": 7}) == kind(step=7)  # of a version that kept less
     sums = {"loss": [1.5, 2], "images": 8.0}
-    full = training.Progress(
+    full = of_classifiers.Progress(
         7, seconds=0.5, provenance={"classes": 2}, sums=sums, loss=[1.0, float("nan")]
     )
-    assert read(training.Progress, vars(full)).sums == sums
+    assert read(of_classifiers.Progress, vars(full)).sums == sums
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +77,7 @@ def test_neither_a_run_nor_a_probe_goes_on_from_what_it_cannot_read(tmp_path, ex
     checkpoint.save(folder, {"a": np.zeros(2)}, step=2, extra=extra)
     for restore in (
         lambda: _restore(tmp_path, Untouched(), NullReporter()),
-        lambda: training.restore(tmp_path, Untouched(), {"classes": 2}, 1, pytest.fail),
+        lambda: of_classifiers.restore(tmp_path, Untouched(), {"classes": 2}, 1, pytest.fail),
     ):
         with pytest.raises(InputError, match=r"checkpoint of step 2 in .*checkpoints is not one"):
             restore()

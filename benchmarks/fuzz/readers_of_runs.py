@@ -66,11 +66,11 @@ def progress(given: Path):
     from tensors import checkpoint as whole
     from texts import hostile_json
 
-    from moco_tf.evaluate import training
+    from moco_tf.evaluate import progress as of_classifiers
     from moco_tf.runs import checkpoint as package
     from moco_tf.training.progress import Progress, progress_of
 
-    kinds = {"a": Progress, "b": training.Progress}
+    kinds = {"a": Progress, "b": of_classifiers.Progress}
     arrays = {"queue": np.ones((4, 3), np.float32)}
 
     def make(rng):

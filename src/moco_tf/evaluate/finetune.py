@@ -24,8 +24,9 @@ from moco_tf.evaluate.end_to_end import HEAD, Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.finetune_report import describe, save_encoder, summarize
 from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
+from moco_tf.evaluate.progress import Progress, restore
 from moco_tf.evaluate.subset import balanced_subset
-from moco_tf.evaluate.training import ADVICE, ClassifierJob, Progress, restore, train
+from moco_tf.evaluate.training import ADVICE, ClassifierJob, train
 from moco_tf.files.atomic import write_atomically
 from moco_tf.files.digests import add_lines_digest, write_json
 from moco_tf.models import build_encoder

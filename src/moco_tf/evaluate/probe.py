@@ -18,7 +18,8 @@ from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_ba
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
 from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
-from moco_tf.evaluate.training import ADVICE, ClassifierJob, restore, train
+from moco_tf.evaluate.progress import restore
+from moco_tf.evaluate.training import ADVICE, ClassifierJob, train
 from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder

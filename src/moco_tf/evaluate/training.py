@@ -1,12 +1,9 @@
-"""Training a classifier on labelled images, its features frozen or not: how far it is, the loop."""
+"""Training a classifier on labelled images, its features frozen or not."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,16 +12,12 @@ import tensorflow as tf
 from moco_tf.data.failures import failure_of_step
 from moco_tf.data.sources import Images
 from moco_tf.distribute.workers import Workers
-from moco_tf.errors import InputError
 from moco_tf.evaluate.classifier import add, means
-from moco_tf.evaluate.heads import SUMS, check_heads
-from moco_tf.runs import checkpoint, variables
-from moco_tf.runs import folder as run_folder
-from moco_tf.runs.log_digests import Digests
+from moco_tf.evaluate.progress import SUMS, Progress
+from moco_tf.runs import variables
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.loop import Loop, Plan
-from moco_tf.training.progress import progress_of
 from moco_tf.training.reporting import Reporter
 
 ADVICE = "Use a smaller --lr, with another --out."
@@ -39,65 +32,6 @@ class Trainable(Protocol):
 
     def state(self) -> Mapping[str, tf.Variable]:
         """Everything that a step changes, by name."""
-
-
-@dataclass
-class Progress:
-    """How far a probe is, beside its arrays. Accuracies in percent, one of each head."""
-
-    step: int = 0
-    epoch: int = 0  # whole ones
-    seconds: float = 0.0
-    images_per_second: float | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)  # which encoder, on which images
-    written: Digests | None = None  # of the logs
-    evaluation_due: bool = False  # a signal came before or during the evaluation after this step
-    sums: dict[str, list[float] | float] | None = None  # `batch_sums` since the last logging point
-    loss: list[float] | None = None
-    top1: list[float] | None = None  # of the last whole epoch, on the test images
-    top5: list[float] | None = None
-    top1_best: list[float] | None = None
-
-    def note(self, tested: dict[str, list[float]]) -> bool:
-        """Keeps the results of an epoch; returns whether one of its top-1 is the best so far."""
-        before = self.top1_best or [-math.inf] * len(tested["top1"])
-        self.top1, self.top5 = tested["top1"], tested["top5"]
-        self.top1_best = [max(pair) for pair in zip(before, tested["top1"], strict=True)]
-        return max(tested["top1"]) > max(before)
-
-
-def restore(
-    out: Path, model: Trainable, provenance: dict[str, Any], heads: int, warn: Callable[[str], None]
-) -> Progress:
-    """Gives `model` the arrays of the newest checkpoint in `out`, if any; returns its progress.
-
-    Args:
-        provenance: which encoder, on which images.
-        heads: classifiers that are trained.
-
-    Raises:
-        InputError: if the checkpoint is of another encoder or of other images, or not one that
-            this version writes.
-    """
-    folder = run_folder.checkpoint_folder(out)
-    restored = checkpoint.load_latest(folder, warn=warn)
-    if restored is None:
-        return Progress(provenance=provenance)
-    arrays, step, extra = restored
-    progress = progress_of(Progress, extra, step=step, folder=folder)
-    there = progress.provenance
-    different = [name for name in provenance if there.get(name) != provenance[name]]
-    if different:
-        listed = ", ".join(f"{n} ({there.get(n)} there, {provenance[n]} now)" for n in different)
-        raise InputError(
-            f"{out} holds results of another encoder or of other images: {listed}. "
-            f"Use another --out, or remove that folder."
-        )
-    check_heads(extra, heads, out)
-    variables.assign(model.state(), arrays)
-    if progress.sums is not None:
-        progress.sums = {n: tf.constant(v, tf.float32) for n, v in progress.sums.items()}
-    return progress
 
 
 def logged(

@@ -7,17 +7,19 @@ TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from moco_tf.config import short_repr
 from moco_tf.errors import InputError
 from moco_tf.runs.log_digests import Digests
 
 Kind = TypeVar("Kind")
+STRICT = ConfigDict(strict=True, extra="forbid")
 FORMER = {"probed": "provenance", "knn_due": "evaluation_due"}  # names in older checkpoints
 
 
@@ -25,46 +27,35 @@ def progress_of(kind: type[Kind], extra: Mapping[str, Any], *, step: int, folder
     """Returns what a checkpoint holds beside its arrays.
 
     Args:
-        kind: a dataclass with a field `step`; fields that are absent, as in checkpoints of older
-            versions, get their defaults.
+        kind: a `STRICT` dataclass with a field `step`; fields that are absent, as in checkpoints of
+            older versions, get their defaults.
         extra: the checkpoint's, any JSON object.
         step: the checkpoint's own.
         folder: where it lies, for the message.
 
     Raises:
-        InputError: a field is unknown, lacking or of another type, or the steps are not the same.
+        InputError: a field is unknown, or of another type, or the steps are not the same.
     """
     extra = {FORMER.get(name, name): value for name, value in extra.items()}
-    hints = get_type_hints(kind)
-    needed = {
-        field.name
-        for field in fields(kind)  # type: ignore[arg-type]
-        if field.default is MISSING and field.default_factory is MISSING
-    }
-    problem = None
-    if unknown := sorted(extra.keys() - hints.keys()):
-        problem = f"its field {short_repr(unknown[0])} is not known"
-    elif lacking := sorted(needed - extra.keys()):
-        problem = f"it lacks the field {lacking[0]!r}"
-    else:
-        for name, value in extra.items():
-            try:
-                TypeAdapter(hints[name]).validate_python(value, strict=True)
-            except (ValidationError, OverflowError):
-                problem = f"its field {name!r} is {short_repr(value)}"
-                break
-    if problem is None:
-        found: Any = kind(**extra)
-        if found.step == step:
-            return found
-        problem = f"its field 'step' is {short_repr(found.step)}"
+    unknown = sorted(extra.keys() - {field.name for field in fields(kind)})  # type: ignore[arg-type]
+    try:
+        if unknown:
+            problem = f"its field {short_repr(unknown[0])} is not known"
+        else:
+            found: Any = kind(**extra)
+            if found.step == step:
+                return found
+            problem = f"its field 'step' is {short_repr(found.step)}"
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        problem = f"its field {name!r} is {short_repr(extra[name])}"
     raise InputError(
         f"the checkpoint of step {step} in {folder} is not one that this version goes on from: "
         f"{problem}. Was it written by a newer version? Use that, or another folder."
     )
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Progress:
     """How far a run is, beside its arrays; every checkpoint keeps it. Accuracies in percent."""
 
