@@ -57,7 +57,12 @@ def test_a_state_is_told_by_name(tmp_path):
             r"at step 5, where it began with the normalised images .* the images\.$",
             marks=pytest.mark.slow,
         ),
-        (2, "gradient", r"at step 5, where it began with the gradient of layer1\.0\.conv1/kernel "),
+        pytest.param(
+            2,
+            "gradient",
+            r"at step 5, where it began with the gradient of layer1\.0\.conv1/kernel ",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, what, said):

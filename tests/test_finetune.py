@@ -274,6 +274,7 @@ def test_a_file_that_goes_bad_is_named_and_the_steps_are_kept(run, tmp_path):
     assert found["state_sha256"] == wanted["state_sha256"]
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_the_images_is_the_same_on_any_number_of_devices(run, tmp_path):
     settings = {"batch_size": 48, "epochs": 2, "group_size": 4, "label_fraction": 0.6}
     outs = {}

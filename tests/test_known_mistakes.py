@@ -83,7 +83,11 @@ def test_a_run_makes_none_of_the_known_mistakes(check, config, tmp_path):
 
 @pytest.mark.parametrize(
     ("check", "mistake"),
-    [(check_draws, "batch_draws"), (check_keys, "no_shuffle"), (check_keys, "key_inference")],
+    [
+        (check_draws, "batch_draws"),
+        (check_keys, "no_shuffle"),
+        pytest.param(check_keys, "key_inference", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.usefixtures("shallow")
 def test_the_check_sees_the_mistake(check, mistake, config, tmp_path):

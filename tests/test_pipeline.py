@@ -45,7 +45,10 @@ def take(images, start, count, **changes):
     return [tuple(view.numpy() for view in views) for views in dataset]
 
 
-@pytest.mark.parametrize("augmentation", ["v1", "v2", "demo", "simclr"])
+@pytest.mark.parametrize(
+    "augmentation",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "demo")), "v2", "simclr"],
+)
 def test_a_pipeline_can_start_at_any_step(images, augmentation):
     whole = take(images, 0, 6, augmentation=augmentation)
     assert whole[0][0].shape == (4, 8, 8, 3)

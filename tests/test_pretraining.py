@@ -220,9 +220,8 @@ def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):
         pretrain(config(data, tmp_path / "run", batch_size=64))
 
 
-@pytest.mark.parametrize(
-    "precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_starts_at_the_same_loss(data, tmp_path, whole_run, precision):
     """The first loss differs by rounding alone; the whole run stays finite and resumes."""
     changes = {"precision": precision, "checkpoint_every": 2}
@@ -280,6 +279,7 @@ def test_an_image_that_breaks_while_training_is_named_and_nothing_is_lost(tmp_pa
     assert "suggestion:" not in said  # its config can be changed no more
 
 
+@pytest.mark.slow
 def test_devices_see_the_same_batches(data, tmp_path, whole_run):
     """Same data, shuffle and augmentation; later steps of so small a net amplify rounding."""
 
@@ -318,6 +318,7 @@ def test_the_last_checkpoint_tells_the_epoch_to_other_commands(data, tmp_path):
     assert (snapshot.step, snapshot.provenance["epoch"]) == (7, 2)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_steps(data, tmp_path, monkeypatch):
     """A step that computes nothing, so that 10,000 take seconds: 0.76 kB a number is 7.6 MB."""
     resident = {}

@@ -280,6 +280,7 @@ def test_interrupted_twice_it_ends_in_the_same_arrays(run, whole, tmp_path):
     assert again["state_sha256"] == summary["state_sha256"] and again["top1"] == summary["top1"]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_in_the_same_arrays(run, whole, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "moco_tf", "probe", run.folder, "--data", run.data]

@@ -167,6 +167,7 @@ def rows(run_dir):
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(reporter, tmp_path):
     """Kept for good, the numbers of 2,000 rows would be 9 MB."""
 

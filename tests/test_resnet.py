@@ -170,10 +170,13 @@ RECORDED = [
     "cifar_resnet18_split8",
     "cifar_resnet18_split1",
 ]
+CHECKED = ("resnet18", "resnet50", "cifar_resnet18_split8")  # of these by default
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in CHECKED)) for n in RECORDED]
+)
 def test_float32_matches_the_recorded_architectures_at_every_size(golden, name):
     z = golden("arch_resnet")
     state_dict = recipe_state_dict(z, name, json.loads(str(z["meta_json"]))["name_prefix"])
@@ -193,7 +196,9 @@ def test_float32_matches_the_recorded_architectures_at_every_size(golden, name):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in CHECKED)) for n in RECORDED]
+)
 def test_float64_outputs_and_gradients_match_the_recorded_architectures(golden, name):
     z = golden("arch_resnet")
     size = recorded_sizes(z, name)[0]

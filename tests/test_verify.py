@@ -189,7 +189,7 @@ DEMO_CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", ["enqueued", slow("temperature"), slow("float64 run")])
+@pytest.mark.parametrize("name", [slow(name) for name in DEMO_CHANGES])
 def test_a_changed_demo_trace_is_caught(tmp_path, name, shared_replay):
     path = changed(tmp_path, DEMO, DEMO_CHANGES[name])
     assert not verify_files([path])["ok"]
@@ -293,10 +293,10 @@ MISTAKES = {
 }
 
 
-IN_MOCO = ("no shuffle", "queue with this step's keys", "key update after the optimizer")
+IN_MOCO = ("no shuffle", "queue with this step's keys")
 
 
-# The others are of the optimizer and of BatchNorm, whose own tests show them as well.
+# The tests of the optimizer, of BatchNorm and of the step show the others as well.
 @pytest.mark.parametrize("path", [V1, slow(V2)])
 @pytest.mark.parametrize("name", [n if n in IN_MOCO else slow(n) for n in MISTAKES])
 def test_each_known_mistake_is_caught(monkeypatch, name, path):
