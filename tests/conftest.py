@@ -21,14 +21,29 @@ tf.config.set_logical_device_configuration(
 
 
 # Half a minute and more each: begun first, so that no long file is left to one process at the end.
-LONG = ["learning", "verify", "train", "finetune", "pipeline", "moco", "export", "readme"]
+LONG = [
+    "learning",
+    "workers",
+    "verify",
+    "pretraining",
+    "export",
+    "finetune",
+    "moco",
+    "resnet",
+    "probe",
+    "pipeline",
+    "embed",
+    "remote",
+    "readme",
+]
 
 
 def pytest_configure(config):
     config.option.loadscopereorder = False  # of pytest-xdist: most tests first, the longest last
     marks = config.option.markexpr
-    if marks and not re.search(r"\b(slow|long)\b", marks):  # "-m golden" leaves these out as well
-        config.option.markexpr = f"({marks}) and not slow and not long"
+    for name in ("slow", "long"):  # "-m golden" leaves out both, "-m slow" what is long as well
+        if marks and not re.search(rf"\b({name}|long)\b", marks):
+            config.option.markexpr = f"({config.option.markexpr}) and not {name}"
 
 
 def pytest_collection_modifyitems(items):
