@@ -50,8 +50,12 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+def long(*values):
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 @pytest.mark.parametrize(
-    ("devices", "float64"), [(1, False), slow(2, True), slow(1, True), slow(2, False)]
+    ("devices", "float64"), [(1, False), slow(2, True), long(1, True), long(2, False)]
 )
 def test_bundled_moco_traces_are_met(devices, float64, shared_replay):
     assert failures(verify_files([V1, V2], devices=devices, float64=float64)) == []
@@ -75,8 +79,9 @@ def test_every_other_recorded_trace_is_met_on_one_device(golden_folder, float64)
 
 @pytest.mark.golden
 @pytest.mark.slow
-@pytest.mark.parametrize("float64", [False, True])
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize(
+    ("devices", "float64"), [(4, False), (2, True), long(2, False), long(4, True)]
+)
 def test_every_other_recorded_trace_is_met_on_several_devices(golden_folder, devices, float64):
     paths = traces_in(golden_folder)
     assert paths
@@ -297,7 +302,7 @@ IN_MOCO = ("no shuffle", "queue with this step's keys")
 
 
 # The tests of the optimizer, of BatchNorm and of the step show the others as well.
-@pytest.mark.parametrize("path", [V1, slow(V2)])
+@pytest.mark.parametrize("path", [V1, long(V2)])
 @pytest.mark.parametrize("name", [n if n in IN_MOCO else slow(n) for n in MISTAKES])
 def test_each_known_mistake_is_caught(monkeypatch, name, path):
     MISTAKES[name](monkeypatch)
