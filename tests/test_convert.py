@@ -16,7 +16,7 @@ from moco_tf.convert import convert
 from moco_tf.convert.targets import SUFFIXES
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding
-from moco_tf.evaluate.knn import evaluate_run
+from moco_tf.evaluate.knn_run import evaluate_run
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import load_latest
 from moco_tf.runs.encoders import load_encoder

@@ -4,12 +4,11 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
 
 from moco_tf.build import (
     build_batches,
@@ -24,7 +23,7 @@ from moco_tf.build import (
 )
 from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.data.failures import LEFT_OUT, failure_of_step
-from moco_tf.data.found import found_lines, left_out
+from moco_tf.data.found import left_out
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.distribute.cluster import Cluster
@@ -41,8 +40,8 @@ from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.remote import working_folder
 from moco_tf.runs.storage import RunStorage
-from moco_tf.training.advice import known_facts, suggestions
 from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.introduction import OTHER_IMAGES, advice, describe, notes
 from moco_tf.training.loop import Loop, Plan
 from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.pretraining_job import PretrainingJob, baselines
@@ -136,10 +135,11 @@ def _pretrain(
     total_steps = config.epochs * epoch_steps
     last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
     rate = build_schedule(config, epoch_steps)
-    reporter.line(_describe(config, train, test, strategy, rate(0), epoch_steps, total_steps))
+    replicas = strategy.num_replicas_in_sync
+    reporter.line(describe(config, train, test, replicas, rate(0), epoch_steps))
     new = checkpoint.newest_step(storage.folder) is None
-    advice = _advice(config, train, strategy) if new else []
-    for line in (weights.line if weights else "", longer, *_notes(train, test, config), *advice):
+    hints = advice(config, train, replicas) if new else []
+    for line in (weights.line if weights else "", longer, *notes(config, train, test), *hints):
         if line:
             reporter.line(line)
     reporter.stage("building the encoders")
@@ -161,26 +161,11 @@ def _pretrain(
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
         if progress.images != train.identity:
-            reporter.line(
-                "the training images are not those of before: from here on the run is not what it "
-                "would have been"
-            )
+            reporter.line(OTHER_IMAGES)
     progress.images = train.identity
     if monitor and not progress.step:
         _evaluate_untrained(progress, monitor, pixels, reporter)
-    # With float16 a step that overflows changes nothing.
-    scale = method.envelope.optimizer.loss_scale if config.precision == "mixed_float16" else None
-    job = PretrainingJob(
-        method,
-        progress,
-        DivergenceWatch(method.envelope.tensor_names, storage.folder, scale),
-        reporter,
-        train_step=build_step(config, method),
-        rate=rate,
-        monitor=monitor,
-        monitored=MONITORED,
-        knn_every=config.knn_every,
-    )
+    job = _job(config, method, progress, rate, monitor, storage.folder, reporter)
     batches = build_batches(config, train, progress.step, method.envelope.own_rows())
     plan = Plan(
         last_step,
@@ -200,17 +185,46 @@ def _pretrain(
         workers=workers,
         reporter=reporter,
     ).run()
-    summary = asdict(progress)
-    del summary["images"], summary["epoch"], summary["evaluation_due"], summary["written"]
-    summary |= {
-        "left_out": left_out(train, test),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "state_sha256": checkpoint.digest(variables.arrays_of(method.state())),
-    }
+    summary = _summary(progress, method, train, test)
     if workers.chief:
         write_json(run_dir / run_folder.SUMMARY, summary)
     workers.barrier()
     return summary
+
+
+def _job(
+    config: Config,
+    method: MoCo,
+    progress: Progress,
+    rate: Callable[[int], float],
+    monitor: Callable[[], dict[str, float]] | None,
+    checkpoints: Path,
+    reporter: Reporter,
+) -> PretrainingJob:
+    # With float16 a step that overflows changes nothing.
+    scale = method.envelope.optimizer.loss_scale if config.precision == "mixed_float16" else None
+    return PretrainingJob(
+        method,
+        progress,
+        DivergenceWatch(method.envelope.tensor_names, checkpoints, scale),
+        reporter,
+        train_step=build_step(config, method),
+        rate=rate,
+        monitor=monitor,
+        monitored=MONITORED,
+        knn_every=config.knn_every,
+    )
+
+
+def _summary(progress: Progress, method: MoCo, train: Images, test: Images | None) -> dict:
+    """What `summary.json` holds."""
+    summary = asdict(progress)
+    del summary["images"], summary["epoch"], summary["evaluation_due"], summary["written"]
+    return summary | {
+        "left_out": left_out(train, test),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "state_sha256": checkpoint.digest(variables.arrays_of(method.state())),
+    }
 
 
 def _healthy(config: Config, train: Images) -> dict[str, Any]:
@@ -292,39 +306,3 @@ def _extended(
         rate_of=partial(build_schedule, epoch_steps=epoch_steps),
         allowed=allowed,
     )
-
-
-def _describe(config, train, test, strategy, first_rate, epoch_steps, total_steps) -> str:
-    scaling = (
-        f"{config.learning_rate:g} x {config.batch_size}/256"
-        if config.lr_scaling == "linear"
-        else "absolute"
-    )
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU device"
-    stop = "" if config.max_steps is None else f", up to step {min(config.max_steps, total_steps)}"
-    return (
-        f"{config.recipe}: {config.encoder} on {config.data}, {train.count} images"
-        f"{f' + {test.count} test' if test else ''}; batch {config.batch_size} in groups of "
-        f"{config.group_size} on {strategy.num_replicas_in_sync} {kind}(s); learning rate "
-        f"{config.scaled_learning_rate:g} ({scaling}), first {first_rate:g}; "
-        f"{epoch_steps} steps an epoch, {total_steps} in all{stop}"
-    )
-
-
-def _advice(config, train: Images, strategy) -> list[str]:
-    """Lines on what is off in the config for these images."""
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    facts = known_facts(config, train, devices=strategy.num_replicas_in_sync, gpus=gpus)
-    return [found.line for found in suggestions(config, facts)]
-
-
-def _notes(train: Images, test: Images | None, config: Config) -> list[str]:
-    """Lines on what was found, and on images that are left out, show nothing or are enlarged."""
-    notes = found_lines(train, test)
-    if test and test.why_unlabelled:
-        notes.append(f"{test.why_unlabelled}: kNN uses held-out training images")
-    small = train.smaller_than(config.image_size)
-    if len(small):
-        first = f", the first is {train.files[small[0]]}" if train.files else ""
-        notes.append(f"{len(small)} images are smaller than the crop and are enlarged{first}")
-    return notes

@@ -27,7 +27,7 @@ def add(command: Parser) -> None:
 
 def run(folder: str, data: str | None, json: bool, **settings) -> Outcome:
     start_with_images(folder, data)
-    from moco_tf.evaluate.knn import evaluate_run
+    from moco_tf.evaluate.knn_run import evaluate_run
 
     result = evaluate_run(folder, data=data, **settings)
     line = f"kNN top-1 {result['knn_top1']:.2f}%{beside(result, 'knn_top1')}"

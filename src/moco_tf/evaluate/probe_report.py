@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf.evaluate.classifier import MOMENTUM, WEIGHT_DECAY
+from moco_tf.evaluate.labelled import Labelled
 from moco_tf.evaluate.linear import LinearProbe
 from moco_tf.evaluate.probe_config import ProbeConfig
+from moco_tf.evaluate.ridge import GRID
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 
@@ -141,3 +143,23 @@ def save_head(out: Path, linear: LinearProbe, summary: dict, class_names) -> Non
     extra = {"lr": summary["lr"], "top1": summary["top1"], "class_names": list(class_names)}
     folder = run_folder.checkpoint_folder(out)
     checkpoint.save(folder, arrays, step=summary["step"], extra=extra, tag="head")
+
+
+def ridge_protocol(data: Labelled, of: str, step: int, ratio: float, held_out: int) -> str:
+    """Returns what `ridge_probe` has done, for whoever reads its result.
+
+    Args:
+        of: name of the data.
+        step: of the encoder.
+        ratio: lambda, of the mean eigenvalue.
+        held_out: number of training images by which it was chosen.
+    """
+    return (
+        f"Ridge regression on one-hot targets in closed form (centred, float64) on the pooled "
+        f"features of the query encoder at step {step}, in inference mode and without "
+        f"augmentation, of all {data.train.count} training images of {of}. Lambda is {ratio:g} of "
+        f"the mean eigenvalue of the centred X'X, chosen among {len(GRID)} values from "
+        f"{GRID[0]:g} to {GRID[-1]:g} by top-1, then squared error, on {held_out} held-out "
+        f"training images (a tenth of each class). Top-1 and top-5 on all {data.test.count} test "
+        f"images; there are no epochs, so top1_best is top1."
+    )

@@ -23,8 +23,9 @@ from moco_tf.evaluate.knn import EVAL_BATCH
 from moco_tf.evaluate.labelled import Labelled, open_labelled
 from moco_tf.evaluate.linear import backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
-from moco_tf.evaluate.ridge import GRID, choose_and_fit, correct_share
-from moco_tf.evaluate.split import monitor_split
+from moco_tf.evaluate.probe_report import ridge_protocol
+from moco_tf.evaluate.ridge import choose_and_fit, correct_share
+from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.files.atomic import make_folder
 from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint
@@ -60,12 +61,8 @@ def ridge_probe(
         cache=Path(config.run) if Path(config.run).is_dir() else None,
         split=config.split,
     )
-    split = monitor_split(data.train, None, seed=config.seed)
-    if split is None:
-        raise InputError(
-            f"--quick holds out a tenth of each class; data={config.data or pretraining.data} has "
-            f"no class of two training images."
-        )
+    name = config.data or pretraining.data
+    split = _split(data.train, config.seed, name)
     out = Path(config.run_dir or result_folder(config.run, "probe-quick"))
     if (out / run_folder.CONFIG).exists():
         raise InputError(f"{out} is the folder of another run. Use another --out.")
@@ -110,16 +107,7 @@ def ridge_probe(
         "train_images": data.train.count,
         "test_images": data.test.count,
         **data.found,
-        "protocol": (
-            f"Ridge regression on one-hot targets in closed form (centred, float64) on the pooled "
-            f"features of the query encoder at step {step}, in inference mode and without "
-            f"augmentation, of all {data.train.count} training images of "
-            f"{config.data or pretraining.data}. Lambda is {ratio:g} of the mean eigenvalue of "
-            f"the centred X'X, chosen among {len(GRID)} values from {GRID[0]:g} to {GRID[-1]:g} "
-            f"by top-1, then squared error, on {len(split.query_indices)} held-out training "
-            f"images (a tenth of each class). Top-1 and top-5 on all {data.test.count} test "
-            f"images; there are no epochs, so top1_best is top1."
-        ),
+        "protocol": ridge_protocol(data, name, step, ratio, len(split.query_indices)),
         "lambda": ratio,
         "held_out_top1": held_out_top1,
         "encoder_step": step,
@@ -129,6 +117,17 @@ def ridge_probe(
     }
     write_json(out / run_folder.SUMMARY, summary)
     return summary
+
+
+def _split(train: Images, seed: int, name: str) -> Split:
+    """A tenth of each class is held out."""
+    split = monitor_split(train, None, seed=seed)
+    if split is None:
+        raise InputError(
+            f"--quick holds out a tenth of each class; data={name} has no class of two training "
+            f"images."
+        )
+    return split
 
 
 def _features(

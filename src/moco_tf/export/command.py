@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from moco_tf.data.failures import reason
@@ -22,7 +23,7 @@ from moco_tf.export.targets import FORMATS, card_path, check_format, check_out
 from moco_tf.export.writing import takes_any_size, write
 from moco_tf.files.atomic import take_lock, write_error
 from moco_tf.runs.encoders import encoder_of
-from moco_tf.runs.snapshot import load_snapshot
+from moco_tf.runs.snapshot import EncoderCheckpoint, load_snapshot
 from moco_tf.training.reporting import to_stderr
 
 OLD = "old"  # in the hidden folder: the SavedModel that is being replaced
@@ -69,23 +70,14 @@ def export(
         normalization = config.normalization if with_preprocessing else None
         model = plain_model(encoder, head=with_head, normalization=normalization, source=run)
     pictures = comparison_images(data, config, warn=warn)
-    tuned = snapshot.provenance.get("format") == "finetune"
     any_size = takes_any_size(to, with_preprocessing)
-    result: dict[str, Any] = {
+    result = {
         "run": str(run),
         "format": to,
         "out": str(out),
         "card": str(card_path(out, to)),
-        **config.model_dump(include={"encoder", "width", "stem", "head"}),
-        "dim": None if config.head == "none" else config.dim,
-        **config.model_dump(include={"image_size", "normalization"}),
-        "step": snapshot.step,
-        "with_head": with_head,
-        "preprocessing": with_preprocessing,
+        **_facts(snapshot, model, with_head, with_preprocessing),
         "any_size": any_size,
-        "features": ("logits" if tuned else "projection") if with_head else "pooled",
-        "output": model.output.shape[1],
-        "parameters": model.count_params(),
         "images": len(pictures.raw),
         "images_of": pictures.data,
         "tolerance": tolerance,
@@ -111,6 +103,25 @@ def export(
     except tf.errors.OpError as error:
         raise InputError(f"cannot write {out}: {reason(error)}.") from error
     return result
+
+
+def _facts(
+    snapshot: EncoderCheckpoint, model: keras.Model, with_head: bool, with_preprocessing: bool
+) -> dict[str, Any]:
+    """What the result tells of the encoder and of its model."""
+    config = snapshot.config
+    tuned = snapshot.provenance.get("format") == "finetune"
+    return {
+        **config.model_dump(include={"encoder", "width", "stem", "head"}),
+        "dim": None if config.head == "none" else config.dim,
+        **config.model_dump(include={"image_size", "normalization"}),
+        "step": snapshot.step,
+        "with_head": with_head,
+        "preprocessing": with_preprocessing,
+        "features": ("logits" if tuned else "projection") if with_head else "pooled",
+        "output": model.output.shape[1],
+        "parameters": model.count_params(),
+    }
 
 
 def describe(result: dict[str, Any]) -> str:

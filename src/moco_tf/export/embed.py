@@ -75,10 +75,7 @@ def embed(
     parts = select(data, train, test, split)
     rows, counts = rows_of(parts), {name: images.count for name, images in parts}
     bad = [file for _, images in parts for file in images.skipped]
-    for line in found_lines(train, test):
-        say(line)
-    if any(images.why_unlabelled for _, images in parts):
-        say(f"the test images get no class: {parts[-1][1].why_unlabelled}")
+    _tell(parts, found_lines(train, test), say)
     points = None if folder is None else projector.Points(len(rows.names), side)
     if points is not None and len(points.indices) < len(rows.names):
         say(f"the projector gets {len(points.indices)} of {len(rows.names)} images, evenly chosen")
@@ -108,6 +105,13 @@ def embed(
         "projector_points": 0 if points is None else len(points.indices),
         "protocol": _protocol(features, followed.dimensions, step, run, data, counts, side),
     }
+
+
+def _tell(parts, found: list[str], say: Callable[[str], None]) -> None:
+    for line in found:
+        say(line)
+    if any(images.why_unlabelled for _, images in parts):
+        say(f"the test images get no class: {parts[-1][1].why_unlabelled}")
 
 
 def _crops(images: Images, side: int) -> Iterator:
