@@ -99,7 +99,11 @@ def test_each_measures_and_says_what_it_was(capsys, what):
         (["step", "--steps", "-1"], "steps=-1"),
         (["input", "--data", "/absent"], "data='/absent'"),
         (["train", "nonsense"], "unknown recipe 'nonsense'"),
-        (["input", "--batch-size", "8192", "--group-size", "32"], "batch_size=8192"),
+        pytest.param(
+            ["input", "--batch-size", "8192", "--group-size", "32"],
+            "batch_size=8192",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(capsys, flags, message):

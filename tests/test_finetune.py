@@ -245,6 +245,7 @@ def test_an_interruption_between_logging_points_changes_no_loss(run, tmp_path):
     assert found["state_sha256"] == wanted["state_sha256"]
 
 
+@pytest.mark.slow
 def test_a_file_that_goes_bad_is_named_and_the_steps_are_kept(run, tmp_path):
     classes = ["ant", "bee", "cat"]
     data = save_folder(tmp_path / "data", train=classes, val=classes)

@@ -48,6 +48,7 @@ def test_a_folder_is_told_in_lines(photos):
     assert left_out(train, test) == {".heic": 2, ".txt": 1}
 
 
+@pytest.mark.slow
 def test_the_other_part_can_be_chosen(photos):
     train, test = open_images(str(photos), max_bad_images=0.5, split="test")
     assert (test.split, test.count) == ("test", 2)

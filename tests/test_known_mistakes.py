@@ -85,7 +85,7 @@ def test_a_run_makes_none_of_the_known_mistakes(check, config, tmp_path):
     ("check", "mistake"),
     [
         (check_draws, "batch_draws"),
-        (check_keys, "no_shuffle"),
+        pytest.param(check_keys, "no_shuffle", marks=pytest.mark.slow),
         pytest.param(check_keys, "key_inference", marks=pytest.mark.slow),
     ],
 )

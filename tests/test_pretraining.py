@@ -241,6 +241,7 @@ def test_bad_data_leaves_no_run_behind(data, tmp_path):
     assert pretrain(config(data, tmp_path / "run", max_steps=1))["step"] == 1
 
 
+@pytest.mark.slow
 def test_an_image_that_breaks_while_training_is_named_and_nothing_is_lost(tmp_path):
     from PIL import Image
 
