@@ -32,7 +32,7 @@ def resnet50(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preprocessing", [False, True])
+@pytest.mark.parametrize("preprocessing", [pytest.param(False, marks=pytest.mark.long), True])
 @pytest.mark.parametrize("to", FORMATS)
 def test_on_photos_every_format_equals_the_encoder(photos, resnet50, tmp_path, to, preprocessing):
     need(to)

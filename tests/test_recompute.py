@@ -125,14 +125,14 @@ def assert_same_steps(devices, tolerance=1e-6, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", ["basic", "bottleneck"])
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("block", ["basic", pytest.param("bottleneck", marks=pytest.mark.long)])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.long), 2])
 @pytest.mark.parametrize("options", [{}, {"symmetric": True, "accumulation_steps": 2}])
 def test_steps_are_the_same(block, devices, options):
     assert_same_steps(devices, block=block, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [

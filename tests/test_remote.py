@@ -267,7 +267,10 @@ MOMENTS = {  # at which request, of which file
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(m, marks=[pytest.mark.long] * (m != "putting in place")) for m in MOMENTS],
+)
 def test_a_process_killed_while_it_sends_goes_on_exactly(
     server, data, tmp_path, monkeypatch, never_killed, moment
 ):

@@ -63,7 +63,7 @@ def test_bundled_moco_traces_are_met(devices, float64, shared_replay):
 
 @pytest.mark.parametrize(
     ("path", "float64"),
-    [(DEMO, False), slow(SYMMETRIC, True), slow(DEMO, True), slow(SYMMETRIC, False)],
+    [(DEMO, False), slow(SYMMETRIC, True), long(DEMO, True), long(SYMMETRIC, False)],
 )
 def test_bundled_demo_traces_are_met(path, float64, shared_replay):
     assert failures(verify_files([path], devices=1, float64=float64)) == []
@@ -303,7 +303,7 @@ IN_MOCO = ("no shuffle", "queue with this step's keys")
 
 # The tests of the optimizer, of BatchNorm and of the step show the others as well.
 @pytest.mark.parametrize("path", [V1, long(V2)])
-@pytest.mark.parametrize("name", [n if n in IN_MOCO else slow(n) for n in MISTAKES])
+@pytest.mark.parametrize("name", [n if n in IN_MOCO else long(n) for n in MISTAKES])
 def test_each_known_mistake_is_caught(monkeypatch, name, path):
     MISTAKES[name](monkeypatch)
     assert not verify_files([path], devices=1, float64=False)["ok"]

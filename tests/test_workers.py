@@ -143,6 +143,7 @@ def test_two_processes_are_one(data, tmp_path, whole_run):
     assert "step 20/20" not in said[1]
 
 
+@pytest.mark.long
 def test_three_processes_that_tf_config_names_are_one(data, tmp_path, whole_run):
     train(data, tmp_path / "run", workers=3, by_environment=True)
     assert_equal(tmp_path / "run", whole_run)
@@ -156,6 +157,7 @@ def test_a_run_moves_from_two_processes_to_one_and_to_four_devices(data, tmp_pat
     assert_equal(run_dir, whole_run)
 
 
+@pytest.mark.long
 def test_two_processes_begin_with_the_weights_of_another_run_and_go_on_longer(
     data, tmp_path, whole_run
 ):
@@ -167,7 +169,10 @@ def test_two_processes_begin_with_the_weights_of_another_run_and_go_on_longer(
     assert_equal(tmp_path / "two", tmp_path / "one")
 
 
-@pytest.mark.parametrize("augment_on", ["host", "device", "device_resize"])
+@pytest.mark.parametrize(
+    "augment_on",
+    ["host", *(pytest.param(on, marks=pytest.mark.long) for on in ("device", "device_resize"))],
+)
 def test_two_processes_are_two_devices_bit_for_bit(data, tmp_path, augment_on):
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -182,7 +187,7 @@ def test_two_processes_are_two_devices_bit_for_bit(data, tmp_path, augment_on):
         np.testing.assert_array_equal(two[name], array, err_msg=name)
 
 
-@pytest.mark.parametrize("signalled", [0, 1])
+@pytest.mark.parametrize("signalled", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled):
     run_dir = tmp_path / "run"
     processes = begin(data, run_dir, workers=2)
@@ -195,7 +200,7 @@ def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled
     assert_equal(run_dir, whole_run)
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed):
     run_dir = tmp_path / "run"
     processes = begin(data, run_dir, "--checkpoint-every", "2", workers=2)
@@ -210,7 +215,7 @@ def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed)
     assert_equal(run_dir, whole_run)
 
 
-@pytest.mark.parametrize("stopped", [0, 1])
+@pytest.mark.parametrize("stopped", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
     """As a machine without power or network: its heartbeats stop."""
     run_dir = tmp_path / "run"
@@ -234,7 +239,10 @@ def test_a_worker_that_hangs_is_named_by_all_others(data, tmp_path):
         assert "worker 1 (127.0.0.1:" in text and "has not come for 60 s" in text, text
 
 
-@pytest.mark.parametrize("flags", [["--temperature", "0.5"], ["--accumulation-steps", "2"]])
+@pytest.mark.parametrize(
+    "flags",
+    [["--temperature", "0.5"], pytest.param(["--accumulation-steps", "2"], marks=pytest.mark.long)],
+)
 def test_a_worker_with_another_config_is_refused(data, tmp_path, flags):
     first, second = begin(data, tmp_path / "run", workers=2)
     command = [*second.args, *flags]
