@@ -18,7 +18,7 @@ from moco_tf.config import Config
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.files.digests import add_lines_digest, add_zip_digest, read_json, write_json
-from moco_tf.runs import checkpoint
+from moco_tf.runs import check, checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.check import check_run, report
 from moco_tf.training.progress import Progress
@@ -94,6 +94,19 @@ def damaged(run):
     found = check_run(run)
     assert found["whole"] == (found["damaged"] is None)
     return found["damaged"] and found["damaged"]["file"]
+
+
+def test_a_file_that_a_training_run_writes_meanwhile_is_not_called_unknown(run, monkeypatch):
+    judge = check._judge_folder
+
+    def and_a_save(root, folder):
+        verdicts = judge(root, folder)
+        (run / "checkpoints" / "step-00000009.safetensors").write_bytes(b"new")
+        return verdicts
+
+    monkeypatch.setattr(check, "_judge_folder", and_a_save)
+    found = check_run(run)
+    assert found["whole"] and found["unknown"] == []
 
 
 def test_a_run_is_whole_and_each_of_its_files_is_named(run, capsys):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from moco_tf.errors import DamagedError
-from moco_tf.runs.log_digests import LogDigests, begins_with, whole_records
+from moco_tf.runs.log_digests import LogDigests, begins_with, parse_log_digests, whole_records
 
 EVENTS = "tensorboard/events.out.tfevents.1"
 
@@ -16,6 +16,11 @@ def append(path, data):
     path.parent.mkdir(exist_ok=True)
     with path.open("ab") as file:
         file.write(data)
+
+
+@pytest.mark.parametrize("size", [-5, True, 2.0, "3"])
+def test_a_size_that_is_none_is_left_out(size):
+    assert parse_log_digests({"metrics.jsonl": {"bytes": size, "sha256": "0" * 64}}) == {}
 
 
 def test_digests_are_of_all_bytes_so_far(tmp_path):

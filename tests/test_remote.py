@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import fsspec
@@ -17,7 +18,7 @@ from support.s3_server import files, upload
 from moco_tf.data.pack.write import pack
 from moco_tf.errors import InputError
 from moco_tf.files.digests import read_json
-from moco_tf.files.store import Store
+from moco_tf.files.store import STORES, Store
 from moco_tf.pretraining import pretrain
 from moco_tf.runs import remote as remote_module
 from moco_tf.runs.check import check_run
@@ -34,8 +35,9 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def url(request):
+def url(request, monkeypatch):
     """A folder of fsspec's file system in memory, which no test has used."""
+    monkeypatch.setitem(STORES, "memory", ("", "", ""))
     return f"memory://{request.node.name.replace('[', '_').replace(']', '')}"
 
 
@@ -188,6 +190,49 @@ def test_new_files_go_before_old_ones_are_deleted(server, here, tmp_path):
     found = sorted(p.relative_to(there.copy).as_posix() for p in there.copy.rglob("*.*"))
     assert found == ["config.json", "metrics.jsonl", "summary.json"]
     assert (there.copy / "checkpoints" / "step-2").read_text() == "new"
+
+
+def test_a_best_checkpoint_that_alone_was_not_sent_is_sent_by_the_next_process(here, url):
+    best, step = here / "checkpoints/best_knn.safetensors", "checkpoints/step-00000002.safetensors"
+    (here / step).write_text("step 2")
+    RemoteFolder(url, here).finish(patient=False)
+    best.write_text("best")
+    said = []
+    remote = RemoteFolder(url, here, said.append)
+    remote.fetch()
+    assert best.read_text() == "best" and "perhaps not all of it is in" in said[0]
+    remote.finish(patient=False)
+    assert read(f"{url}/checkpoints/best_knn.safetensors") == b"best"
+
+
+def test_the_best_checkpoint_goes_before_that_of_the_step(here, url, monkeypatch):
+    names = "best_knn", "step-00000002", "step-00000001"
+    for name in names:
+        (here / f"checkpoints/{name}.safetensors").write_text(name)
+    sent, put = [], Store.put
+    monkeypatch.setattr(Store, "put", lambda self, *file: sent.append(file[1]) or put(self, *file))
+    RemoteFolder(url, here).finish(patient=False)
+    sent = [name for name in sent if name.endswith(".safetensors")]
+    assert sent == [f"checkpoints/{name}.safetensors" for name in names]
+
+
+def test_a_run_that_fails_while_the_store_does_ends_soon_and_tells_both(cache, url, monkeypatch):
+    said, began = [], time.monotonic()
+
+    def fails(store, path, name):
+        raise OSError("503 Slow Down")
+
+    with pytest.raises(RuntimeError, match="diverged"), working_folder(url, said.append) as places:
+        monkeypatch.setattr(Store, "put", fails)
+        places[0].mkdir(parents=True)
+        (places[0] / "config.json").write_text("{}")
+        places[1].send()
+        while places[1].failing_since is None:
+            time.sleep(0.01)
+        raise RuntimeError("diverged")
+    assert time.monotonic() - began < remote_module.PAUSE
+    assert "Not stored: config.json. It is whole in" in said[-1]
+    assert [path.name for path in cache.glob("*/run/*")] == ["config.json"]
 
 
 def test_what_came_back_damaged_deletes_nothing(here, url, monkeypatch):

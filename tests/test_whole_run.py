@@ -72,9 +72,9 @@ def test_a_whole_run_is_the_sum_of_its_parts():
     assert (found["checkpoints_written"], found["knn_evaluations"]) == (14, 4)
     assert found["seconds"] == pytest.approx(
         {"start": 11, "steps": 105 * 64 / 50, "knn": 5 * 12 + 5, "label_free": 5 * 3}
-        | {"checkpoints": 18 * 0.5}
+        | {"checkpoints": 14 * 0.5}
     )
-    assert found["seconds_total"] == pytest.approx(11 + 134.4 + 65 + 15 + 9)
+    assert found["seconds_total"] == pytest.approx(11 + 134.4 + 65 + 15 + 7)
     assert found["disk_bytes"] == 4 * 1000 + (11 + 5) * module.LOGGED_ROW_BYTES
     assert (found["limits"], found["input_share"]) == ("compute", pytest.approx(1 / 3))
     assert found["queue_epochs"] == 0.128

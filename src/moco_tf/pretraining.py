@@ -31,6 +31,7 @@ from moco_tf.distribute.workers import Workers
 from moco_tf.errors import InputError
 from moco_tf.evaluate.ending import ending_lines
 from moco_tf.evaluate.label_free import SIGNALS
+from moco_tf.evaluate.opening import OTHER_IMAGES, advice, describe, notes
 from moco_tf.files.digests import write_json
 from moco_tf.files.store import cache_folder
 from moco_tf.methods.moco import MoCo
@@ -41,7 +42,6 @@ from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.remote import working_folder
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
-from moco_tf.training.introduction import OTHER_IMAGES, advice, describe, notes
 from moco_tf.training.loop import Loop, Plan
 from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.pretraining_job import PretrainingJob, baselines

@@ -84,7 +84,7 @@ def whole_run(
         "steps": steps * step_seconds,
         "knn": (1 + evaluations) * encoder + pixels,
         "label_free": (1 + evaluations) * label_free_seconds,
-        "checkpoints": (saves + knn_evaluations) * save_seconds,  # each may be the best yet
+        "checkpoints": saves * save_seconds,  # the best one is another name of one of them
     }
     share = step_speed / (input_speed + step_speed)
     kept = min(saves, KEEP + 1) + (knn_evaluations > 0)

@@ -79,9 +79,12 @@ class Store:
     def __init__(self, url: str, argument: str):
         self.url, self._given = url.rstrip("/"), f"{argument}={url}"
         scheme = url.partition("://")[0]
-        extra, listed, _ = STORES.get(scheme, ("", "", ""))
-        look = f"Check the name, the credentials and the network, as with '{listed} {self.url}'."
-        self._fix = look if listed else "Use s3:// or gs://."
+        if scheme not in STORES:
+            raise InputError(f"{self._given}: {scheme}:// is not known. Use s3:// or gs://.")
+        extra, listed, _ = STORES[scheme]
+        self._fix = (
+            f"Check the name, the credentials and the network, as with '{listed} {self.url}'."
+        )
         with self.told("open"):  # a store may look for credentials at once
             try:
                 from fsspec.core import url_to_fs
@@ -90,8 +93,9 @@ class Store:
                 settings = {"use_listings_cache": False, "skip_instance_cache": True}
                 self.files, self._root = url_to_fs(self.url, **settings)
             except ImportError:
-                fix = f"needs an extra: pip install 'moco-tf[{extra}]'" if extra else "is not known"
-                raise InputError(f"{self._given}: {scheme}:// {fix}.") from None
+                raise InputError(
+                    f"{self._given}: {scheme}:// needs an extra: pip install 'moco-tf[{extra}]'."
+                ) from None
 
     @contextlib.contextmanager
     def told(self, what: str) -> Iterator[None]:

@@ -63,8 +63,10 @@ def check_run(run: Path | str) -> dict[str, Any]:
         verdicts = [_judge(path, path.name, _checkpoint)]
         last = None if verdicts[0].damage else verdicts[0]
     elif path.is_dir() and (_is_results(path.resolve()) or (path / CHECKPOINTS).is_dir()):
+        before = {file.relative_to(path).as_posix() for file in path.rglob("*")}
         verdicts = _judge_folder(path, path)
-        names = list(_others(path, path, {verdict.file for verdict in verdicts}))
+        others = _others(path, path, {verdict.file for verdict in verdicts})
+        names = [name for name in others if name.rstrip("/") in before]  # not of a later save
         last = _newest([v for v in verdicts if v.file.startswith(f"{CHECKPOINTS}/")])
     else:
         raise InputError(

@@ -71,7 +71,8 @@ def parse_log_digests(value: Any) -> Digests:
         for name, digest in entries
         if (name == METRICS or re.fullmatch(f"{TENSORBOARD}/{EVENTS}[^/]*", name))
         and isinstance(digest, dict)
-        and isinstance(digest.get("bytes"), int)
+        and type(digest.get("bytes")) is int
+        and digest["bytes"] >= 0
         and isinstance(digest.get("sha256"), str)
     }
 

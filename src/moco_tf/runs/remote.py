@@ -38,8 +38,8 @@ class RemoteFolder:
     """The folder `url`, and a copy of it on this machine.
 
     Args:
-        copy: what is in it already is an earlier process's, and taken if it is the newer part of
-            the same run.
+        copy: what is in it already is an earlier process's, and taken if it is of the same run
+            and no older than what is there.
         say: called, from any thread, with a line on a store that fails.
 
     Raises:
@@ -73,7 +73,12 @@ class RemoteFolder:
             for name in filter(is_half, found):  # of a process that was killed
                 self._store.remove(name)
             self._there = dict.fromkeys(names)
-            if not self._copy_is_newer():
+            if self._copy_is_as_new():
+                self._say(
+                    f"goes on from {self.copy}: perhaps not all of it is in {self._store.url}. "
+                    f"Remove it to take what is there."
+                )
+            else:
                 shutil.rmtree(self.copy, ignore_errors=True)
                 self._store.fetch(names, self.copy)
                 self._there = {name: stamp((self.copy / name).stat()) for name in names}
@@ -100,7 +105,10 @@ class RemoteFolder:
         if not patient:
             self._leaving.set()
         try:
-            self._thread.submit(self._push).result()
+            if self._pushing:  # where this fails nothing is tried once more
+                self._pushing.result()
+            self._pushing = self._thread.submit(self._push)
+            self._pushing.result()
         finally:  # also at a signal: then nothing is tried again
             self._leaving.set()
 
@@ -109,10 +117,10 @@ class RemoteFolder:
         found = map(_STEP.fullmatch, list(self._there))
         return max((int(match[1]) for match in found if match), default=None)
 
-    def _copy_is_newer(self) -> bool:
-        """Whether it is what an earlier process could not send of the run that is there."""
+    def _copy_is_as_new(self) -> bool:
+        """Whether an earlier process left it, perhaps without having sent all that is in it."""
         config, step = self.copy / CONFIG, newest_step(self.copy / CHECKPOINTS)
-        if not config.exists() or (step or 0) <= (self.newest_step() or 0):
+        if not config.exists() or step is None or step < (self.newest_step() or 0):
             return False
         there = self._store.files.cat_file(self._store.path(CONFIG)) if self._there else None
         return there in (None, config.read_bytes())
@@ -198,11 +206,13 @@ def working_folder(
         remote.fetch()
         try:
             yield remote.copy, remote
-        except BaseException:
-            if remote.failing_since is None:  # else it would take long, and is told
-                with contextlib.suppress(InputError):  # the logs; what was saved is there
-                    remote.finish(patient=False)
-                    shutil.rmtree(cache)
+        except BaseException as error:
+            try:
+                remote.finish(patient=False)
+                shutil.rmtree(cache)
+            except InputError as unsent:
+                if str(unsent) not in str(error):
+                    say(str(unsent))
             raise
         remote.finish(patient=True)
         shutil.rmtree(cache)
@@ -213,6 +223,8 @@ def _is_of_run(name: str) -> bool:
     return not hidden or bool(_LIST.fullmatch(name))
 
 
-def _order(name: str) -> tuple[bool, bool, str]:
-    """The greatest is sent first: logs, checkpoints from the newest on, the summary."""
-    return name != SUMMARY, not name.startswith(CHECKPOINTS), name
+def _order(name: str) -> tuple[bool, bool, bool, str]:
+    """The greatest is sent first: logs, the best checkpoint, the others from the newest on, the
+    summary."""
+    checkpoint = name.startswith(CHECKPOINTS)
+    return name != SUMMARY, not checkpoint, checkpoint and not _STEP.fullmatch(name), name

@@ -44,7 +44,12 @@ def request_of(source: str, short_side: int | None, quality: int | None) -> dict
         )
     path, stamp = Path(os.path.expanduser(source)), ""
     if source and source not in NAMED and not source.startswith(TFDS):
-        if is_pack(path) or is_url(source):
+        if is_url(source):
+            raise InputError(
+                copy_advice(source)
+                or f"source={source} is not on this machine. Give a folder of images."
+            )
+        if is_pack(path):
             raise InputError(f"source={source} is a pack already. Give the images it was made of.")
         if path.is_dir():
             stamp = folder_stamp(path)
