@@ -23,6 +23,7 @@ def test_a_run_killed_thrice_ends_as_one_left_alone():
     assert all(kill["codes"] == [-9] for kill in result["each"])
 
 
+@pytest.mark.long
 def test_a_long_run_keeps_its_memory_and_files():
     result = script("long_run.py", "--steps", "1000")
     assert abs(result["rss_growth"]) < 0.02

@@ -44,6 +44,7 @@ def test_training_beats_the_untrained_encoder(tmp_path, seed):
     assert summary["knn_top1"] > summary["knn_top1_untrained"] + MARGIN
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_views_of_different_images_teach_nothing(tmp_path, monkeypatch):
     summary = run(tmp_path, 0, monkeypatch)

@@ -115,7 +115,7 @@ def test_a_run_without_labels_ends_with_more_than_a_loss(data, tmp_path, uninter
     assert [summary[name] for name in same] == [uninterrupted[name] for name in same]
 
 
-@pytest.mark.parametrize("stops", [pytest.param((4,), marks=pytest.mark.slow), (1, 2, 7)])
+@pytest.mark.parametrize("stops", [pytest.param((4,), marks=pytest.mark.long), (1, 2, 7)])
 def test_a_run_in_pieces_ends_in_the_same_arrays(data, tmp_path, uninterrupted, stops):
     for stop in stops:
         pretrain(config(data, tmp_path / "run", max_steps=stop))
@@ -221,7 +221,9 @@ def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"]
+)
 def test_mixed_precision_starts_at_the_same_loss(data, tmp_path, whole_run, precision):
     """The first loss differs by rounding alone; the whole run stays finite and resumes."""
     changes = {"precision": precision, "checkpoint_every": 2}

@@ -146,6 +146,7 @@ def test_steps_are_the_same_with_other_options(options):
     assert_same_steps(1, **options)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_peak_of_a_process_is_lower():
     def peak(recompute):

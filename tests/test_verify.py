@@ -80,7 +80,7 @@ def test_every_other_recorded_trace_is_met_on_one_device(golden_folder, float64)
 @pytest.mark.golden
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("devices", "float64"), [(4, False), (2, True), long(2, False), long(4, True)]
+    ("devices", "float64"), [(2, True), long(4, False), long(2, False), long(4, True)]
 )
 def test_every_other_recorded_trace_is_met_on_several_devices(golden_folder, devices, float64):
     paths = traces_in(golden_folder)

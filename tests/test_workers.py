@@ -169,6 +169,7 @@ def test_two_processes_begin_with_the_weights_of_another_run_and_go_on_longer(
     assert_equal(tmp_path / "two", tmp_path / "one")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "augment_on",
     ["host", *(pytest.param(on, marks=pytest.mark.long) for on in ("device", "device_resize"))],
@@ -215,6 +216,7 @@ def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed)
     assert_equal(run_dir, whole_run)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stopped", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
     """As a machine without power or network: its heartbeats stop."""
@@ -229,6 +231,7 @@ def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
     assert codes == [75] and f"worker {stopped} (127.0.0.1:" in said[0], said
 
 
+@pytest.mark.long
 def test_a_worker_that_hangs_is_named_by_all_others(data, tmp_path):
     processes = begin(data, tmp_path / "run", "--worker-timeout", "60", code=HANG, workers=3)
     code, said = end([processes[0], processes[2]])
@@ -239,6 +242,7 @@ def test_a_worker_that_hangs_is_named_by_all_others(data, tmp_path):
         assert "worker 1 (127.0.0.1:" in text and "has not come for 60 s" in text, text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "flags",
     [["--temperature", "0.5"], pytest.param(["--accumulation-steps", "2"], marks=pytest.mark.long)],
