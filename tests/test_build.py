@@ -96,8 +96,10 @@ def test_the_device_finishes_the_same_views(augment_on):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("augment_on", ["device", "device_resize"])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.parametrize(
+    "augment_on", ["device", pytest.param("device_resize", marks=pytest.mark.long)]
+)
 def test_the_first_step_is_the_same_wherever_views_are_finished(augment_on, devices):
     """Some grey levels of hue between host and device (`augment_batch`): a close loss."""
     losses = []

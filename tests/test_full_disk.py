@@ -54,6 +54,7 @@ def in_a_namespace(*command):
     )
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(data, tmp_path):
     mount = tmp_path / "disk"
     mount.mkdir()

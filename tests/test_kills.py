@@ -17,6 +17,7 @@ def script(name, *flags):
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_a_run_killed_thrice_ends_as_one_left_alone():
     result = script("kills.py", "--kills", "3", "--steps", "60")
     assert result["equal"] and result["kills"] == 3

@@ -291,6 +291,7 @@ def test_devices_see_the_same_batches(data, tmp_path, whole_run):
     assert two == pytest.approx(one, abs=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_moves_between_8_4_2_and_1_devices(data, tmp_path):
     """Eight BatchNorm groups in doubles: against a run that stays on one device."""

@@ -242,6 +242,7 @@ def test_images_that_are_lost_are_told_and_the_run_goes_on_with_them(quick, tmp_
     assert pretrain(run)["state_sha256"] == uninterrupted["state_sha256"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sigterm_twice_in_a_save_and_a_deadline_that_nothing_fits_in(shallow, data, tmp_path):
     uninterrupted = pretrain(config(data, tmp_path / "whole"))

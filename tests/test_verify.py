@@ -63,7 +63,7 @@ def test_bundled_moco_traces_are_met(devices, float64, shared_replay):
 
 @pytest.mark.parametrize(
     ("path", "float64"),
-    [(DEMO, False), slow(SYMMETRIC, True), long(DEMO, True), long(SYMMETRIC, False)],
+    [(DEMO, False), long(SYMMETRIC, True), long(DEMO, True), long(SYMMETRIC, False)],
 )
 def test_bundled_demo_traces_are_met(path, float64, shared_replay):
     assert failures(verify_files([path], devices=1, float64=float64)) == []

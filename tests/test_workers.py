@@ -149,6 +149,7 @@ def test_three_processes_that_tf_config_names_are_one(data, tmp_path, whole_run)
     assert_equal(tmp_path / "run", whole_run)
 
 
+@pytest.mark.long
 def test_a_run_moves_from_two_processes_to_one_and_to_four_devices(data, tmp_path, whole_run):
     run_dir = tmp_path / "run"
     train(data, run_dir, "--max-steps", "7", workers=2)
@@ -201,6 +202,7 @@ def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled
     assert_equal(run_dir, whole_run)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed):
     run_dir = tmp_path / "run"
