@@ -392,6 +392,16 @@ def test_a_missing_extra_is_named_before_anything_is_read(monkeypatch, capsys, t
     assert said.count("\n") == 1 and package in said and "pip install 'moco-tf[export]'" in said
 
 
+def test_a_format_is_looked_up_without_tensorflow():
+    for package in FORMATS["onnx"].packages:
+        pytest.importorskip(package, reason="needs the extra export")
+    code = (
+        "import sys; from moco_tf.export.targets import check_format\n"
+        "check_format('onnx'); assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_diverged_encoder_and_one_too_large_for_the_format_are_refused(
     tiny, tmp_path, monkeypatch
 ):

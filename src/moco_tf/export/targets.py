@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ class Format:
     file_limit: int | None = None  # bytes that one file can hold
 
 
+WITH_TENSORFLOW = {"tf2onnx"}  # packages that import it, for which it is too early
 _TWO_GIB = 2**31 - 2**20  # protobuf's and flatbuffers' limit, less the names
 FORMATS = {
     "keras": Format(".keras", (), 1e-5),
@@ -43,7 +44,10 @@ def check_format(name: str) -> Format:
         raise InputError(f"format must be one of {', '.join(FORMATS)}; received format={name!r}.")
     for package in FORMATS[name].packages:
         try:
-            importlib.import_module(package)
+            if package not in WITH_TENSORFLOW:
+                importlib.import_module(package)
+            elif importlib.util.find_spec(package) is None:
+                raise ImportError(f"No module named {package!r}")
         except ImportError as error:
             raise InputError(
                 f"--format {name} needs an extra ({' '.join(str(error).split())}): "
