@@ -32,8 +32,8 @@ from moco_tf.evaluate.label_free import PICTURES, held_out, label_free_signals
 from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
-from moco_tf.models import build_encoder
 from moco_tf.models.recompute import recomputing
+from moco_tf.runs.encoders import untrained_encoder
 from moco_tf.training.schedules import learning_rate
 from moco_tf.training.sgd import sgd_update
 from moco_tf.training.step import Network, StepEnvelope
@@ -55,22 +55,10 @@ def build_method(
             "pre-training needs a projection head; received head=none. Use linear or mlp."
         )
     compute_dtype = config.precision.removeprefix("mixed_")
-    settings = {
-        "image_size": config.image_size,
-        "stem": config.stem,
-        "width": config.width,
-        "head": config.head,
-        "dim": config.dim,
-        "group_size": config.group_size,
-        "group_layout": config.group_layout,
-        "running_statistics": config.running_statistics,
-        "dtype": config.precision,
-        "seed": config.seed,
-    }
     finish = build_finish(config, train, strategy)
     with strategy.scope():
-        query = build_encoder(config.encoder, **settings)
-        key = build_encoder(config.encoder, **settings)
+        query = untrained_encoder(config, dtype=config.precision)
+        key = untrained_encoder(config, dtype=config.precision)
     envelope = StepEnvelope(
         Network(query, recomputing(query) if config.recompute else None),
         strategy=strategy,

@@ -138,7 +138,7 @@ def _pretrain(
     replicas = strategy.num_replicas_in_sync
     reporter.line(describe(config, train, test, replicas, rate(0), epoch_steps))
     new = checkpoint.newest_step(storage.folder) is None
-    hints = advice(config, train, replicas) if new else []
+    hints = [one.line for one in advice(config, train, replicas)] if new else []
     for line in (weights.line if weights else "", longer, *notes(config, train, test), *hints):
         if line:
             reporter.line(line)

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import tensorflow as tf
-
 from moco_tf.benchmark import measure, memory
 from moco_tf.benchmark.rounds import input_rounds, repeated, rounds_of
 from moco_tf.benchmark.whole_run import last_step, whole_run
@@ -27,10 +25,10 @@ from moco_tf.data.pipeline import PREFETCHED_BATCHES
 from moco_tf.data.sources import Images
 from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
 from moco_tf.evaluate.label_free import PICTURES, held_out
+from moco_tf.evaluate.opening import advice
 from moco_tf.methods.moco import MoCo
 from moco_tf.runs.folder import versions
 from moco_tf.runs.variables import arrays_of
-from moco_tf.training.advice import known_facts, suggestions
 from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.progress import Progress
 
@@ -83,14 +81,13 @@ def estimate(config: Config, *, line: Callable[[str], None] = lambda _: None) ->
         **now_and_then,
     )
     gpu_peak, gpu_bytes = memory.gpu_bytes() or (0, None)
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    facts = known_facts(config, train, devices=strategy.num_replicas_in_sync, gpus=gpus)
+    advised = advice(config, train, strategy.num_replicas_in_sync)
     return found | {
         "peak_memory_bytes": max(peak_memory_bytes(), built + pixel_bytes),
         "memory_bytes": memory_bytes,
         "gpu_peak_memory_bytes": gpu_peak,
         "gpu_memory_bytes": gpu_bytes,
-        "suggestions": [asdict(one) for one in suggestions(config, facts)],
+        "suggestions": [asdict(one) for one in advised],
         "n": min(one["n"] for one in (input_alone, step_alone, together)),
         "versions": versions(),
         "config": config.model_dump(mode="json"),

@@ -29,11 +29,10 @@ from moco_tf.evaluate.subset import balanced_subset
 from moco_tf.evaluate.training import ADVICE, ClassifierJob, train
 from moco_tf.files.atomic import write_atomically
 from moco_tf.files.digests import add_lines_digest, write_json
-from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.encoders import assign, check_size
-from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
+from moco_tf.runs.encoders import assign, check_size, untrained_encoder
+from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, folder_of, load_snapshot
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.loop import Plan
@@ -68,7 +67,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
         snapshot.config,
         max_bad_images=config.max_bad_images,
         say=reporter.line,
-        cache=Path(config.run) if Path(config.run).is_dir() else None,
+        cache=folder_of(config.run),
         split=config.split,
     )
     chosen = balanced_subset(np.asarray(data.train.labels), config.label_fraction, config.seed)
@@ -127,11 +126,8 @@ def build_network(
     pretraining = snapshot.config
     compute_dtype = "bfloat16" if config.precision == "mixed_bfloat16" else "float32"
     with strategy.scope():
-        encoder = build_encoder(
-            pretraining.encoder,
-            image_size=pretraining.image_size,
-            stem=pretraining.stem,
-            width=pretraining.width,
+        encoder = untrained_encoder(
+            pretraining,
             head="linear",
             dim=classes,
             group_size=config.group_size,

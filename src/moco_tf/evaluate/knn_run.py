@@ -16,7 +16,7 @@ from moco_tf.evaluate.knn import check_votes, knn_top1_features, knn_top1_pixels
 from moco_tf.evaluate.labelled import found_in
 from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
-from moco_tf.runs.snapshot import images_of
+from moco_tf.runs.snapshot import folder_of, images_of
 from moco_tf.training.reporting import to_stderr
 
 
@@ -50,7 +50,7 @@ def evaluate_run(
     check_votes(k, temperature)
     encoder, config, step = load_encoder(run, warn=warn)
     data = images_of(config, data, run)
-    folder = Path(run) if Path(run).is_dir() else None
+    folder = folder_of(run)
     train, test, chosen = _labelled_images(config, data, split, folder, warn)
     embed = embedding(encoder, features=features, normalization=config.normalization)
     votes: dict[str, Any] = {"image_size": config.image_size, "k": k, "temperature": temperature}

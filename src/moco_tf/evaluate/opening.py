@@ -5,7 +5,7 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.found import found_lines
 from moco_tf.data.sources import Images
-from moco_tf.training.advice import known_facts, suggestions
+from moco_tf.training.advice import Suggestion, known_facts, suggestions
 
 OTHER_IMAGES = (
     "the training images are not those of before: from here on the run is not what it would have "
@@ -39,11 +39,10 @@ def describe(
     )
 
 
-def advice(config: Config, train: Images, replicas: int) -> list[str]:
-    """Returns lines on what is off in the config for these images."""
+def advice(config: Config, train: Images, replicas: int) -> list[Suggestion]:
+    """Returns what is off in the config for these images on this machine."""
     gpus = len(tf.config.list_physical_devices("GPU"))
-    facts = known_facts(config, train, devices=replicas, gpus=gpus)
-    return [found.line for found in suggestions(config, facts)]
+    return suggestions(config, known_facts(config, train, devices=replicas, gpus=gpus))
 
 
 def notes(config: Config, train: Images, test: Images | None) -> list[str]:

@@ -24,6 +24,7 @@ from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import load_encoder
+from moco_tf.runs.snapshot import folder_of
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.loop import Plan
@@ -54,7 +55,7 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
         pretraining,
         max_bad_images=config.max_bad_images,
         say=reporter.line,
-        cache=Path(config.run) if Path(config.run).is_dir() else None,
+        cache=folder_of(config.run),
         split=config.split,
     )
     config = config.model_copy(update={"data": config.data or pretraining.data})

@@ -31,6 +31,7 @@ from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
+from moco_tf.runs.snapshot import folder_of
 from moco_tf.training.reporting import Reporter
 
 CACHE = "features"  # .safetensors
@@ -58,7 +59,7 @@ def ridge_probe(
         pretraining,
         max_bad_images=config.max_bad_images,
         say=say,
-        cache=Path(config.run) if Path(config.run).is_dir() else None,
+        cache=folder_of(config.run),
         split=config.split,
     )
     name = config.data or pretraining.data

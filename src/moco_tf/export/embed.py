@@ -18,7 +18,7 @@ from moco_tf.evaluate.features import Features, embedding, feature_rows
 from moco_tf.export import embed_files, projector
 from moco_tf.export.rows import rows_of, select
 from moco_tf.runs.encoders import load_encoder
-from moco_tf.runs.snapshot import images_of
+from moco_tf.runs.snapshot import folder_of, images_of
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.signals import Cancelled, StopSignals
 
@@ -70,7 +70,7 @@ def embed(
         max_bad_images=config.max_bad_images if max_bad_images is None else max_bad_images,
         seed=config.seed,
         image_size=side,
-        cache=Path(run) if Path(run).is_dir() else None,
+        cache=folder_of(run),
     )
     parts = select(data, train, test, split)
     rows, counts = rows_of(parts), {name: images.count for name, images in parts}

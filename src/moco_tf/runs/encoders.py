@@ -13,6 +13,11 @@ from moco_tf.errors import InputError
 from moco_tf.models import Encoder, build_encoder, telling_shapes
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
 
+SETTINGS = {  # of `resnet`, that are fields of a config
+    *("image_size", "stem", "width", "head", "dim", "seed"),
+    *("group_size", "group_layout", "running_statistics"),
+}
+
 
 def load_encoder(run: Path | str, *, warn: Callable[[str], None]) -> tuple[Encoder, Config, int]:
     """Returns (query encoder, config, step) of a run folder or of a file made by `convert`.
@@ -39,21 +44,10 @@ def encoder_of(snapshot: EncoderCheckpoint, name: Path | str) -> Encoder:
     return encoder
 
 
-def untrained_encoder(config: Config) -> Encoder:
-    """Returns the encoder that `config` describes, in float32."""
-    return build_encoder(
-        config.encoder,
-        image_size=config.image_size,
-        stem=config.stem,
-        width=config.width,
-        head=config.head,
-        dim=config.dim,
-        group_size=config.group_size,
-        group_layout=config.group_layout,
-        running_statistics=config.running_statistics,
-        dtype="float32",
-        seed=config.seed,
-    )
+def untrained_encoder(config: Config, **changes: Any) -> Encoder:
+    """Returns the encoder that `config` describes, in float32; `changes` are of its settings."""
+    settings = config.model_dump(include=SETTINGS) | {"dtype": "float32"} | changes
+    return build_encoder(config.encoder, **settings)
 
 
 def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None:

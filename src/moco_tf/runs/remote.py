@@ -211,7 +211,7 @@ def working_folder(
                 remote.finish(patient=False)
                 shutil.rmtree(cache)
             except InputError as unsent:
-                if str(unsent) not in str(error):
+                if unsent is not error:
                     say(str(unsent))
             raise
         remote.finish(patient=True)

@@ -115,6 +115,11 @@ def read_file(path: Path) -> EncoderCheckpoint:
     return EncoderCheckpoint(state, _with_its_data(config), step, provenance)
 
 
+def folder_of(run: str) -> Path | None:
+    """Returns the folder of a run, where what can be made again is kept; None for a file."""
+    return Path(run) if Path(run).is_dir() else None
+
+
 def images_of(config: Config, data: str | None, run: Path | str = "the run") -> str:
     """Returns `data`, or if none is given those of the run.
 
