@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.labelled_run import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
+from support.runs import rows
 
 import moco_tf.evaluate.finetune
 from moco_tf.commands.cli import main
@@ -182,12 +183,12 @@ def test_summary_metrics_and_files(run, whole):
     assert summary.keys() >= KEYS | {"label_fraction", "from_scratch", "state_sha256"}
     assert (summary["classes"], summary["train_images"], summary["test_images"]) == (3, TRAIN, TEST)
     assert (summary["step"], summary["encoder_step"], summary["top5"]) == (9, 7, 100.0)
-    rows = [json.loads(line) for line in (whole.out / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 10))  # ceil(20 / 8) = 3 an epoch
+    logged = rows(whole.out)
+    assert [row["step"] for row in logged] == list(range(1, 10))  # ceil(20 / 8) = 3 an epoch
     wanted = [0.02 * 8 / 256 * 0.5 * (1 + np.cos(np.pi * step / 9)) for step in range(9)]
-    assert [row["lr"] for row in rows] == pytest.approx(wanted)
-    assert [row["step"] for row in rows if "val_top1" in row] == [3, 6, 9]
-    assert rows[-1]["val_top1"] == summary["top1"] <= summary["top1_best"]
+    assert [row["lr"] for row in logged] == pytest.approx(wanted)
+    assert [row["step"] for row in logged if "val_top1" in row] == [3, 6, 9]
+    assert logged[-1]["val_top1"] == summary["top1"] <= summary["top1_best"]
     _, *chosen = (whole.out / "labelled_images.txt").read_text().splitlines()
     assert chosen == [str(index) for index in range(TRAIN)]
 
@@ -284,10 +285,7 @@ def test_a_batch_larger_than_the_images_is_the_same_on_any_number_of_devices(run
         summary = finetune(config_of(run, outs[devices], devices=devices, **settings))
         assert (summary["train_images"], summary["batch_size"], summary["step"]) == (12, 12, 2)
         assert "batch 12 in BatchNorm groups of 4" in summary["protocol"]
-    one, three = (
-        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        for out in outs.values()
-    )
+    one, three = (rows(out) for out in outs.values())
     assert [row["loss"] for row in three] == pytest.approx([r["loss"] for r in one], rel=1e-3)
     assert one[0]["lr"] == pytest.approx(0.02 * 12 / 256)
     with pytest.raises(InputError, match="devices=2"):
@@ -329,10 +327,7 @@ def test_a_folder_of_another_kind_is_called_so(run, whole, capsys):
 def test_two_devices_go_where_one_does(run, whole, tmp_path):
     """The first losses: single precision on groups of four tiny images soon differs by chance."""
     finetune(config_of(run, tmp_path / "out", devices=2))
-    ours, wanted = (
-        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        for out in (tmp_path / "out", whole.out)
-    )
+    ours, wanted = (rows(out) for out in (tmp_path / "out", whole.out))
     assert [row["loss"] for row in ours[:4]] == pytest.approx(
         [row["loss"] for row in wanted[:4]], rel=1e-3
     )

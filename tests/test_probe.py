@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from support.labelled_run import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
 from support.naive_classifier import naive_steps
-from support.runs import wait_for_step
+from support.runs import rows, wait_for_step
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import moco_tf.data.sources
@@ -185,11 +185,11 @@ def test_summary_metrics_and_curves(whole):
     best = max(summary["heads"], key=lambda head: head["top1"])
     assert {name: summary[name] for name in best} == best
     assert all(head["top1_best"] >= head["top1"] for head in summary["heads"])
-    rows = [json.loads(line) for line in (whole.out / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 10))  # 8 + 8 + 4 images an epoch
-    assert [row["lr"] for row in rows] == pytest.approx([3] * 6 + [0.03] * 3)
-    assert [row["step"] for row in rows if "val_top1" in row] == [3, 6, 9]
-    last = rows[-1]
+    logged = rows(whole.out)
+    assert [row["step"] for row in logged] == list(range(1, 10))  # 8 + 8 + 4 images an epoch
+    assert [row["lr"] for row in logged] == pytest.approx([3] * 6 + [0.03] * 3)
+    assert [row["step"] for row in logged if "val_top1" in row] == [3, 6, 9]
+    last = logged[-1]
     assert last["val_top1_lr3"] == summary["heads"][0]["top1"]
     assert last["val_top1_lr0.3"] == summary["heads"][1]["top1"]
     curves = EventAccumulator(str(whole.out / "tensorboard")).Reload()
@@ -256,12 +256,9 @@ def interrupt_at(monkeypatch, wanted, number):
 
 
 def assert_same_rows(out, other):
-    rows, wanted = (
-        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        for folder in (out, other)
-    )
+    logged, wanted = (rows(folder) for folder in (out, other))
     for name in ("step", "loss", "val_top1", "val_top1_lr0.3"):
-        assert [row.get(name) for row in rows] == [row.get(name) for row in wanted]
+        assert [row.get(name) for row in logged] == [row.get(name) for row in wanted]
 
 
 def test_interrupted_twice_it_ends_in_the_same_arrays(run, whole, tmp_path):

@@ -12,6 +12,7 @@ import time
 import pytest
 import tensorflow as tf
 from rich.console import Console
+from support.runs import rows
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
@@ -161,10 +162,6 @@ def test_a_resumed_run_repeats_no_evaluation(tmp_path, step):
     assert [row["step"] for row in rows(tmp_path)] == [0, 10, 10]
     if not step:
         assert points(tmp_path, "knn/top1") == [(0, 29.125), (10, 61.25)]
-
-
-def rows(run_dir):
-    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.runs import PREPARE, RUN
+from support.runs import PREPARE, RUN, metrics
 
 from moco_tf.runs import checkpoint
 
@@ -98,12 +98,6 @@ def train(data, run_dir, *flags, workers=1, by_environment=False):
     return said
 
 
-def rows(run_dir):
-    """The logging points of a run, without its evaluations."""
-    lines = Path(run_dir, "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if "loss" in row]
-
-
 def state(run_dir):
     folder = Path(run_dir, "checkpoints")
     return checkpoint.load(folder / f"step-{checkpoint.newest_step(folder):08d}.safetensors")
@@ -115,8 +109,8 @@ def assert_equal(run_dir, reference, tolerance=1e-9):
     assert step == expected_step == 20
     for name, array in expected.items():
         np.testing.assert_allclose(arrays[name], array, rtol=0, atol=tolerance, err_msg=name)
-    losses = [row["loss"] for row in rows(run_dir)]
-    np.testing.assert_allclose(losses, [row["loss"] for row in rows(reference)], atol=tolerance)
+    losses = [row["loss"] for row in metrics(run_dir)]
+    np.testing.assert_allclose(losses, [row["loss"] for row in metrics(reference)], atol=tolerance)
     assert len(losses) == 20
 
 
@@ -193,8 +187,8 @@ def test_two_processes_are_two_devices_bit_for_bit(data, tmp_path, augment_on):
 def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled):
     run_dir = tmp_path / "run"
     processes = begin(data, run_dir, workers=2)
-    metrics = run_dir / "metrics.jsonl"
-    until(lambda: metrics.exists() and metrics.read_text().count('"loss"') > 3, processes)
+    log = run_dir / "metrics.jsonl"
+    until(lambda: log.exists() and log.read_text().count('"loss"') > 3, processes)
     processes[signalled].send_signal(signal.SIGTERM)
     codes, said = end(processes)
     assert codes == [143, 143], said
@@ -207,8 +201,8 @@ def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled
 def test_a_kill_of_one_ends_the_other_by_name(data, tmp_path, whole_run, killed):
     run_dir = tmp_path / "run"
     processes = begin(data, run_dir, "--checkpoint-every", "2", workers=2)
-    metrics = run_dir / "metrics.jsonl"
-    until(lambda: metrics.exists() and metrics.read_text().count('"loss"') > 5, processes)
+    log = run_dir / "metrics.jsonl"
+    until(lambda: log.exists() and log.read_text().count('"loss"') > 5, processes)
     processes[killed].kill()
     codes, said = end(processes)
     assert codes[1 - killed] == 75, said
@@ -224,8 +218,8 @@ def test_a_worker_that_falls_silent_ends_the_other(data, tmp_path, stopped):
     """As a machine without power or network: its heartbeats stop."""
     run_dir = tmp_path / "run"
     processes = begin(data, run_dir, workers=2)
-    metrics = run_dir / "metrics.jsonl"
-    until(lambda: metrics.exists() and metrics.read_text().count('"loss"') > 2, processes)
+    log = run_dir / "metrics.jsonl"
+    until(lambda: log.exists() and log.read_text().count('"loss"') > 2, processes)
     processes[stopped].send_signal(signal.SIGSTOP)
     codes, said = end([processes[1 - stopped]], seconds=90)
     processes[stopped].kill()
