@@ -354,7 +354,8 @@ def test_bad_input_is_one_line_and_changes_nothing(tmp_path, monkeypatch, capsys
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "precious.txt").write_text("keep")
     before = sorted(tmp_path.rglob("*"))
-    there = SimpleNamespace(import_module=lambda name: name)
+    finds = SimpleNamespace(find_spec=lambda name: name)
+    there = SimpleNamespace(import_module=lambda name: name, util=finds)
     monkeypatch.setattr(targets, "importlib", there)
     assert cli.main(["export", str(bare), *flags]) == 2
     lines = capsys.readouterr().err.splitlines()
