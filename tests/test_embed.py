@@ -17,15 +17,15 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-import moco_tf.export.embed
+import moco_tf.exporting.embed
 import moco_tf.training.signals
 from moco_tf.commands.cli import main
 from moco_tf.convert import convert
 from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
-from moco_tf.export import embed_files
-from moco_tf.export.embed import embed
-from moco_tf.export.rows import Rows, one_line
+from moco_tf.exporting import embed_files
+from moco_tf.exporting.embed import embed
+from moco_tf.exporting.rows import Rows, one_line
 from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
@@ -135,7 +135,7 @@ def names_of(file):
 def test_features_equal_the_twins_and_stay_with_their_names(
     small_run, pictures, twin, tmp_path, monkeypatch, which, dimensions
 ):
-    monkeypatch.setattr(moco_tf.export.embed, "BATCH", 3)  # the broken one inside a batch
+    monkeypatch.setattr(moco_tf.exporting.embed, "BATCH", 3)  # the broken one inside a batch
     out = tmp_path / "new" / "folder" / "x.npy"
     result = embed(small_run, out, data=str(pictures), features=which, max_bad_images=0.2)
     found, names = np.load(out), names_of(out)
@@ -155,7 +155,7 @@ def test_the_formats_hold_the_same(small_run, pictures, tmp_path, monkeypatch):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr(moco_tf.export.embed, "BATCH", 2)
+    monkeypatch.setattr(moco_tf.exporting.embed, "BATCH", 2)
     monkeypatch.setattr(embed_files, "ROWS_A_GROUP", 4)
     for suffix in embed_files.SUFFIXES:
         embed(small_run, tmp_path / f"x{suffix}", data=str(pictures), max_bad_images=0.2)
@@ -407,8 +407,8 @@ def test_an_interruption_leaves_what_was_there(
 ):
     if suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
-    data, original = npz_data(tmp_path), moco_tf.export.embed.eval_batches
-    monkeypatch.setattr(moco_tf.export.embed, "BATCH", 2)
+    data, original = npz_data(tmp_path), moco_tf.exporting.embed.eval_batches
+    monkeypatch.setattr(moco_tf.exporting.embed, "BATCH", 2)
 
     def interrupted(*args, **settings):
         for place, batch in enumerate(original(*args, **settings)):
@@ -416,7 +416,7 @@ def test_an_interruption_leaves_what_was_there(
                 signal.raise_signal(number)
             yield batch
 
-    monkeypatch.setattr(moco_tf.export.embed, "eval_batches", interrupted)
+    monkeypatch.setattr(moco_tf.exporting.embed, "eval_batches", interrupted)
     out = tmp_path / f"x{suffix}"
     arguments = ["embed", str(small_run), "--data", data, "--out", str(out)]
     arguments += ["--projector", str(tmp_path / "points")]
@@ -433,7 +433,7 @@ def test_an_interruption_leaves_what_was_there(
 def test_interrupted_while_the_images_are_opened(small_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(moco_tf.training.signals, "_received", [])
     opening = lambda *a, **k: signal.raise_signal(signal.SIGTERM)  # noqa: E731
-    monkeypatch.setattr(moco_tf.export.embed, "open_images", opening)
+    monkeypatch.setattr(moco_tf.exporting.embed, "open_images", opening)
     assert main(["embed", str(small_run), "--out", str(tmp_path / "x.npy")]) == 143
     assert not list(tmp_path.iterdir())
 
@@ -467,7 +467,7 @@ def test_an_image_that_breaks_on_the_way_ends_it_in_one_line(
         (data / "3.png").write_bytes(b"broken")
         return parts
 
-    monkeypatch.setattr(moco_tf.export.embed, "open_images", then_broken)
+    monkeypatch.setattr(moco_tf.exporting.embed, "open_images", then_broken)
     out = tmp_path / "x.npz"
     assert main(["embed", str(small_run), "--data", str(data), "--out", str(out)]) == 2
     said = capsys.readouterr().err

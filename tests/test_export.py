@@ -29,10 +29,10 @@ from moco_tf.config import Config
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import from_arrays
 from moco_tf.errors import InputError
-from moco_tf.export import command, pictures, targets
-from moco_tf.export.command import export
-from moco_tf.export.plain import plain_model
-from moco_tf.export.results import known_results
+from moco_tf.exporting import command, pictures, targets
+from moco_tf.exporting.command import export
+from moco_tf.exporting.plain import plain_model
+from moco_tf.exporting.results import known_results
 from moco_tf.recipes import RECIPES
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs import snapshot as encoder_file
@@ -397,7 +397,7 @@ def test_a_format_is_looked_up_without_tensorflow():
     for package in FORMATS["onnx"].packages:
         pytest.importorskip(package, reason="needs the extra export")
     code = (
-        "import sys; from moco_tf.export.targets import check_format\n"
+        "import sys; from moco_tf.exporting.targets import check_format\n"
         "check_format('onnx'); assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

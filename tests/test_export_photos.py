@@ -8,7 +8,7 @@ from conftest import ROOT
 from support.encoder_files import DEEP, PLACES, need, save
 
 from moco_tf.commands.export import FORMATS
-from moco_tf.export.command import export
+from moco_tf.exporting.command import export
 
 ARCHIVE = ROOT.parent / "shared" / "data" / "imagenet-sample.tar"
 

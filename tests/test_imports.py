@@ -24,7 +24,7 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "evaluate": (5, None),
     "convert": (5, None),
     "verify": (5, None),
-    "export": (6, None),
+    "exporting": (6, None),
     "build": (6, None),
     "pretraining": (7, None),
     "benchmark": (7, None),

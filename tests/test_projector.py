@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moco_tf.export import projector
-from moco_tf.export.embed import embed
-from moco_tf.export.projector import MAX_POINTS, THUMBNAIL, Points, evenly
-from moco_tf.export.rows import Rows
+from moco_tf.exporting import projector
+from moco_tf.exporting.embed import embed
+from moco_tf.exporting.projector import MAX_POINTS, THUMBNAIL, Points, evenly
+from moco_tf.exporting.rows import Rows
 
 COLORS = {
     "train/red/0": (250, 10, 20),

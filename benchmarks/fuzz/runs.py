@@ -43,7 +43,7 @@ def read_run(case: Path) -> str:
     from moco_tf.errors import InputError
     from moco_tf.evaluate.finetune_config import FinetuneConfig
     from moco_tf.evaluate.probe_config import ProbeConfig
-    from moco_tf.export.results import known_results
+    from moco_tf.exporting.results import known_results
     from moco_tf.recipes import RECIPES
     from moco_tf.runs import folder as run_folder
     from moco_tf.training.reporting import _rows_until

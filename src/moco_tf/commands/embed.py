@@ -33,13 +33,13 @@ def run(
     folder: str, out: str, data: str | None, projector_folder: str | None, overwrite: bool,
     json: bool, **settings,
 ) -> Outcome:  # fmt: skip
-    from moco_tf.export import embed_files, projector
+    from moco_tf.exporting import embed_files, projector
 
     embed_files.check_target(Path(out), overwrite=overwrite, sources=(folder, data))
     if projector_folder is not None:
         projector.check_folder(Path(projector_folder), overwrite=overwrite)
     start_with_images(folder, data)
-    from moco_tf.export.embed import embed
+    from moco_tf.exporting.embed import embed
     from moco_tf.training.reporting import Reporter
 
     settings |= {"data": data, "projector_folder": projector_folder, "overwrite": overwrite}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from moco_tf.commands.parser import Outcome, Parser
 from moco_tf.commands.starting import check_data, start_tensorflow
-from moco_tf.export.targets import FORMATS, check_format, check_out
+from moco_tf.exporting.targets import FORMATS, check_format, check_out
 
 
 def add(command: Parser) -> None:
@@ -33,7 +33,7 @@ def run(
     peek(folder)
     check_data(data)
     start_tensorflow()
-    from moco_tf.export.command import describe, export
+    from moco_tf.exporting.command import describe, export
 
     result = export(folder, out, to=to, data=data, overwrite=overwrite, **settings)
     return result, describe(result), result["equal"]

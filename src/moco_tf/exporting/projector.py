@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from moco_tf.errors import InputError
-from moco_tf.export.rows import Rows
+from moco_tf.exporting.rows import Rows
 from moco_tf.files.atomic import make_folder, write_atomically
 
 MAX_POINTS = 10_000  # 100 x 100 thumbnails: 4800 pixels of the 8192 that TensorBoard takes

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.errors import InputError
-from moco_tf.export.plain import INPUT, OUTPUT
-from moco_tf.export.targets import FORMATS
+from moco_tf.exporting.plain import INPUT, OUTPUT
+from moco_tf.exporting.targets import FORMATS
 
 OPSET = 17  # of ONNX, of 2022: runtimes that are some years old read it as well
 BATCH = "batch"  # the name of the dimension that is left open

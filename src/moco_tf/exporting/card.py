@@ -8,7 +8,7 @@ from typing import Any
 
 from moco_tf.config import Config
 from moco_tf.data.pipeline import NORMALIZATIONS
-from moco_tf.export.results import known_results
+from moco_tf.exporting.results import known_results
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.snapshot import CONVERTED, EncoderCheckpoint
 

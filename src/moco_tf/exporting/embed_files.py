@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from moco_tf.errors import InputError
-from moco_tf.export.rows import Rows
+from moco_tf.exporting.rows import Rows
 from moco_tf.files.atomic import (
     make_folder,
     take_lock,

@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from moco_tf.data.failures import reason
 from moco_tf.errors import InputError
-from moco_tf.export import runtimes
-from moco_tf.export.card import card
-from moco_tf.export.check import check_finite, compare, found_features, wanted_features
-from moco_tf.export.pictures import comparison_images
-from moco_tf.export.plain import plain_model
-from moco_tf.export.targets import FORMATS, card_path, check_format, check_out
-from moco_tf.export.writing import takes_any_size, write
+from moco_tf.exporting import runtimes
+from moco_tf.exporting.card import card
+from moco_tf.exporting.check import check_finite, compare, found_features, wanted_features
+from moco_tf.exporting.pictures import comparison_images
+from moco_tf.exporting.plain import plain_model
+from moco_tf.exporting.targets import FORMATS, card_path, check_format, check_out
+from moco_tf.exporting.writing import takes_any_size, write
 from moco_tf.files.atomic import take_lock, write_error
 from moco_tf.runs.encoders import encoder_of
 from moco_tf.runs.snapshot import EncoderCheckpoint, load_snapshot

@@ -11,8 +11,8 @@ import tensorflow as tf
 from moco_tf.data.pipeline import NORMALIZATIONS
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding, extract
-from moco_tf.export.pictures import Pictures
-from moco_tf.export.runtimes import Run
+from moco_tf.exporting.pictures import Pictures
+from moco_tf.exporting.runtimes import Run
 from moco_tf.models import Encoder
 
 
