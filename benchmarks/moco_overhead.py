@@ -83,7 +83,7 @@ def _table(result: dict) -> str:
 
 
 def _work(options: argparse.Namespace) -> None:
-    from moco_tf.commands.starting import start_tensorflow
+    from moco_tf.api.starting import start_tensorflow
 
     os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)  # or its first lines are shown
     start_tensorflow()

@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
 
 
 def _profile(options) -> dict:
-    from moco_tf.commands.starting import start_tensorflow
+    from moco_tf.api.starting import start_tensorflow
 
     start_tensorflow()
     import tensorflow as tf

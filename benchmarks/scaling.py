@@ -70,7 +70,7 @@ def _fresh(options: argparse.Namespace, setting: dict) -> dict:
 
 
 def _measure(options: argparse.Namespace) -> dict:
-    from moco_tf.commands.starting import start_tensorflow
+    from moco_tf.api.starting import start_tensorflow
 
     start_tensorflow()
     from moco_tf.benchmark.rounds import step_rounds, summarize

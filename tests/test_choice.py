@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moco_tf.commands import choice
-from moco_tf.commands.choice import Seen, choose, look
-from moco_tf.commands.pretrain import resolve_config
+from moco_tf.api import choice
+from moco_tf.api.choice import Seen, choose, look
+from moco_tf.api.settings import resolve_config
 from moco_tf.config import NAMED_DATA, Config, make_config
 from moco_tf.data import sources
 from moco_tf.data.source_kind import PACK_BEGUN, PACK_INDEX
@@ -164,7 +164,7 @@ def test_a_pack_tells_how_many_images_it_holds(here):
 
 def test_a_folder_is_looked_at_without_tensorflow(here):
     code = (
-        "import sys; from moco_tf.commands.pretrain import resolve_config\n"
+        "import sys; from moco_tf.api.settings import resolve_config\n"
         f"assert resolve_config(None, None, {{'data': {photos()!r}}}).recipe == 'small'\n"
         "sys.exit('tensorflow' in sys.modules)"
     )

@@ -12,8 +12,8 @@ import time
 import pytest
 from conftest import ROOT
 
+from moco_tf.api.settings import resolve_config
 from moco_tf.commands.cli import COMMANDS, main
-from moco_tf.commands.pretrain import resolve_config
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 
@@ -111,8 +111,7 @@ def refused(line):
 @pytest.mark.parametrize(("line", "message"), BAD, ids=[line for line, _ in BAD])
 def test_bad_input_is_one_line_before_tensorflow(capsys, tmp_path, monkeypatch, line, message):
     monkeypatch.chdir(tmp_path)
-    for name in (*NAMES, "starting"):
-        monkeypatch.setattr(f"moco_tf.commands.{name}.start_tensorflow", None, raising=False)
+    monkeypatch.setattr("moco_tf.api.starting.start_tensorflow", None)
     assert refused(line) == 2
     said = capsys.readouterr()
     (error,) = said.err.splitlines()
@@ -279,7 +278,7 @@ def test_the_first_line_comes_before_tensorflow(tmp_path, capsys, monkeypatch, j
     def start_tensorflow():
         raise StartsError
 
-    monkeypatch.setattr("moco_tf.commands.pretrain.start_tensorflow", start_tensorflow)
+    monkeypatch.setattr("moco_tf.api.starting.start_tensorflow", start_tensorflow)
     with pytest.raises(StartsError):
         main(["pretrain", "--run-dir", str(tmp_path / "run"), *(["--json"] if json_mode else [])])
     said = capsys.readouterr()

@@ -10,13 +10,13 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
+import moco_tf
 from moco_tf.build import build_method
 from moco_tf.commands import cli
 from moco_tf.convert import convert
 from moco_tf.convert.targets import SUFFIXES
 from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding
-from moco_tf.evaluate.knn_run import evaluate_run
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import load_latest
 from moco_tf.runs.encoders import load_encoder
@@ -61,7 +61,7 @@ def test_a_converted_file_is_accepted_as_a_run(small_run, tmp_path):
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
     np.savez(data, images=images, labels=np.arange(12) % 2)
-    by_file, by_run = (evaluate_run(run, data=str(data), k=3) for run in (file, small_run))
+    by_file, by_run = (moco_tf.knn(run, data=data, k=3) for run in (file, small_run))
     assert by_file == by_run
 
 
@@ -82,7 +82,7 @@ def test_plain_names_back_to_ours_bit_for_bit(small_run, plain, tmp_path):
     keys = ("encoder", "width", "stem", "head", "dim", "image_size", "normalization")
     assert {result[key] for key in (*keys, "source_format")} == wanted and result["equal"]
     with pytest.raises(InputError, match="--data"):
-        evaluate_run(str(file))
+        moco_tf.knn(file)
     snapshot, state = load_snapshot(file, warn=pytest.fail), run_state(small_run)
     assert snapshot.step == 7
     assert set(snapshot.state) == {name for name in state if name.startswith("query_encoder/")}

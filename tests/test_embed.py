@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tracemalloc
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,11 +25,13 @@ from moco_tf.convert import convert
 from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
 from moco_tf.exporting import embed_files
-from moco_tf.exporting.embed import embed
+from moco_tf.exporting.embed import embed as embed_run
 from moco_tf.exporting.rows import Rows, one_line
 from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
+
+embed = partial(embed_run, features="pooled", split="all")  # as `moco_tf.embed` calls it
 
 SIDE = 16  # of small_run
 BROKEN = "train/bee/1.png"

@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "build": (6, None),
     "pretraining": (7, None),
     "benchmark": (7, None),
+    "api": (7.5, None),
     "commands": (8, None),
     "__main__": (9, None),
 }
@@ -38,6 +39,7 @@ WITHOUT_TENSORFLOW = (
     "config.py",
     "recipes.py",
     "files",
+    "api",
     "commands",
     "__main__.py",
     "distribute/cluster.py",
@@ -56,7 +58,10 @@ WITHOUT_TENSORFLOW = (
     "runs/storage.py",
     "runs/variables.py",
     "training/advice.py",
+    "training/callbacks.py",
+    "training/console.py",
     "training/progress.py",
+    "training/reporting.py",
     "training/schedules.py",
     "training/signals.py",
 )

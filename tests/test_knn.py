@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,9 @@ from moco_tf.files.digests import read_json
 from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
+
+# As `moco_tf.knn` calls it.
+evaluate_run = partial(knn_run.evaluate_run, features="projection", k=200, temperature=0.1)
 
 
 def unit_rows(generator, rows, size):
@@ -163,7 +167,7 @@ def run(tmp_path):
 
 
 def test_evaluate_run(run):
-    result = knn_run.evaluate_run(str(run.folder), k=200, compare=False)
+    result = evaluate_run(str(run.folder), k=200, compare=False)
     assert {name: result[name] for name in result if name not in ("knn_top1", "protocol")} == {
         "knn_top1_untrained": None, "knn_top1_pixels": None, "untrained_seed": None, "k": 30,
         "temperature": 0.1, "features": "projection", "bank_images": 30,
@@ -186,7 +190,7 @@ def test_evaluate_run(run):
 
 def test_the_baselines_are_the_runs_first_encoder_and_the_pixels_computed_once(run, monkeypatch):
     said = []
-    result = knn_run.evaluate_run(str(run.folder), k=5, warn=said.append)
+    result = evaluate_run(str(run.folder), k=5, warn=said.append)
     first = build_encoder(
         "resnet18", image_size=8, stem="small", width=4, head="linear", dim=6, group_size=2,
         group_layout="contiguous", running_statistics="first_group", dtype="float32", seed=5,
@@ -206,14 +210,14 @@ def test_the_baselines_are_the_runs_first_encoder_and_the_pixels_computed_once(r
     assert len(read_json(kept)) == 1
     with monkeypatch.context() as patched:
         patched.setattr(knn_run, "untrained_encoder", None)
-        assert knn_run.evaluate_run(str(run.folder), k=5, warn=pytest.fail) == result
+        assert evaluate_run(str(run.folder), k=5, warn=pytest.fail) == result
         with pytest.raises(TypeError):
-            knn_run.evaluate_run(str(run.folder), k=6)  # another number: not the one that was kept
+            evaluate_run(str(run.folder), k=6)  # another number: not the one that was kept
 
     kept.write_text(kept.read_text().replace("knn", "").replace("0", "1"))
     monkeypatch.setattr(baselines, "write_json", read_only)
     said.clear()
-    assert knn_run.evaluate_run(str(run.folder), k=5, warn=said.append) == result
+    assert evaluate_run(str(run.folder), k=5, warn=said.append) == result
     assert "baselines.json is damaged" in said[0]
 
 
@@ -230,7 +234,7 @@ def read_only(path, value):
 def test_evaluate_run_without_a_test_split_or_labels(run, tmp_path):
     images, labels = gray_levels(30, 0)
     np.savez(tmp_path / "train_only.npz", x_train=images, y_train=labels)
-    result = knn_run.evaluate_run(
+    result = evaluate_run(
         str(run.folder), data=str(tmp_path / "train_only.npz"), features="pooled", k=3,
         compare=False,
     )  # fmt: skip
@@ -238,20 +242,20 @@ def test_evaluate_run_without_a_test_split_or_labels(run, tmp_path):
     assert "held-out training images" in result["protocol"]
     np.savez(tmp_path / "unlabelled.npz", x_train=images)
     with pytest.raises(InputError, match=r"labels; data=.*unlabelled\.npz"):
-        knn_run.evaluate_run(str(run.folder), data=str(tmp_path / "unlabelled.npz"))
+        evaluate_run(str(run.folder), data=str(tmp_path / "unlabelled.npz"))
     with pytest.raises(InputError, match="features='pool'"):
-        knn_run.evaluate_run(str(run.folder), features="pool")
+        evaluate_run(str(run.folder), features="pool")
 
 
 def test_evaluate_run_refuses_what_is_no_run(run, tmp_path):
     with pytest.raises(InputError, match="not a run folder"):
-        knn_run.evaluate_run(str(tmp_path / "nothing"))
+        evaluate_run(str(tmp_path / "nothing"))
     folder = run_folder.checkpoint_folder(run.folder)
     name = "query_encoder/fc/kernel"
     checkpoint.save(folder, run.state | {name: np.zeros((3, 3), np.float32)}, step=13, extra={})
     with pytest.raises(InputError, match=rf"{name} is float32 \(3, 3\), wanted shape \(32, 6\)"):
-        knn_run.evaluate_run(str(run.folder))
+        evaluate_run(str(run.folder))
     for path in folder.iterdir():
         path.unlink()
     with pytest.raises(InputError, match="no checkpoint yet"):
-        knn_run.evaluate_run(str(run.folder))
+        evaluate_run(str(run.folder))

@@ -2,8 +2,8 @@
 
 import pytest
 
+from moco_tf.api.settings import resolve_config
 from moco_tf.commands.cli import _parser, main
-from moco_tf.commands.pretrain import resolve_config
 from moco_tf.config import Config
 from moco_tf.errors import _CALLED, InputError, near_name
 

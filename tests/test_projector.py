@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
 from urllib.parse import urlencode
@@ -14,9 +15,11 @@ import pytest
 from PIL import Image
 
 from moco_tf.exporting import projector
-from moco_tf.exporting.embed import embed
+from moco_tf.exporting.embed import embed as embed_run
 from moco_tf.exporting.projector import MAX_POINTS, THUMBNAIL, Points, evenly
 from moco_tf.exporting.rows import Rows
+
+embed = partial(embed_run, features="pooled", split="all")  # as `moco_tf.embed` calls it
 
 COLORS = {
     "train/red/0": (250, 10, 20),

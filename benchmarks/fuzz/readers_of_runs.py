@@ -9,7 +9,7 @@ from cases import broken
 def yaml(given: Path):
     from texts import hostile_yaml
 
-    from moco_tf.commands.pretrain import resolve_config
+    from moco_tf.api.settings import resolve_config
     from moco_tf.recipes import RECIPES
 
     fields = RECIPES["moco-v2"].config.model_dump(mode="json")

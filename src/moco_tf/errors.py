@@ -29,6 +29,10 @@ class WorkerLostError(Exception):
     exit_code = LOST_EXIT_CODE
 
 
+class BackboneChangedError(RuntimeError):
+    """The backbone did not stay bit-identical while a linear classifier was trained."""
+
+
 class DamagedError(ValueError):
     """A file does not hold what was once written to it."""
 

@@ -4,7 +4,7 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -41,11 +41,12 @@ from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.remote import working_folder
 from moco_tf.runs.storage import RunStorage
+from moco_tf.training.callbacks import Callback, called
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.loop import Loop, Plan
 from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.pretraining_job import PretrainingJob, baselines
-from moco_tf.training.progress import Progress, progress_of
+from moco_tf.training.progress import Progress, progress_of, summary_of
 from moco_tf.training.reporting import NullReporter, Reporter
 
 # What one of several workers may have otherwise than the others; all else decides what is computed.
@@ -62,6 +63,7 @@ def pretrain(
     reporter: Reporter | None = None,
     cluster: Cluster | None = None,
     extend: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
 
@@ -70,6 +72,7 @@ def pretrain(
             writes the run folder, which the others need not see.
         extend: more epochs than the run in the folder had are welcome also where the learning rate
             depends on them, and jumps.
+        callbacks: see `moco_tf.pretrain`.
 
     Returns:
         What `summary.json` holds.
@@ -101,7 +104,9 @@ def pretrain(
             images = build_images(config, run_dir if own else cache_folder(), reporter.stage)
         held.callback(reporter.close)
         storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
-        summary = _pretrain(config, run_dir, reporter, workers, storage, *images, weights, extend)
+        summary = _pretrain(
+            config, run_dir, reporter, workers, storage, *images, weights, extend, callbacks
+        )
     for line in ending_lines(summary, name, *images):
         reporter.line(line)
     return summary
@@ -121,6 +126,7 @@ def _pretrain(
     test: Images | None,
     weights: InitialWeights | None,
     extend: bool,
+    callbacks: Sequence[Callback],
 ) -> dict:
     strategy = workers.strategy
     fixed = config.model_dump_json(exclude=OWN_FIELDS)
@@ -176,7 +182,7 @@ def _pretrain(
         preemption_seconds=config.preemption_seconds,
         save_first=bool(config.init) and not progress.step,  # then nobody needs what `init` names
     )
-    Loop(
+    loop = Loop(
         job,
         batches,
         plan,
@@ -184,7 +190,9 @@ def _pretrain(
         storage=storage,
         workers=workers,
         reporter=reporter,
-    ).run()
+    )
+    with called(callbacks, reporter, loop):
+        loop.run()
     summary = _summary(progress, method, train, test)
     if workers.chief:
         write_json(run_dir / run_folder.SUMMARY, summary)
@@ -218,9 +226,7 @@ def _job(
 
 def _summary(progress: Progress, method: MoCo, train: Images, test: Images | None) -> dict:
     """What `summary.json` holds."""
-    summary = asdict(progress)
-    del summary["images"], summary["epoch"], summary["evaluation_due"], summary["written"]
-    return summary | {
+    return summary_of(progress) | {
         "left_out": left_out(train, test),
         "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(variables.arrays_of(method.state())),

@@ -3,10 +3,10 @@
 import sys
 from typing import Literal
 
+from moco_tf.api import starting
+from moco_tf.api.settings import resolve_config
 from moco_tf.commands.flags import add_recipe
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.pretrain import resolve_config
-from moco_tf.commands.starting import check_data, start_tensorflow
 
 
 def add(command: Parser) -> None:
@@ -31,8 +31,8 @@ def run(
     settings = resolve_config(
         recipe, config, flags, runs=False, say=lambda line: print(line, file=out, flush=True)
     )
-    check_data(settings.data)
-    start_tensorflow()
+    starting.check_data(settings.data)
+    starting.start_tensorflow()
     from moco_tf.benchmark.command import benchmark
     from moco_tf.training.reporting import Reporter
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from moco_tf.api import starting
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.starting import start_tensorflow
 from moco_tf.convert.targets import SUFFIXES, check_target
 
 
@@ -26,7 +26,7 @@ def run(source: str, target: str, to: str, overwrite: bool, json: bool, **settin
     check_target(Path(target), to, overwrite)
     if kind_of(Path(source)) == "run":
         peek(source)
-    start_tensorflow()
+    starting.start_tensorflow()
     from moco_tf.convert import convert, describe
 
     result = convert(source, target, to=to, overwrite=overwrite, **settings)

@@ -1,9 +1,8 @@
 """`moco-tf embed`."""
 
-from pathlib import Path
-
+from moco_tf.api.features import embed
+from moco_tf.commands.flags import take_defaults
 from moco_tf.commands.parser import Outcome, Parser, share
-from moco_tf.commands.starting import start_with_images
 
 
 def add(command: Parser) -> None:
@@ -13,12 +12,8 @@ def add(command: Parser) -> None:
     command.add_argument(
         "--out", metavar="FILE", required=True, help=".npy, .npz, .parquet or .csv"
     )
-    command.add_argument(
-        "--features", choices=["pooled", "projection"], default="pooled", help="[%(default)s]"
-    )
-    command.add_argument(
-        "--split", choices=["train", "test", "all"], default="all", help="[%(default)s]"
-    )
+    command.add_argument("--features", choices=["pooled", "projection"], help="[%(default)s]")
+    command.add_argument("--split", choices=["train", "test", "all"], help="[%(default)s]")
     command.add_argument(
         "--projector", dest="projector_folder", metavar="FOLDER",
         help="files for TensorBoard's projector",
@@ -27,23 +22,13 @@ def add(command: Parser) -> None:
         "--max-bad-images", type=share, metavar="X", help="share of unreadable files to skip"
     )
     command.add_argument("--overwrite", action="store_true", help="replace existing files")
+    take_defaults(command, embed)
 
 
-def run(
-    folder: str, out: str, data: str | None, projector_folder: str | None, overwrite: bool,
-    json: bool, **settings,
-) -> Outcome:  # fmt: skip
-    from moco_tf.exporting import embed_files, projector
-
-    embed_files.check_target(Path(out), overwrite=overwrite, sources=(folder, data))
-    if projector_folder is not None:
-        projector.check_folder(Path(projector_folder), overwrite=overwrite)
-    start_with_images(folder, data)
-    from moco_tf.exporting.embed import embed
+def run(folder: str, json: bool, **settings) -> Outcome:
     from moco_tf.training.reporting import Reporter
 
-    settings |= {"data": data, "projector_folder": projector_folder, "overwrite": overwrite}
-    result = embed(folder, out, reporter=Reporter(json_mode=json), **settings)
+    result = embed(folder, reporter=Reporter(json_mode=json), **settings)
     text = (
         f"wrote {result['out']}: {result['images']} x {result['dimensions']}, "
         f"{result['images_per_second']:.0f} images/s\n{result['protocol']}"

@@ -3,10 +3,10 @@
 import sys
 from typing import Any
 
+from moco_tf.api import starting
+from moco_tf.api.settings import resolve_config
 from moco_tf.commands.flags import add_recipe
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.pretrain import resolve_config
-from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.training.advice import Suggestion
 
 
@@ -20,8 +20,8 @@ def run(recipe: str | None, config: str | None, json: bool, **flags) -> Outcome:
     settings = resolve_config(
         recipe, config, flags, say=lambda line: print(line, file=out, flush=True)
     )
-    check_data(settings.data)
-    start_tensorflow()
+    starting.check_data(settings.data)
+    starting.start_tensorflow()
     from moco_tf.benchmark.estimate import estimate
     from moco_tf.training.reporting import Reporter
 

@@ -1,10 +1,8 @@
 """`moco-tf export`."""
 
-from pathlib import Path
-
+from moco_tf.api.features import export
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.starting import check_data, start_tensorflow
-from moco_tf.exporting.targets import FORMATS, check_format, check_out
+from moco_tf.exporting.targets import FORMATS, describe
 
 
 def add(command: Parser) -> None:
@@ -23,17 +21,6 @@ def add(command: Parser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace an existing PATH")
 
 
-def run(
-    folder: str, out: str, to: str, data: str | None, overwrite: bool, json: bool, **settings
-) -> Outcome:
-    from moco_tf.runs.snapshot import peek
-
-    check_format(to)
-    check_out(Path(out), to, overwrite)
-    peek(folder)
-    check_data(data)
-    start_tensorflow()
-    from moco_tf.exporting.command import describe, export
-
-    result = export(folder, out, to=to, data=data, overwrite=overwrite, **settings)
+def run(folder: str, out: str, json: bool, **settings) -> Outcome:
+    result = export(folder, out, format=settings.pop("to"), **settings)
     return result, describe(result), result["equal"]

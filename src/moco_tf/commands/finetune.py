@@ -1,9 +1,8 @@
 """`moco-tf finetune`."""
 
+from moco_tf.api.evaluate import finetune
 from moco_tf.commands.flags import accuracies, add_fields
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.starting import start_with_images
-from moco_tf.config import make_config
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 
 
@@ -13,11 +12,8 @@ def add(command: Parser) -> None:
     add_fields(command, FinetuneConfig(run=""), {"run"})
 
 
-def run(folder: str, json: bool, **flags) -> Outcome:
-    config = make_config(FinetuneConfig(run=""), flags | {"run": folder})
-    start_with_images(config.run, config.data)
-    from moco_tf.evaluate.finetune import finetune
+def run(folder: str, json: bool, run_dir: str | None = None, **fields) -> Outcome:
     from moco_tf.training.reporting import Reporter
 
-    summary = finetune(config, reporter=Reporter(json_mode=json))
+    summary = finetune(folder, out=run_dir, reporter=Reporter(json_mode=json), **fields)
     return summary, f"{accuracies(summary)}\n{summary['protocol']}", True

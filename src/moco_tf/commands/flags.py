@@ -1,7 +1,8 @@
 """A flag for each field of a config, and how accuracies are told."""
 
 import argparse
-from collections.abc import Collection, Sequence
+import inspect
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin
 
@@ -70,6 +71,13 @@ def add_fields(parser: Parser, config: FolderConfig, without: Collection[str]) -
             parser.add_argument(flag, choices=ShownChoices(choices), **options)
         else:
             parser.add_argument(flag, metavar="X", **options)
+
+
+def take_defaults(parser: Parser, function: Callable) -> None:
+    """Gives the options the defaults of `function`'s arguments of the same names."""
+    known = inspect.signature(function).parameters
+    named = [action.dest for action in parser._actions if action.dest in known]
+    parser.set_defaults(**{name: known[name].default for name in named})
 
 
 def _text(value: Any) -> str:

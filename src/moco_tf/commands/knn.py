@@ -1,8 +1,8 @@
 """`moco-tf knn`."""
 
-from moco_tf.commands.flags import beside
+from moco_tf.api.evaluate import knn
+from moco_tf.commands.flags import beside, take_defaults
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.starting import start_with_images
 
 
 def add(command: Parser) -> None:
@@ -12,23 +12,19 @@ def add(command: Parser) -> None:
     command.add_argument(
         "--split", choices=["val", "test"], help="part to judge on [val if there is one, or test]"
     )
+    command.add_argument("--features", choices=["projection", "pooled"], help="[%(default)s]")
+    command.add_argument("--k", type=int, metavar="N", help="neighbours [%(default)s]")
     command.add_argument(
-        "--features", choices=["projection", "pooled"], default="projection", help="[%(default)s]"
-    )
-    command.add_argument("--k", type=int, default=200, metavar="N", help="neighbours [%(default)s]")
-    command.add_argument(
-        "--temperature", type=float, default=0.1, metavar="X", group="evaluation",
+        "--temperature", type=float, metavar="X", group="evaluation",
         help="of the votes [%(default)s]",
     )  # fmt: skip
     command.add_argument(
         "--no-baselines", dest="compare", action="store_false", help="this encoder's number alone"
     )
+    take_defaults(command, knn)
 
 
-def run(folder: str, data: str | None, json: bool, **settings) -> Outcome:
-    start_with_images(folder, data)
-    from moco_tf.evaluate.knn_run import evaluate_run
-
-    result = evaluate_run(folder, data=data, **settings)
+def run(folder: str, compare: bool, json: bool, **settings) -> Outcome:
+    result = knn(folder, baselines=compare, **settings)
     line = f"kNN top-1 {result['knn_top1']:.2f}%{beside(result, 'knn_top1')}"
     return result, f"{line}\n{result['protocol']}", True

@@ -4,8 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from moco_tf.api import starting
 from moco_tf.commands.parser import Outcome, Parser, share
-from moco_tf.commands.starting import check_data, start_tensorflow
 from moco_tf.files.store import is_url
 from moco_tf.training.signals import Cancelled, stopped_exit_code
 
@@ -28,10 +28,10 @@ def add(command: Parser) -> None:
 
 def run(source: str, target: str, json: bool, **settings) -> Outcome:
     if not is_url(source):  # of a pack, which is refused below
-        check_data(source)
-    start_tensorflow()
+        starting.check_data(source)
+    starting.start_tensorflow()
     from moco_tf.data.pack.write import pack
-    from moco_tf.training.reporting import Console
+    from moco_tf.training.console import Console
 
     console = Console(stderr=True)
     settings["line"] = lambda text: console.print(text, markup=False)

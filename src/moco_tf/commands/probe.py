@@ -2,12 +2,11 @@
 
 import argparse
 
+from moco_tf.api.evaluate import probe
 from moco_tf.commands.flags import accuracies, add_fields, beside
 from moco_tf.commands.parser import Outcome, Parser, fail
-from moco_tf.commands.starting import start_with_images
-from moco_tf.config import make_config
-from moco_tf.errors import InputError
-from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
+from moco_tf.errors import BackboneChangedError
+from moco_tf.evaluate.probe_config import ProbeConfig
 
 
 def add(command: Parser) -> None:
@@ -25,31 +24,21 @@ def add(command: Parser) -> None:
     add_fields(command, ProbeConfig(run=""), {"run", "lr"})
 
 
-def run(folder: str, quick: bool, compare: bool, json: bool, **flags) -> Outcome:
-    changes = flags | {"run": folder}
-    config = make_config(ProbeConfig(run=""), changes)
-    if quick:
-        check_quick(changes)
-    elif not compare:
-        raise InputError(
-            "--no-baselines is of --quick; the official protocol has none. Leave it out."
-        )
-    start_with_images(config.run, config.data)
-    from moco_tf.evaluate.probe import probe
-    from moco_tf.evaluate.probe_report import BackboneChangedError
-    from moco_tf.evaluate.ridge_probe import ridge_probe
+def run(
+    folder: str, quick: bool, compare: bool, json: bool, run_dir: str | None = None, **fields
+) -> Outcome:
     from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=json)
     try:
-        if quick:
-            summary = ridge_probe(config, compare=compare, reporter=reporter)
-        else:
-            summary = probe(config, reporter=reporter)
+        summary = probe(
+            folder, quick=quick, baselines=compare, out=run_dir, reporter=reporter, **fields
+        )
     except BackboneChangedError as error:
         fail(str(error))
         return {}, "", False
-    heads = summary["heads"] if len(config.lr) > 1 else ()
-    lines = [f"learning rate {head['lr']:g}: {accuracies(head)}" for head in heads]
+    heads = summary.get("heads", ())
+    several = heads if len(heads) > 1 else ()
+    lines = [f"learning rate {head['lr']:g}: {accuracies(head)}" for head in several]
     lines += [accuracies(summary) + (beside(summary, "top1") if quick else "")]
     return summary, "\n".join([*lines, summary["protocol"], *summary.get("advice", ())]), True

@@ -1,7 +1,7 @@
 """`moco-tf verify`."""
 
+from moco_tf.api import starting
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.commands.starting import start_tensorflow
 
 
 def add(command: Parser) -> None:
@@ -14,7 +14,7 @@ def add(command: Parser) -> None:
 
 
 def run(files: list[str], devices: int | None, float64: bool, json: bool) -> Outcome:
-    start_tensorflow()
+    starting.start_tensorflow()
     from moco_tf.verify import print_report, verify_files
 
     result = verify_files(files, devices=devices, float64=float64)

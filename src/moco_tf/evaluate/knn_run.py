@@ -23,11 +23,11 @@ from moco_tf.training.reporting import to_stderr
 def evaluate_run(
     run: str,
     *,
+    features: Features,
+    k: int,
+    temperature: float,
     data: str | None = None,
     split: Literal["val", "test"] | None = None,
-    features: Features = "projection",
-    k: int = 200,
-    temperature: float = 0.1,
     compare: bool = True,
     warn: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from moco_tf.errors import BackboneChangedError
 from moco_tf.evaluate.classifier import MOMENTUM, WEIGHT_DECAY
 from moco_tf.evaluate.labelled import Labelled
 from moco_tf.evaluate.linear import LinearProbe
@@ -16,10 +17,6 @@ from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 
 TOO_HIGH = 10  # times the loss of guessing
-
-
-class BackboneChangedError(RuntimeError):
-    """The backbone did not stay bit-identical while the classifier was trained."""
 
 
 def check_backbone(before: str, now: str) -> None:

@@ -124,26 +124,6 @@ def _facts(
     }
 
 
-def describe(result: dict[str, Any]) -> str:
-    """Returns the lines that tell what `export` did."""
-    equal = "equal" if result["equal"] else "NOT EQUAL"
-    error = "no number" if result["largest_error"] is None else f"{result['largest_error']:.2g}"
-    head = f", {result['head']} head to {result['dim']}" if result["with_head"] else ""
-    written = (
-        f"wrote {result['out']} ({result['bytes'] / 1e6:.1f} MB) and {result['card']}"
-        if result["equal"]
-        else f"wrote nothing to {result['out']}"
-    )
-    return (
-        f"{result['run']}: {result['encoder']}, width {result['width']}, {result['stem']} stem"
-        f"{head}, step {result['step']}; {result['features']} [batch, "
-        f"{result['output']}] as {result['format']}\n"
-        f"{result['images']} images of {result['images_of']}: largest error "
-        f"{error} of the largest feature, {equal} (tolerance "
-        f"{result['tolerance']:g})\n{written}"
-    )
-
-
 @contextlib.contextmanager
 def _staging(out: Path) -> Iterator[Path]:
     """Gives an empty hidden folder beside `out`, which is gone at the end.

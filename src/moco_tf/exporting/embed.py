@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from moco_tf.config import Config
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
-from moco_tf.data.sources import Images, open_images
+from moco_tf.data.sources import Images, from_arrays, open_images
 from moco_tf.errors import DivergedError
 from moco_tf.evaluate.features import Features, embedding, feature_rows
 from moco_tf.exporting import embed_files, projector
@@ -28,51 +29,42 @@ REPORT_EVERY = 10.0  # seconds
 
 def embed(
     run: str,
-    out: Path | str,
+    out: Path | str | None,
     *,
-    data: str | None = None,
-    features: Features = "pooled",
-    split: str = "all",
+    features: Features,
+    split: str,
+    data: str | np.ndarray | None = None,
     projector_folder: Path | str | None = None,
     max_bad_images: float | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
-) -> dict[str, Any]:
-    """Writes features to `out`, as they are (not normalised); returns what was written, and how.
+) -> dict[str, Any] | np.ndarray:
+    """Writes features to `out`; see `moco_tf.embed`, which checks the arguments first.
 
-    Memory does not grow with the features: they are written batch by batch. At Ctrl-C, SIGTERM or
-    an error nothing of it is left, and a file to be replaced is as it was.
+    They are written batch by batch. At Ctrl-C, SIGTERM or an error nothing of it is left, and a
+    file to be replaced is as it was.
 
     Args:
-        run: run folder (its last checkpoint counts), or a file made by `convert` or `finetune`.
-        out: file to write; its suffix, .npy, .npz, .parquet or .csv, is the format.
-        data: what `open_images` takes; none: the run's own data.
-        features: "pooled" (before the head) or "projection" (the head's output).
-        split: "train", "test" or "all", the training images first.
-        projector_folder: also write files for TensorBoard's projector there.
-        max_bad_images: largest share of unreadable files to skip; none: the run's own.
-        overwrite: replace files that exist.
+        out: None: the features themselves are returned.
+        data: text, or pictures.
 
     Raises:
         InputError: for anything wrong with the run, the data or the files.
         Cancelled: at Ctrl-C or SIGTERM.
     """
     say = (reporter or Reporter()).line
-    out, folder = Path(out), None if projector_folder is None else Path(projector_folder)
-    embed_files.check_target(out, overwrite=overwrite, sources=(run, data))
+    out, folder = (None if p is None else Path(p) for p in (out, projector_folder))
+    if out is not None:
+        given = data if isinstance(data, str) else None
+        embed_files.check_target(out, overwrite=overwrite, sources=(run, given))
     if folder is not None:
         projector.check_folder(folder, overwrite=overwrite)
     encoder, config, step = load_encoder(run, warn=say)
     function = embedding(encoder, features=features, normalization=config.normalization)
-    data, side = images_of(config, data, run), config.image_size
-    train, test = open_images(
-        data,
-        max_bad_images=config.max_bad_images if max_bad_images is None else max_bad_images,
-        seed=config.seed,
-        image_size=side,
-        cache=folder_of(run),
-    )
-    parts = select(data, train, test, split)
+    side, share = config.image_size, max_bad_images
+    config = config if share is None else config.model_copy(update={"max_bad_images": share})
+    name, train, test = _open(data, config, run)
+    parts = select(name, train, test, split)
     rows, counts = rows_of(parts), {name: images.count for name, images in parts}
     bad = [file for _, images in parts for file in images.skipped]
     _tell(parts, found_lines(train, test), say)
@@ -87,9 +79,14 @@ def embed(
         found = feature_rows(function, crops, size=min(BATCH, len(rows.names)))
         found = found if points is None else points.with_features(found)
         followed = _Followed(found, len(rows.names), run, out, signals, say)
-        embed_files.save(out, rows, iter(followed))
+        if out is None:
+            array = np.concatenate(list(followed))
+        else:
+            embed_files.save(out, rows, iter(followed))
         if points is not None and folder is not None:
             points.save(folder, rows, features)
+    if out is None:
+        return array
     return {
         "out": str(out),
         "images": len(rows.names),
@@ -103,8 +100,25 @@ def embed(
         "images_per_second": followed.images_per_second,
         "projector": None if folder is None else str(folder),
         "projector_points": 0 if points is None else len(points.indices),
-        "protocol": _protocol(features, followed.dimensions, step, run, data, counts, side),
+        "protocol": _protocol(features, followed.dimensions, step, run, name, counts, side),
     }
+
+
+def _open(
+    data: str | np.ndarray | None, config: Config, run: str
+) -> tuple[str, Images, Images | None]:
+    """The name of the images, those of training, and those of the test or None."""
+    if isinstance(data, np.ndarray):
+        return "array", from_arrays("array", data), None
+    name = images_of(config, data, run)
+    train, test = open_images(
+        name,
+        max_bad_images=config.max_bad_images,
+        seed=config.seed,
+        image_size=config.image_size,
+        cache=folder_of(run),
+    )
+    return name, train, test
 
 
 def _tell(parts, found: list[str], say: Callable[[str], None]) -> None:
@@ -127,7 +141,7 @@ class _Followed:
         batches: Iterable[np.ndarray],
         count: int,
         run: str,
-        out: Path,
+        out: Path | None,
         signals: StopSignals,
         say: Callable[[str], None],
     ):
@@ -163,7 +177,8 @@ class _Followed:
 
     def _stop(self) -> None:
         if self._signals.signal is not None:
-            raise Cancelled(self._signals.signal, f"nothing was written to {self._out}.")
+            to = f" to {self._out}" if self._out else ""
+            raise Cancelled(self._signals.signal, f"nothing was written{to}.")
 
 
 def _protocol(features, dimensions, step, run, data, counts, side) -> str:

@@ -5,6 +5,7 @@ It is the base of every export, and what `moco_tf.load_encoder` returns.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ INPUT, OUTPUT = "images", "features"
 
 
 def load_encoder(
-    run: Path | str,
+    run: str | os.PathLike[str],
     *,
     head: bool = False,
     preprocessing: bool = False,
@@ -38,8 +39,8 @@ def load_encoder(
     where `training=True` is asked for: so freeze an encoder.
 
     Args:
-        run: run folder (its newest whole checkpoint), or a file made by `moco-tf convert --to
-            moco-tf` or `moco-tf finetune`.
+        run: a `Run`, a run folder (its newest whole checkpoint), or a file made by `moco-tf convert
+            --to moco-tf` or `moco-tf finetune`.
         head: go on to the head: the projection, of a fine-tuned encoder the classifier's logits.
         preprocessing: take uint8 pixels [b, S, S, 3] and normalise them inside. Otherwise the
             input is float32 [b, S, S, 3], normalised as the run's config says.
@@ -52,6 +53,7 @@ def load_encoder(
         InputError: if `run` is no such thing, or has no head that could be taken.
         ValueError: if Keras knows no such `dtype`.
     """
+    run = os.path.expanduser(os.fspath(run))
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
     encoder, config, _ = load_run_encoder(run, warn=to_stderr)
     normalization = config.normalization if preprocessing else None

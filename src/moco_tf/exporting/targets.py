@@ -6,6 +6,7 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moco_tf.errors import InputError
 
@@ -98,3 +99,23 @@ def _replaceable(out: Path, suffix: str) -> bool:
     if suffix:
         return out.is_file() or out.is_symlink()
     return (out / SAVED_MODEL).is_file() and {path.name for path in out.iterdir()} <= _PARTS
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Returns the lines that tell what `export` did."""
+    equal = "equal" if result["equal"] else "NOT EQUAL"
+    error = "no number" if result["largest_error"] is None else f"{result['largest_error']:.2g}"
+    head = f", {result['head']} head to {result['dim']}" if result["with_head"] else ""
+    written = (
+        f"wrote {result['out']} ({result['bytes'] / 1e6:.1f} MB) and {result['card']}"
+        if result["equal"]
+        else f"wrote nothing to {result['out']}"
+    )
+    return (
+        f"{result['run']}: {result['encoder']}, width {result['width']}, {result['stem']} stem"
+        f"{head}, step {result['step']}; {result['features']} [batch, "
+        f"{result['output']}] as {result['format']}\n"
+        f"{result['images']} images of {result['images_of']}: largest error "
+        f"{error} of the largest feature, {equal} (tolerance "
+        f"{result['tolerance']:g})\n{written}"
+    )

@@ -7,7 +7,7 @@ TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,3 +79,10 @@ class Progress:
     effective_rank_untrained: float | None = None
     evaluation_due: bool = False  # a signal came before or during the evaluation after this step
     written: Digests | None = None  # of the logs
+
+
+def summary_of(progress: Progress) -> dict[str, Any]:
+    """Returns what a summary tells of it: the numbers, not what only the loop needs."""
+    summary = asdict(progress)  # type: ignore[call-overload]
+    del summary["images"], summary["epoch"], summary["evaluation_due"], summary["written"]
+    return summary

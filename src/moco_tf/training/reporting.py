@@ -1,38 +1,21 @@
-"""Numbers of a run: to metrics.jsonl, TensorBoard and the console."""
+"""Numbers of a run: to metrics.jsonl, TensorBoard and the console. Imports no TensorFlow."""
+
+from __future__ import annotations
 
 import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import rich.console
-import tensorflow as tf
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboard.plugins.custom_scalar import layout_pb2
-
-from moco_tf.errors import InputError
 from moco_tf.files.atomic import write_atomically, write_error
 from moco_tf.runs.folder import METRICS, TENSORBOARD
 from moco_tf.runs.log_digests import Digests, LogDigests, begins_with, parse_log_digests
+from moco_tf.training.console import Console, Update, progress
 from moco_tf.training.health import health_messages
-
-TAGS = {"lr": "learning_rate"}
-HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
-
-
-class Console(rich.console.Console):
-    """Plain lines. Where nobody reads them any more, the command ends as after `print`."""
-
-    def __init__(self, stderr: bool):
-        super().__init__(stderr=stderr, highlight=False, soft_wrap=True)
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 class Reporter:
@@ -45,12 +28,12 @@ class Reporter:
     def __init__(self, json_mode: bool = False, began: float | None = None):
         self._began = time.monotonic() if began is None else began
         self.console = Console(stderr=json_mode)
-        self._progress: Progress | None = None
+        self._update: Update | None = None
         self._files = contextlib.ExitStack()
         self._said: set[str] = set()
         self._written: LogDigests | None = None
         self._knn = ""
-        self._compared = False
+        self.on_metrics: Callable[[int, dict[str, float]], None] | None = None
 
     def start(
         self,
@@ -74,20 +57,12 @@ class Reporter:
             self._path, self._rows_of(resumed_step, parse_log_digests(before).get(METRICS))
         )
         self._rows = self._files.enter_context(self._path.open("a", encoding="utf-8"))
-        with _told_in_one_line():
-            self._curves = tf.summary.create_file_writer(str(Path(run_dir) / TENSORBOARD))
-            self._files.callback(self._curves.close)
-            _forget_after(self._curves, resumed_step)
-        if self.console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=self.console,
-            )
-            self._task = self._progress.add_task("", total=last_step, completed=resumed_step)
-            self._files.enter_context(self._progress)
+        from moco_tf.training.curves import Curves
+
+        self._curves = Curves(Path(run_dir) / TENSORBOARD, resumed_step)
+        self._files.callback(self._curves.close)
+        shown = progress(self.console, last_step, resumed_step)
+        self._update = self._files.enter_context(shown)
 
     def _rows_of(self, step: int, mark: Mapping[str, Any] | None) -> bytes:
         """The rows that a run goes on from: those that the checkpoint of `step` has seen.
@@ -115,7 +90,7 @@ class Reporter:
     def metrics(self, step: int, values: dict) -> None:
         """Writes one logging point; says once what is unhealthy. A NaN is null in JSON."""
         self._append(step, values)
-        self._draw(step, {_curve(name): value for name, value in values.items()})
+        self._curves.metrics(step, values)
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
             f"{self._knn}"
@@ -124,17 +99,18 @@ class Reporter:
             text += f"  {values['images_per_second']:.0f} images/s"
         if "val_top1" in values:
             text += f"  validation top1 {values['val_top1']:.2f}%  top5 {values['val_top5']:.2f}%"
-        if self._progress:
-            self._progress.update(self._task, completed=step, description=text)
+        if self._update:
+            self._update(step, text)
         else:
             wait = f"  wait {values['data_wait']:.0%}" if "data_wait" in values else ""
             self.line(f"step {step}/{self.last_step}  {text}{wait}")
-        if self._healthy is None:
-            return
-        for message in health_messages(values, step=step, **self._healthy):
-            if message not in self._said:
-                self._said.add(message)
-                self.line(message)
+        if self._healthy is not None:
+            for message in health_messages(values, step=step, **self._healthy):
+                if message not in self._said:
+                    self._said.add(message)
+                    self.line(message)
+        if self.on_metrics:
+            self.on_metrics(step, values)
 
     def evaluation(self, step: int, values: dict[str, float], baselines: dict[str, float]) -> None:
         """Writes the results of an evaluation, as a row of their own.
@@ -146,10 +122,7 @@ class Reporter:
         """
         at_start = {} if step else {k: v for k, v in baselines.items() if k.endswith("_pixels")}
         self._append(step, values | at_start)
-        if not self._compared:
-            self._compared = True
-            self._draw_together([_evaluated(name) for name in values])
-        self._draw(step, {_evaluated(name): value for name, value in (values | baselines).items()})
+        self._curves.evaluation(step, values, baselines)
         words = {name: f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items()}
         if "knn_top1" in values:
             self._knn = f"  kNN {values['knn_top1']:.1f}%"
@@ -163,7 +136,7 @@ class Reporter:
 
     def close(self) -> None:
         """Closes the files; may be called again, and before `start`."""
-        with contextlib.suppress(OSError, tf.errors.OpError):  # of what was refused before
+        with contextlib.suppress(OSError):  # of what was refused before
             self._files.close()
 
     def _append(self, step: int, values: dict) -> None:
@@ -175,23 +148,6 @@ class Reporter:
             self._rows.flush()
         except OSError as error:
             raise write_error(self._path, len(text), error) from None
-
-    def _draw_together(self, curves: list[str]) -> None:
-        """Has TensorBoard show each curve and its baselines in a chart, under Custom Scalars."""
-        layout = layout_pb2.Layout()
-        charts = layout.category.add(title="evaluations").chart
-        for curve in curves:
-            charts.add(title=curve).multiline.tag.append(f"^{curve}(_untrained|_pixels)?$")
-        about = tf.compat.v1.SummaryMetadata()
-        about.plugin_data.plugin_name = "custom_scalars"
-        with _told_in_one_line(), self._curves.as_default():
-            tf.summary.write("custom_scalars__config__", layout.SerializeToString(), 0, about)
-
-    def _draw(self, step: int, curves: dict[str, float]) -> None:
-        with _told_in_one_line(), self._curves.as_default():
-            for name, value in curves.items():
-                tf.summary.scalar(name, np.float32(value), step=np.int64(step))  # see `build_step`
-            self._curves.flush()
 
 
 class NullReporter(Reporter):
@@ -208,36 +164,6 @@ class NullReporter(Reporter):
 
     def evaluation(self, step: int, values: dict[str, float], baselines: dict[str, float]) -> None:
         """Not written."""
-
-
-@contextlib.contextmanager
-def _told_in_one_line() -> Iterator[None]:
-    """Raises what TensorFlow could not write as `InputError`."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        reason = str(error.message).split("}} ")[-1].splitlines()[0]
-        raise InputError(f"cannot write {reason}.") from None
-
-
-def _forget_after(curves, step: int) -> None:
-    """Makes TensorBoard leave out points after `step` in older files: they are drawn once more."""
-    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-    first = step + 1 if step else 0  # the untrained encoder is evaluated anew
-    event = tf.compat.v1.Event(wall_time=time.time(), step=first, session_log=start)
-    tf.raw_ops.ImportEvent(writer=curves._resource, event=event.SerializeToString())
-
-
-def _curve(name: str) -> str:
-    """Where TensorBoard shows a value: "loss" is train/loss, "knn_top1" is knn/top1."""
-    if name.startswith(("val_", "knn_")):
-        return name.replace("_", "/", 1)
-    return f"{'health' if name in HEALTH else 'train'}/{TAGS.get(name, name)}"
-
-
-def _evaluated(name: str) -> str:
-    """Where TensorBoard shows what an evaluation gives."""
-    return _curve(name) if name.startswith("knn_") else f"label_free/{name}"
 
 
 def _rows_until(path: Path, step: int) -> list[str]:

@@ -44,6 +44,11 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run is saved and
         super().__init__(f"interrupted at step {step}; saved. The same command goes on from there.")
         self.exit_code = 128 + signal_number
 
+    @property
+    def signal(self) -> int:
+        """The signal's number."""
+        return self.exit_code - 128
+
 
 class Unsaved(Interrupted):
     """SIGTERM, and too little time left to save the last steps. `exit_code` is 143."""
@@ -95,6 +100,10 @@ class StopSignals:
             if self.signal == signal.SIGTERM:
                 os.write(self._pipe[1], bytes([self.signal]))
         return self
+
+    def ask(self) -> None:
+        """Asks for the end as Ctrl-C does."""
+        self.signal = self.signal or signal.SIGINT
 
     def seconds_left(self) -> float:
         """Returns the time until the process ends by itself; infinite before a SIGTERM."""

@@ -1,13 +1,17 @@
-"""Starting TensorFlow when a command really needs it, and without its chatter."""
+"""What comes before the work: whether all that was named is there, and the start of TensorFlow."""
 
 import os
-import warnings
+import sys
 
 from moco_tf.config import path_of_data
 from moco_tf.data.decoder_messages import stderr_held_back
 from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.source_kind import check_source
+from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
+from moco_tf.runs.snapshot import images_of, peek
+
+QUIET = "3"  # of TF_CPP_MIN_LOG_LEVEL: no line from C++ but what ends the process
 
 
 def check_data(data: str | None) -> None:
@@ -20,27 +24,32 @@ def check_data(data: str | None) -> None:
 
 def start_with_images(run: str, data: str | None) -> None:
     """Imports TensorFlow, if `run` and the images, `data` or the run's own, are there."""
-    from moco_tf.runs.snapshot import images_of, peek
-
     check_data(images_of(peek(run), data, run))
     start_tensorflow()
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow; what it says while starting is shown if it fails, or if asked for.
+    """Imports TensorFlow, and changes none of its settings.
 
-    Pillow's warnings of damaged files, which name none, are left out from then on.
+    Where TF_CPP_MIN_LOG_LEVEL is `QUIET`, what it says while starting is shown only if it fails.
+
+    Raises:
+        InputError: if Keras is set to compute with something else.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # the user's own choice
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        raise InputError(
+            f"KERAS_BACKEND must be tensorflow; received KERAS_BACKEND="
+            f"{os.environ['KERAS_BACKEND']}. Set it before keras is imported."
+        )
+    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") != QUIET:
+        import tensorflow as tf
+
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what matters comes as an exception as well
     said = bytearray()
     try:
         with stderr_held_back() as said:  # lines from C++, before its own filter is set up
             import tensorflow as tf
 
-            tf.get_logger().setLevel("ERROR")
             tf.config.list_physical_devices()
     except Exception:
         os.write(2, said)

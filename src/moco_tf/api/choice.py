@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from moco_tf.commands.starting import start_tensorflow
+from moco_tf.api import starting
 from moco_tf.config import TFDS, Config, data_from_here, make_config, path_of_data
 from moco_tf.data.listing import list_parts
 from moco_tf.data.pack.stored import copy_pack
@@ -44,7 +44,7 @@ class Seen(NamedTuple):
 
 
 def starting_point(
-    given: Mapping[str, Any], *, runs: bool, say: Callable[[str], None]
+    given: Mapping[str, Any], *, runs: bool, say: Callable[[str], None], source: Any = None
 ) -> tuple[Config, str | None]:
     """Returns the config that `given` fields change, and the run folder that goes with it.
 
@@ -55,16 +55,22 @@ def starting_point(
     Args:
         runs: whether runs that are there count.
         say: called with a line on what was chosen and why.
+        source: images in Python, in place of the field `data`.
     """
     run_dir, data = given.get("run_dir"), given.get("data")
+    if source is not None:
+        data = type(source).__name__
     if runs and isinstance(run_dir, str) and (Path(run_dir) / CONFIG).is_file():
         return _own(run_dir, data, say), run_dir
-    seen = look(data) if isinstance(data, str) and data not in ("", DEFAULT_RECIPE) else None
+    if source is not None:
+        seen: Seen | None = _look_at_source(source)
+    else:
+        seen = look(data) if isinstance(data, str) and data not in ("", DEFAULT_RECIPE) else None
     if seen is None:
         return RECIPES[DEFAULT_RECIPE].config, None
     recipe, why = choose(seen)
     folders = [f"runs/{_folder_name(str(data), name)}" for name in (recipe, TINY, FEW, MANY)]
-    for folder in folders if runs and run_dir is None else ():
+    for folder in folders if runs and run_dir is None and source is None else ():
         there = read_config(folder) if (Path(folder) / CONFIG).is_file() else None
         if there and same_path((there.data, there.data_path), data):
             return _own(folder, data, say), folder
@@ -118,7 +124,7 @@ def _look_at_folder(folder: Path) -> Seen:
     if is_pack(folder):
         if not (folder / PACK_INDEX).is_file():  # unfinished, which is told when it is opened
             return Seen()
-        start_tensorflow()
+        starting.start_tensorflow()
         from moco_tf.data.pack.index import read_index
 
         index = read_index(folder / PACK_INDEX)
@@ -149,8 +155,18 @@ def _look_at_arrays(file: Path) -> Seen:
     return Seen(shape[0], min(shape[1:3])) if len(shape) in (3, 4) else Seen()
 
 
+def _look_at_source(source: Any) -> Seen:
+    """The length, and of an array [n, h, w] or [n, h, w, c] the size."""
+    try:
+        count = len(source)
+    except TypeError:  # told when it is opened
+        return Seen()
+    shape = getattr(source, "shape", ())
+    return Seen(count, min(shape[1:3]) if len(shape) in (3, 4) else None)
+
+
 def _look_at_tfds(name: str) -> Seen:
-    start_tensorflow()
+    starting.start_tensorflow()
     try:
         import tensorflow_datasets as tfds
 

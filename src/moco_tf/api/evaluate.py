@@ -1,0 +1,143 @@
+"""`moco_tf.knn`, `probe` and `finetune`: how good a run's encoder is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from moco_tf.api import starting
+from moco_tf.api.run import AnyRun, text_of, text_or_none
+from moco_tf.config import make_config
+from moco_tf.errors import InputError
+from moco_tf.evaluate.finetune_config import FinetuneConfig
+from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
+
+if TYPE_CHECKING:
+    from moco_tf.training.reporting import Reporter
+
+
+def knn(
+    run: AnyRun,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    split: Literal["val", "test"] | None = None,
+    features: Literal["projection", "pooled"] = "projection",
+    k: int = 200,
+    temperature: float = 0.1,
+    baselines: bool = True,
+) -> dict[str, Any]:
+    """Returns the kNN accuracy of an encoder on labelled images; nothing is trained.
+
+    Args:
+        run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
+        data: labelled images. None: the run's own.
+        split: part of the data to judge on. None: val if there is one, or else test.
+        features: "projection" (the head's output) or "pooled" (before it).
+        k: neighbours that vote.
+        temperature: of the votes, exp(similarity / temperature).
+        baselines: also evaluate random weights and the plain pixels; kept in the run folder.
+
+    Returns:
+        "knn_top1" (percent), "knn_top1_untrained" and "knn_top1_pixels" (None without
+        `baselines`), "protocol" and others, as `moco-tf knn --json` prints.
+
+    Raises:
+        InputError: no such run, or no labels.
+    """
+    folder, images = text_of(run), text_or_none(data)
+    starting.start_with_images(folder, images)
+    from moco_tf.evaluate.knn_run import evaluate_run
+
+    votes: dict[str, Any] = {"features": features, "k": k, "temperature": temperature}
+    return evaluate_run(folder, data=images, split=split, compare=baselines, **votes)
+
+
+def probe(
+    run: AnyRun,
+    *,
+    quick: bool = False,
+    baselines: bool = True,
+    out: str | os.PathLike[str] | None = None,
+    reporter: Reporter | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Returns the accuracy of a linear classifier on the frozen features of an encoder.
+
+    It trains by the official protocol, and goes on where its folder stopped; `quick=True` fits a
+    ridge classifier in closed form, in seconds.
+
+    Args:
+        run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
+        quick: the classifier in closed form.
+        baselines: with `quick`, also evaluate random weights and the plain pixels.
+        out: folder of the results. None: probe/ or probe-quick/ in the run.
+        reporter: see `pretrain`.
+        fields: `data`, `split`, `seed`, `max_bad_images`; without `quick` also `epochs`, `lr` (one
+            rate or several), `milestones`, `batch_size`, `devices`, `log_every`,
+            `checkpoint_every`, `preemption_seconds`.
+
+    Returns:
+        "top1", "top5", "top1_best" (percent), "protocol" and others, as `moco-tf probe --json`
+        prints.
+
+    Raises:
+        InputError: anything wrong with the run, the fields, the data or the folder.
+        BackboneChangedError: the encoder is not what it was before the first epoch.
+        Interrupted: Ctrl-C or SIGTERM; the state is saved, and the same call goes on.
+    """
+    changes = _changes(run, out, fields)
+    config = make_config(ProbeConfig(run=""), changes)
+    if quick:
+        check_quick(changes)
+    elif not baselines:
+        raise InputError(
+            "--no-baselines is of --quick; the official protocol has none. Leave it out."
+        )
+    starting.start_with_images(config.run, config.data)
+    from moco_tf.evaluate import probe, ridge_probe
+
+    if quick:
+        return ridge_probe.ridge_probe(config, compare=baselines, reporter=reporter)
+    return probe.probe(config, reporter=reporter)
+
+
+def finetune(
+    run: AnyRun,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    reporter: Reporter | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Trains encoder and classifier together on labels; returns their accuracy.
+
+    It goes on where its folder stopped. The tuned encoder is encoder.safetensors in that folder,
+    which `load_encoder(..., head=True)` takes.
+
+    Args:
+        run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
+        out: folder of the results. None: finetune[-scratch][-FRACTION]/ in the run.
+        reporter: see `pretrain`.
+        fields: `data`, `split`, `label_fraction`, `from_scratch`, `epochs`, `lr`, `head_lr`,
+            `batch_size`, `weight_decay` and the other flags of `moco-tf finetune`.
+
+    Returns:
+        "top1", "top5", "top1_best" (percent), "protocol", "state_sha256" and others, as
+        `moco-tf finetune --json` prints.
+
+    Raises:
+        InputError: anything wrong with the run, the fields, the data or the folder.
+        Interrupted: Ctrl-C or SIGTERM; the state is saved, and the same call goes on.
+    """
+    config = make_config(FinetuneConfig(run=""), _changes(run, out, fields))
+    starting.start_with_images(config.run, config.data)
+    from moco_tf.evaluate import finetune
+
+    return finetune.finetune(config, reporter=reporter)
+
+
+def _changes(
+    run: AnyRun, out: str | os.PathLike[str] | None, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields of a config that differ from its defaults, as text where they are paths."""
+    given = {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in fields.items()}
+    return given | ({} if out is None else {"run_dir": text_of(out)}) | {"run": text_of(run)}

@@ -1,0 +1,132 @@
+"""`moco_tf.pretrain`: from a recipe and its changes to a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from moco_tf.api import starting
+from moco_tf.api.run import Run, text_of
+from moco_tf.api.settings import resolve_config
+from moco_tf.config import Config, short_repr
+from moco_tf.distribute.cluster import find_cluster
+from moco_tf.errors import InputError
+from moco_tf.files.store import is_url
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.checkpoint import newest_step
+from moco_tf.runs.initial_weights import check_initial_weights
+from moco_tf.training.signals import Interrupted
+
+if TYPE_CHECKING:
+    import keras
+
+    from moco_tf.training.reporting import Reporter
+
+
+def pretrain(
+    recipe: str | Config | None = None,
+    *,
+    data: Any = None,
+    backbone: keras.Model | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    augment: Any = None,
+    callbacks: Sequence[Callable[[int, dict[str, float]], object]] = (),
+    extend: bool = False,
+    workers: str | None = None,
+    worker_index: int | str | None = None,
+    reporter: Reporter | None = None,
+    on_interrupt: Literal["return", "raise"] = "return",
+    **fields: Any,
+) -> Run:
+    """Trains an encoder on unlabelled images, or goes on with the run that is in the folder.
+
+    Ctrl-C, in a notebook "interrupt the kernel", ends the run after the step and saves it: the
+    `Run` is returned, and its summary says "stopped_early". The same call goes on from there and
+    ends in the same numbers, bit for bit. SIGTERM saves too, and then does what it did before the
+    call: by default it ends the process. In a thread that is not the main one no signal is seen.
+
+    Args:
+        recipe: name of one of `RECIPES`, or a `Config`. None: the run in `run_dir` goes on with its
+            own settings, or the data decide.
+        data: what `--data` takes, as text or a path: a folder of images, an .npz file, "cifar10"
+            and others. None: the recipe's.
+        backbone: a Keras model to train in place of the recipe's encoder.
+        run_dir: folder to write. None: runs/RECIPE.
+        augment: the views of an image, in place of the recipe's.
+        callbacks: functions of the step and its numbers, {"loss": ..., "lr": ..., ...}, called at
+            every logging point (`log_every`), when metrics.jsonl has the row. What they return is
+            ignored. The first exception of one ends the run, saved, and is raised from here. Of
+            several workers only the first calls them.
+        extend: more epochs than the run had are welcome also where its learning rate depends on
+            them, and jumps.
+        workers: "host:port,host:port,...", the processes that train together. None: what TF_CONFIG
+            or SLURM name, or this process alone.
+        worker_index: which of them this is, from 0.
+        reporter: where the progress goes. None: a line in a notebook, a bar in a terminal, or
+            lines.
+        on_interrupt: "raise" raises `moco_tf.training.signals.Interrupted` when a signal has ended
+            the run, as the command line does.
+        fields: any field of `Config`, as `epochs=20, batch_size=512`.
+
+    Returns:
+        The run. Its `summary` is what summary.json holds.
+
+    Raises:
+        InputError: the recipe, a field, the data or the folder is wrong: in one line, with a fix.
+        DivergedError: numbers are not finite any more. What was saved before stays.
+        WorkerLostError: another worker is gone.
+    """
+    from moco_tf.training.reporting import Reporter
+
+    _check_callbacks(callbacks)
+    reporter = reporter or Reporter()
+    source = None if data is None or isinstance(data, (str, os.PathLike)) else data
+    paths = {"data": data if source is None else None, "run_dir": run_dir and text_of(run_dir)}
+    given = fields | {name: value for name, value in paths.items() if value is not None}
+    given = {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
+    config = resolve_config(recipe, None, given, say=reporter.stage, source=source)
+    cluster = find_cluster(workers, worker_index, os.environ)
+    if cluster is None or cluster.chief:
+        _check_folders(config)
+    if source is None:
+        starting.check_data(config.data)
+    reporter.stage("starting TensorFlow")
+    starting.start_tensorflow()
+    if cluster:
+        reporter.line(f"this is {cluster.name(cluster.index)} of {len(cluster.workers)}")
+    from moco_tf import pretraining
+
+    objects = {"source": source, "backbone": backbone, "augment": augment}
+    settings: dict[str, Any] = {"cluster": cluster, "extend": extend, "callbacks": callbacks}
+    settings |= {name: value for name, value in objects.items() if value is not None}
+    folder = config.run_dir or f"runs/{config.recipe}"
+    try:
+        return Run(folder, pretraining.pretrain(config, reporter=reporter, **settings))
+    except Interrupted as stopped:
+        if on_interrupt == "raise":
+            raise
+        reporter.line(str(stopped))
+        if stopped.signal == signal.SIGTERM:
+            signal.raise_signal(signal.SIGTERM)
+        return Run(folder)
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise InputError(
+            f"callbacks must be a list of functions of (step, metrics); received callbacks="
+            f"{short_repr(callbacks)}."
+        )
+
+
+def _check_folders(config: Config) -> None:
+    """Raises `InputError` for a run folder, or weights to begin with, that will not do."""
+    run_dir = config.run_dir or f"runs/{config.recipe}"
+    if is_url(run_dir):
+        return
+    run_folder.check(Path(run_dir), config)
+    if config.init and newest_step(run_folder.checkpoint_folder(run_dir)) is None:
+        check_initial_weights(config, Path(run_dir))

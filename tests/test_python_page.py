@@ -1,0 +1,68 @@
+"""What README and docs/python.md show of Python runs as written; so does the notebook."""
+
+import re
+import time
+
+import pytest
+from conftest import ROOT
+
+import moco_tf.data.sources
+
+pytestmark = pytest.mark.slow
+NOTEBOOK = ROOT / "examples" / "first_run.ipynb"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_python_on_the_page_runs(page, tmp_path, monkeypatch, capsys):
+    """With fewer shapes, and all blocks of a page one after another."""
+    monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TRAIN", 512)
+    monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TEST", 128)
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        exec(block, scope)
+    assert (tmp_path / "encoder.keras").stat().st_size > 0
+    assert scope["run"].summary["step"] == 8
+    printed = capsys.readouterr().out
+    if page == "docs/python.md":
+        assert moco_tf.load_run("runs/short").summary["step"] == 20
+        assert "batch_size=100" in printed
+
+
+def test_the_notebook_runs_as_written(tmp_path):
+    nbformat, nbclient = map(pytest.importorskip, ("nbformat", "nbclient"))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    nbclient.NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    first = notebook.cells[1].outputs
+    lines = [one["data"]["text/plain"] for one in first if one.output_type == "display_data"]
+    assert len(lines) == 1 and lines[0].startswith("step 32/32  epoch 1  loss ")
+    assert not any("step 10/32" in one.get("text", "") for one in first)
+    assert "\x1b" not in "".join(one.get("text", "") for one in first)
+    assert first[-1]["data"]["text/plain"] == "Run('runs/notebook')"
+
+
+def test_an_interrupt_of_the_kernel_saves_and_returns_the_run(data, tmp_path):
+    manager = pytest.importorskip("jupyter_client.manager")
+    kernel, client = manager.start_new_kernel(cwd=str(tmp_path))
+    try:
+        fields = "width=4, image_size=16, batch_size=16, group_size=8, queue_size=64, epochs=10**6"
+        client.execute(
+            f"import moco_tf\nrun = moco_tf.pretrain('shapes', data={data!r}, knn_every=0, "
+            f"checkpoint_every=10**6, log_every=1, {fields})"
+        )
+        deadline, shown = time.monotonic() + 300, ""
+        while "step 3/" not in shown and time.monotonic() < deadline:
+            content = client.get_iopub_msg(timeout=300)["content"]
+            shown = content.get("data", {}).get("text/plain", "")
+        kernel.interrupt_kernel()
+        assert client.get_shell_msg(timeout=300)["content"]["status"] == "ok"
+        asked = "(run.summary['stopped_early'], run.summary['step'] >= 3)"
+        client.execute("", user_expressions={"told": asked})
+        told = client.get_shell_msg(timeout=300)["content"]["user_expressions"]["told"]
+        assert told["data"]["text/plain"] == "(True, True)"
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
