@@ -271,7 +271,6 @@ BAD = {  # what is called, and what its one line says
     "moco_tf.probe(run, quick=True, epochs=3)": "epochs",
     "moco_tf.probe(run, baselines=False)": "baselines",
     "moco_tf.finetune(run, label_fraction=2)": "received label_fraction=2",
-    "moco_tf.embed(run, [1, 2])": "received a list",
     "moco_tf.embed(run, 'absent')": "data='absent'",
     "moco_tf.embed(run, out='features.txt')": "out=features.txt",
     "moco_tf.export(run, 'x', format='caffe')": "received format='caffe'",
@@ -367,6 +366,8 @@ def test_embed_gives_what_the_command_writes(judged, folder, capsys):
     np.testing.assert_allclose(
         moco_tf.embed(run, np.concatenate([train, test])), theirs, rtol=0, atol=atol
     )
+    with pytest.raises(InputError, match="received a list"):
+        moco_tf.embed(run, [1, 2])
     part = moco_tf.embed(run, judged.data, split="test", features="projection")
     assert part.shape == (len(test), 6)
 

@@ -171,8 +171,6 @@ def _pretrain(
     progress.images = train.identity
     if monitor and not progress.step:
         _evaluate_untrained(progress, monitor, pixels, reporter)
-    job = _job(config, method, progress, rate, monitor, storage.folder, reporter)
-    batches = build_batches(config, train, progress.step, method.envelope.own_rows())
     plan = Plan(
         last_step,
         epoch_steps,
@@ -183,8 +181,8 @@ def _pretrain(
         save_first=bool(config.init) and not progress.step,  # then nobody needs what `init` names
     )
     loop = Loop(
-        job,
-        batches,
+        _job(config, method, progress, rate, monitor, storage.folder, reporter),
+        build_batches(config, train, progress.step, method.envelope.own_rows()),
         plan,
         failed=partial(_failed, config, train, epoch_steps),
         storage=storage,

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from moco_tf.api import starting
-from moco_tf.api.run import AnyRun, text_of, text_or_none
+from moco_tf.api.run import AnyRun, text_of, text_or_none, texts_of
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
@@ -139,5 +139,4 @@ def _changes(
     run: AnyRun, out: str | os.PathLike[str] | None, fields: dict[str, Any]
 ) -> dict[str, Any]:
     """The fields of a config that differ from its defaults, as text where they are paths."""
-    given = {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in fields.items()}
-    return given | ({} if out is None else {"run_dir": text_of(out)}) | {"run": text_of(run)}
+    return texts_of(fields, run_dir=out) | {"run": text_of(run)}

@@ -6,16 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-
 from moco_tf.api import starting
 from moco_tf.api.run import AnyRun, text_of, text_or_none
-from moco_tf.errors import InputError
 from moco_tf.exporting import embed_files, projector
 from moco_tf.exporting.targets import check_format, check_out
 from moco_tf.runs.snapshot import peek
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from moco_tf.training.reporting import Reporter
 
 AnyPath = str | os.PathLike[str]
@@ -96,15 +95,9 @@ def embed(
         projector.check_folder(folder, overwrite=overwrite)
     if data is None or text is not None:
         starting.start_with_images(run, text)
-    elif hasattr(data, "__array__"):
+    else:
         peek(run)
         starting.start_tensorflow()
-        data = np.asarray(data)
-    else:
-        raise InputError(
-            f"data must be a path or an array of pictures, uint8 [N, h, w, 3]; received a "
-            f"{type(data).__name__}. Use numpy.stack for pictures of one size."
-        )
     from moco_tf.exporting.embed import embed
 
     return embed(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from moco_tf.api import starting
-from moco_tf.api.run import Run, text_of
+from moco_tf.api.run import Run, texts_of
 from moco_tf.api.settings import resolve_config
 from moco_tf.config import Config, short_repr
 from moco_tf.distribute.cluster import find_cluster
@@ -84,9 +84,7 @@ def pretrain(
     _check_callbacks(callbacks)
     reporter = reporter or Reporter()
     source = None if data is None or isinstance(data, (str, os.PathLike)) else data
-    paths = {"data": data if source is None else None, "run_dir": run_dir and text_of(run_dir)}
-    given = fields | {name: value for name, value in paths.items() if value is not None}
-    given = {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
+    given = texts_of(fields, data=data if source is None else None, run_dir=run_dir)
     config = resolve_config(recipe, None, given, say=reporter.stage, source=source)
     cluster = find_cluster(workers, worker_index, os.environ)
     if cluster is None or cluster.chief:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,13 @@ def path_of(path: str | os.PathLike[str]) -> Path | str:
 def text_of(path: str | os.PathLike[str]) -> str:
     """Returns `path` as the text that a command line would get from a shell."""
     return os.path.expanduser(os.fspath(path))
+
+
+def texts_of(fields: Mapping[str, Any], *, run_dir: Any, **others: Any) -> dict[str, Any]:
+    """Returns `fields`, and the others that are not None; paths as text."""
+    given = {**fields, **{name: value for name, value in others.items() if value is not None}}
+    given |= {} if run_dir is None else {"run_dir": text_of(run_dir)}
+    return {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
 
 
 def text_or_none(path: str | os.PathLike[str] | None) -> str | None:

@@ -14,7 +14,7 @@ from moco_tf.config import Config
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, from_arrays, open_images
-from moco_tf.errors import DivergedError
+from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate.features import Features, embedding, feature_rows
 from moco_tf.exporting import embed_files, projector
 from moco_tf.exporting.rows import rows_of, select
@@ -33,7 +33,7 @@ def embed(
     *,
     features: Features,
     split: str,
-    data: str | np.ndarray | None = None,
+    data: Any = None,
     projector_folder: Path | str | None = None,
     max_bad_images: float | None = None,
     overwrite: bool = False,
@@ -104,12 +104,15 @@ def embed(
     }
 
 
-def _open(
-    data: str | np.ndarray | None, config: Config, run: str
-) -> tuple[str, Images, Images | None]:
+def _open(data: Any, config: Config, run: str) -> tuple[str, Images, Images | None]:
     """The name of the images, those of training, and those of the test or None."""
-    if isinstance(data, np.ndarray):
-        return "array", from_arrays("array", data), None
+    if hasattr(data, "__array__"):
+        return "array", from_arrays("array", np.asarray(data)), None
+    if not isinstance(data, str | None):
+        raise InputError(
+            f"data must be a path or an array of pictures, uint8 [N, h, w, 3]; received a "
+            f"{type(data).__name__}. Use numpy.stack for pictures of one size."
+        )
     name = images_of(config, data, run)
     train, test = open_images(
         name,
