@@ -111,6 +111,19 @@ def test_rooms_import_what_the_table_allows():
     assert wrong == []
 
 
+def test_commands_of_the_api_parse_and_call_it_alone():
+    parsing = {"errors", "commands", "training.reporting", "exporting.targets"}
+    parsing |= {"evaluate.probe_config", "evaluate.finetune_config"}
+    for name in ("pretrain", "knn", "probe", "finetune", "embed", "export"):
+        found = {
+            module.removeprefix("moco_tf.")
+            for module, _ in imports(PACKAGE / "commands" / f"{name}.py")
+            if module.startswith("moco_tf.")
+        }
+        others = {one for one in found - parsing if not one.startswith(("commands.", "api."))}
+        assert not others and any(one.startswith("api.") for one in found), (name, others)
+
+
 def test_what_the_command_line_needs_at_start_imports_no_tensorflow():
     light = [
         path

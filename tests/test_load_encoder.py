@@ -173,6 +173,8 @@ def test_importing_the_package_imports_no_tensorflow():
         "import sys, moco_tf\n"
         "assert callable(dict(vars(moco_tf))['__getattr__'])\n"
         "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
+        "for name in set(moco_tf.__all__) - {'load_encoder'}: getattr(moco_tf, name)\n"
+        "assert not {'tensorflow', 'keras', 'rich', 'pandas'} & set(sys.modules)\n"
         "try: moco_tf.load_encodre\n"
         "except AttributeError as error: assert 'load_encodre' in str(error)\n"
     )
