@@ -84,8 +84,10 @@ def _table(result: dict) -> str:
 
 def _work(options: argparse.Namespace) -> None:
     from moco_tf.api.starting import start_tensorflow
+    from moco_tf.commands.quiet import be_quiet
 
     os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)  # or its first lines are shown
+    be_quiet()
     start_tensorflow()
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES

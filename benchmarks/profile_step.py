@@ -67,7 +67,9 @@ def _options() -> argparse.Namespace:
 
 def _profile(options) -> dict:
     from moco_tf.api.starting import start_tensorflow
+    from moco_tf.commands.quiet import be_quiet
 
+    be_quiet()
     start_tensorflow()
     import tensorflow as tf
 

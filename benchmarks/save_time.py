@@ -42,8 +42,10 @@ def _options() -> argparse.Namespace:
 def measure(folder: Path, options: argparse.Namespace) -> dict:
     """All rounds; returns what is printed."""
     from moco_tf.api.starting import start_tensorflow
+    from moco_tf.commands.quiet import be_quiet
 
     os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)  # or its first lines are shown
+    be_quiet()
     start_tensorflow()
     import numpy as np
 

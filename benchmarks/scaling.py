@@ -71,7 +71,9 @@ def _fresh(options: argparse.Namespace, setting: dict) -> dict:
 
 def _measure(options: argparse.Namespace) -> dict:
     from moco_tf.api.starting import start_tensorflow
+    from moco_tf.commands.quiet import be_quiet
 
+    be_quiet()
     start_tensorflow()
     from moco_tf.benchmark.rounds import step_rounds, summarize
     from moco_tf.config import make_config
