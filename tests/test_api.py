@@ -254,6 +254,12 @@ def test_images_in_python_choose_the_recipe_that_suits_them(tmp_path, monkeypatc
     assert "ndarray has images of 28 pixels" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def judged(shallow, folder):
+    """A run on pictures with classes."""
+    return make_run(folder / "judged", save_npz(folder / "judged.npz"))
+
+
 BAD = {  # what is called, and what its one line says
     "moco_tf.pretrain('moco-v4')": "unknown recipe 'moco-v4'. Did you mean moco-v2?",
     "moco_tf.pretrain(3)": "unknown recipe 3.",
@@ -279,32 +285,26 @@ BAD = {  # what is called, and what its one line says
 
 
 @pytest.mark.parametrize("call", BAD)
-def test_bad_input_is_one_line_before_tensorflow(small_run, tmp_path, monkeypatch, call):
+def test_bad_input_is_one_line_before_tensorflow(judged, tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("moco_tf.api.starting.start_tensorflow", None)
     Path("file.txt").write_text("x")
     with pytest.raises(InputError) as refused:
-        eval(call, {"moco_tf": moco_tf, "Path": Path, "run": moco_tf.Run(small_run)})
+        eval(call, {"moco_tf": moco_tf, "Path": Path, "run": moco_tf.Run(judged.folder)})
     assert BAD[call] in str(refused.value) and str(refused.value).isprintable()
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
 
-def test_another_backend_of_keras_is_refused(small_run, monkeypatch):
+def test_another_backend_of_keras_is_refused(judged, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(InputError, match="must be tensorflow; received KERAS_BACKEND=jax"):
-        moco_tf.export(small_run, "x.keras", format="keras")
+        moco_tf.export(judged.folder, "x.keras", format="keras")
 
 
 def test_more_devices_than_tensorflow_started_with_are_one_line(data, tmp_path):
     with pytest.raises(InputError, match="devices=16 virtual CPU devices must be made before"):
         tiny(data, tmp_path / "run", devices=16, group_size=1 * 2, batch_size=32)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture(scope="module")
-def judged(folder):
-    """A run on pictures with classes."""
-    return make_run(folder / "judged", save_npz(folder / "judged.npz"))
 
 
 def said(capsys, *words):

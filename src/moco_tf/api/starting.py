@@ -36,7 +36,7 @@ def start_tensorflow() -> None:
     Raises:
         InputError: if Keras is set to compute with something else.
     """
-    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    if (os.environ.get("KERAS_BACKEND") or "tensorflow") != "tensorflow":
         raise InputError(
             f"KERAS_BACKEND must be tensorflow; received KERAS_BACKEND="
             f"{os.environ['KERAS_BACKEND']}. Set it before keras is imported."
