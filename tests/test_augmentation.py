@@ -1,6 +1,10 @@
 """Augmentation as data: the named values, what is refused, and what a config makes of it."""
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from moco_tf.augmentation import NAMED, Blur, Crop, Jitter, Solarize, TwoViews, View
 from moco_tf.augmentation.named import NAMES, view_pair
@@ -151,3 +155,30 @@ def test_a_bad_yaml_file_is_refused_in_one_line(tmp_path, text, message):
         file.write_text(text)
     with pytest.raises(InputError, match=message):
         resolve_config("shapes", None, {"augmentation": str(file)})
+
+
+DOCS = (Path(__file__).parent.parent / "docs" / "augmentation.md").read_text(encoding="utf-8")
+
+
+def test_what_the_page_shows_is_taken():
+    own, differing = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", DOCS, re.S))
+    config = make_config(RECIPES["moco-v2"].config, {"augmentation": own})
+    assert config.augmentation.jitter == Jitter(probability=0.8, brightness=0.2, contrast=0.2)
+    assert make_config(config, differing).augmentation.view1 == NAMED["v2"]
+    names = {"NAMED": NAMED}
+    exec(re.findall(r"```python\n(.*?)```", DOCS, re.S)[0], names)
+    assert names["config"].views[1].operations == ["gray"]
+    for name in View.model_fields:
+        assert f"`{name}`" in DOCS
+
+
+def test_the_pages_table_is_that_of_the_values():
+    lines = [line for line in DOCS.splitlines() if line.startswith("| ")][:4]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head, probability, strengths, gray = rows
+    for column, title in enumerate(head[1:], 1):
+        view, _ = pair(re.search(r"`(\w+)`", title)[1])
+        assert float(probability[column]) == view.jitter.probability
+        shown = tuple(map(float, strengths[column].split(",")[0].split()))
+        assert shown == view.jitter.strengths
+        assert float(gray[column].split(",")[0]) == view.gray
