@@ -76,6 +76,8 @@ def test_the_configs_area_is_that_of_crops_without_one():
     ("value", "message"),
     [
         ({"jiter": {}}, "augmentation: unknown name 'jiter'. Did you mean jitter?"),
+        ({"hflip": 0.5}, "unknown name 'hflip'. Did you mean horizontal_flip?"),
+        ({"jitter": {"p": 0.5}}, "unknown name 'p'. Did you mean probability?"),
         ({"jitter": {"hues": 0.1}}, "augmentation.jitter: unknown name 'hues'. Did you mean hue?"),
         ({"jitter": {"probability": 1.5}}, "received augmentation.jitter.probability=1.5."),
         ({"jitter": {"hue": 0.6}}, "less than or equal to 0.5; received augmentation.jitter.hue"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from moco_tf.augmentation import Solarize, View
 from moco_tf.augmentation.named import view_pair
 from moco_tf.data.augment import simclr as module
 from moco_tf.data.augment.simclr import sampled_gaussian_blur, simclr, simclr_window
@@ -85,6 +86,13 @@ def test_each_draw_switches_its_operation():
     np.testing.assert_allclose(tf.cast(same, tf.int32), crop, atol=1)
     dark = simclr(crop, draws(u0=0.1, **middle | {"u1": 0.0}), named(0.5))  # brightness x 0.6
     np.testing.assert_allclose(dark, crop * 0.6, atol=1)
+
+
+def test_a_description_solarizes_flips_and_turns_too():
+    crop = np.random.default_rng(2).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    view = View(family="simclr", solarize=Solarize(), vertical_flip=1, quarter_turns=True)
+    expected = np.rot90(np.where(crop < 128, crop, 255 - crop)[::-1])
+    np.testing.assert_array_equal(simclr(crop, draws(u14=0.3), view), expected)
 
 
 def test_crops_are_those_of_a_skewed_area():

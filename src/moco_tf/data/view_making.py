@@ -1,7 +1,7 @@
 """Where the two views of an image are made: one class for each way, host half and device half.
 
-The host half gives one (view 1, view 2) as `two_views` batches them; the device half makes of such
-a batch uint8 [B, S, S, 3]. What goes to the device is marked where view 2 differs from view 1.
+`on_host(images, index, seed, position)` gives (view 1, view 2) of the image at `index`, whose place
+in the whole run is `position`. `on_device` makes of a batch of either uint8 [B, S, S, 3].
 """
 
 from collections.abc import Callable
