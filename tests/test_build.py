@@ -9,11 +9,11 @@ import tensorflow as tf
 from moco_tf.build import (
     build_batches,
     build_finish,
+    build_making,
     build_method,
     build_step,
     build_strategy,
     use_xla,
-    view_making,
 )
 from moco_tf.config import make_config
 from moco_tf.data.sources import Images, from_arrays
@@ -53,13 +53,13 @@ def held(side, count=8):
 )
 def test_where_views_are_finished(monkeypatch, images, changes, gpus, way):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU"] * gpus)
-    assert type(view_making(make_config(SHAPES, changes), images)) is way
+    assert type(build_making(make_config(SHAPES, changes), images)) is way
 
 
 def test_a_set_too_large_for_the_device_stays_on_the_host(monkeypatch):
     images = held(32)
     monkeypatch.setattr("moco_tf.build.HELD_BYTES", images.pixels.nbytes - 1)
-    assert type(view_making(SHAPES, images)) is HostViews
+    assert type(build_making(SHAPES, images)) is HostViews
 
 
 def test_xla_only_when_asked_for():

@@ -38,7 +38,11 @@ def take(images, start, count, **changes):
 
 @pytest.mark.parametrize(
     "augmentation",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "demo")), "v2", "simclr"],
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "demo", "v3")),
+        "v2",
+        "simclr",
+    ],
 )
 def test_a_pipeline_can_start_at_any_step(images, augmentation):
     whole = take(images, 0, 6, augmentation=augmentation)

@@ -109,7 +109,7 @@ def build_step(config: Config, method: MoCo) -> Callable:
     )
 
 
-def view_making(config: Config, train: Images, strategy: tf.distribute.Strategy | None = None):
+def build_making(config: Config, train: Images, strategy: tf.distribute.Strategy | None = None):
     """Returns where the views are made, one of the ways in `data.view_making`.
 
     A device other than the CPU takes what it can. On a CPU only small images of one size, a batch
@@ -140,7 +140,7 @@ def build_finish(
     """Returns the device's part of the augmentation: a view as it comes -> uint8 [b, S, S, 3]."""
     if train is None:
         return lambda images: images
-    return view_making(config, train, strategy).on_device
+    return build_making(config, train, strategy).on_device
 
 
 def check_augment(config: Config, augment: Callable | None) -> None:
@@ -186,7 +186,7 @@ def build_batches(config: Config, train: Images, start_step: int, rows=None, aug
         rows: of each batch, those that this worker reads; none: all.
         augment: the function that makes the views; none: the config's augmentation does.
     """
-    making = FunctionViews(augment, config.image_size) if augment else view_making(config, train)
+    making = FunctionViews(augment, config.image_size) if augment else build_making(config, train)
     sizes = {"batch_size": config.batch_size, "seed": config.seed, "start_step": start_step}
     return Elements(two_views(train, making, **sizes, rows=rows))
 

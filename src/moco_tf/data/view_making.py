@@ -50,9 +50,12 @@ class _Making:
     def _windows(self, image, draws):
         """Windows of both crops, int32 [2, 4], by draws [2, DRAWS]."""
         height, width = tf.unstack(tf.shape(image)[:2])
-        tries = tf.unstack(tf.reshape(draws[:, :CROP_DRAWS], [2, TRIES, 4]))
-        pairs = zip(tries, self.views, strict=True)
-        return tf.stack([window(own, height, width, view.crop) for own, view in pairs])
+        tries = tf.reshape(draws[:, :CROP_DRAWS], [2, TRIES, 4])
+        first, second = (view.crop for view in self.views)
+        if first == second:  # at once: many small operations
+            return window(tries, height, width, first)
+        own = window(tries[0], height, width, first), window(tries[1], height, width, second)
+        return tf.stack(own)
 
     def _sent(self, first, second):
         return first, second if self.views[0] == self.views[1] else SecondView(second)
