@@ -114,3 +114,14 @@ def test_a_run_without_a_function_goes_on_without(data, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="augment_on must be host or auto with augment"):
         pretrain(on, augment=cut)
     assert not (tmp_path / "device").exists()
+
+
+def fussy(image, seed):
+    with tf.control_dependencies([tf.debugging.assert_less(seed[1], tf.constant(80, tf.int64))]):
+        return cut(image, seed)
+
+
+def test_a_function_that_fails_later_is_named_and_nothing_is_lost(data, tmp_path, monkeypatch):
+    put_in_place(monkeypatch)
+    with pytest.raises(InputError, match=r"after step 2, which is saved\. .*fussy made its views"):
+        pretrain(config(data, tmp_path / "run"), augment=fussy)
