@@ -32,6 +32,8 @@ Aspect = Annotated[Number, Field(gt=0)]
 
 
 class Description(BaseModel):
+    """Refuses a name that is unknown, and suggests the one that was meant."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -53,9 +55,10 @@ def _ascending(name: str, pair: tuple[float, float]) -> None:
 class Crop(Description):
     """A random part of the image, resized to the view's size.
 
-    `area` is a share of the image's, and the aspect ratio (width / height) is drawn log-uniformly;
-    SimCLR's family draws otherwise, see `View.family`. `min_area` None takes the config's
-    `crop_min_area`.
+    Its area is a share of the image's, drawn uniformly; its aspect, width / height, is drawn
+    log-uniformly. SimCLR's family draws otherwise. `min_area` None: the config's `crop_min_area`.
+
+    Source: torchvision's RandomResizedCrop.
     """
 
     min_area: Area | None = None
@@ -112,8 +115,8 @@ class View(Description):
 
     `order` is that of the operations on colours; those that are not given are left out. Flips and
     the quarter turn come last: a flip commutes exactly with all the others. `family` is whose
-    operations these are: torchvision's on 8-bit images, as in MoCo, or SimCLR's in floating point,
-    with SimCLR's crop, which flip left to right first.
+    operations these are: torchvision's on 8-bit images, as in MoCo, or SimCLR's in floating point.
+    SimCLR's also has a crop of its own, and flips left to right first.
     """
 
     family: Literal["torchvision", "simclr"] = "torchvision"
