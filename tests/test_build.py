@@ -9,14 +9,15 @@ import tensorflow as tf
 from moco_tf.build import (
     build_batches,
     build_finish,
+    build_making,
     build_method,
     build_step,
     build_strategy,
-    host_stage,
     use_xla,
 )
 from moco_tf.config import make_config
 from moco_tf.data.sources import Images, from_arrays
+from moco_tf.data.view_making import DeviceColor, DeviceCrop, DeviceImages, HostViews
 from moco_tf.recipes import RECIPES
 
 SHAPES = RECIPES["shapes"].config
@@ -30,35 +31,35 @@ def held(side, count=8):
 
 
 @pytest.mark.parametrize(
-    ("images", "changes", "gpus", "stage"),
+    ("images", "changes", "gpus", "way"),
     [
-        (held(32), {}, 0, "place"),
-        (held(32), {}, 1, "place"),
-        (held(32), {"augment_on": "device"}, 0, "place"),
-        (held(32), {"augment_on": "host"}, 1, "view"),
-        (held(32), {"augmentation": "simclr"}, 1, "view"),
-        (held(32), {"image_size": 128}, 0, "view"),  # leaves a CPU's caches
-        (held(128), {}, 0, "view"),
-        (held(128), {}, 1, "place"),
-        (FILES, {}, 0, "view"),
-        (FILES, {}, 1, "crop"),
-        (FILES, {"augment_on": "device"}, 0, "crop"),
-        (FILES, {"augment_on": "host"}, 1, "view"),
-        (FILES, {"augment_on": "device_resize"}, 1, "crop"),  # of sizes that are not known
-        (LARGE_FILES, {"augment_on": "device_resize"}, 1, "crop"),
-        (SMALL_FILES, {"augment_on": "device_resize"}, 0, "padded"),
-        (SMALL_FILES, {}, 1, "crop"),
+        (held(32), {}, 0, DeviceImages),
+        (held(32), {}, 1, DeviceImages),
+        (held(32), {"augment_on": "device"}, 0, DeviceImages),
+        (held(32), {"augment_on": "host"}, 1, HostViews),
+        (held(32), {"augmentation": "simclr"}, 1, HostViews),
+        (held(32), {"image_size": 128}, 0, HostViews),  # leaves a CPU's caches
+        (held(128), {}, 0, HostViews),
+        (held(128), {}, 1, DeviceImages),
+        (FILES, {}, 0, HostViews),
+        (FILES, {}, 1, DeviceColor),
+        (FILES, {"augment_on": "device"}, 0, DeviceColor),
+        (FILES, {"augment_on": "host"}, 1, HostViews),
+        (FILES, {"augment_on": "device_resize"}, 1, DeviceColor),  # of sizes that are not known
+        (LARGE_FILES, {"augment_on": "device_resize"}, 1, DeviceColor),
+        (SMALL_FILES, {"augment_on": "device_resize"}, 0, DeviceCrop),
+        (SMALL_FILES, {}, 1, DeviceColor),
     ],
 )
-def test_where_views_are_finished(monkeypatch, images, changes, gpus, stage):
+def test_where_views_are_finished(monkeypatch, images, changes, gpus, way):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU"] * gpus)
-    assert host_stage(make_config(SHAPES, changes), images) == stage
+    assert type(build_making(make_config(SHAPES, changes), images)) is way
 
 
 def test_a_set_too_large_for_the_device_stays_on_the_host(monkeypatch):
     images = held(32)
     monkeypatch.setattr("moco_tf.build.HELD_BYTES", images.pixels.nbytes - 1)
-    assert host_stage(SHAPES, images) == "view"
+    assert type(build_making(SHAPES, images)) is HostViews
 
 
 def test_xla_only_when_asked_for():
@@ -79,12 +80,15 @@ def files_of_two_sizes(count=16):
     return Images("files", count, lambda index: table[index], True, sizes=sizes)
 
 
-@pytest.mark.parametrize("augment_on", ["device", "device_resize"])
-def test_the_device_finishes_the_same_views(augment_on):
+@pytest.mark.parametrize(
+    ("augment_on", "augmentation"),
+    [("device", "demo"), ("device", "v3"), ("device_resize", "demo")],
+)
+def test_the_device_finishes_the_same_views(augment_on, augmentation):
     images, views = files_of_two_sizes(), []
     for where in ("host", augment_on):
-        changes = {"augment_on": where, "augmentation": "demo", "batch_size": 16, "group_size": 8}
-        config = make_config(SHAPES, changes)
+        changes = {"augment_on": where, "augmentation": augmentation}
+        config = make_config(SHAPES, changes | {"batch_size": 16, "group_size": 8})
         finish = build_finish(config, images, tf.distribute.get_strategy())
         views.append([finish(view).numpy() for view in next(build_batches(config, images, 0))])
     off = np.abs(np.subtract(*views, dtype=int))

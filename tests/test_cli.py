@@ -54,7 +54,11 @@ BAD = [
     ("pretrain --epochs", "argument --epochs: expected one argument. See moco-tf pretrain --help."),
     ("pretrain --devices 3", "devices=3"),
     ("pretrain --first-epoch 2", "first_epoch='2'"),
-    ("pretrain --augmentation v3", "'v1', 'v2', 'demo' or 'simclr'; received augmentation='v3'"),
+    ("pretrain --augmentation v4", "v1, v2, demo, simclr, v3, satellite, microscopy or a descri"),
+    (
+        "pretrain --augmentation satelite",
+        "received augmentation='satelite'. Did you mean satellite?",
+    ),
     ("pretrain --config /absent.yaml", "config=/absent.yaml"),
     ("pretrain --config ''", "config="),
     ("pretrain --data /absent", "data='/absent'"),

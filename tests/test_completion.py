@@ -15,7 +15,7 @@ COMPLETED = {
     "moco-tf pretrain moco-v1": {"moco-v1", "moco-v1-simclr"},
     "moco-tf pretrain --epochs 3 sm": {"small"},
     "moco-tf pretrain moco-v2 --augm": {"--augmentation", "--augment-on"},
-    "moco-tf pretrain --augmentation v": {"v1", "v2"},
+    "moco-tf pretrain --augmentation v": {"v1", "v2", "v3"},
     "moco-tf pretrain --recompute t": {"true"},
     "moco-tf probe run --lr 30 10 --q": {"--quick"},
     "moco-tf knn photos": {"photos.npz"},

@@ -45,7 +45,7 @@ def test_two_temperatures_and_the_choices(capsys, monkeypatch):
     for recipe, temperature in (("moco-v1", "[0.07]"), ("moco-v2", "[0.2]")):
         text = help_of(f"pretrain {recipe} --help", capsys, monkeypatch)
         assert re.search(rf"--temperature X .*softmax \(T\) {re.escape(temperature)}\n", text)
-    assert "--augmentation {v1,v2,demo,simclr}" in text
+    assert "--augmentation {v1,v2,demo,simclr,v3,satellite,microscopy}" in text
     assert "--symmetric [{true,false}]" in text and "--no-symmetric" in text
 
 

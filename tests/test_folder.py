@@ -37,6 +37,24 @@ def test_new_folder_then_resumed(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "versions.json"]
 
 
+def test_what_differs_in_a_description_is_named_alone(tmp_path):
+    there, now = ({"gray": 0.2, "jitter": {"hue": hue}} for hue in (0.1, 0.2))
+    claim(tmp_path, with_fields(augmentation=there))
+    with pytest.raises(InputError, match=r": augmentation\.jitter\.hue \(0\.1 there, 0\.2 now\)\."):
+        claim(tmp_path, with_fields(augmentation=now))
+    with pytest.raises(InputError, match=r": augmentation \(\{.* there, v2 now\)\."):
+        claim(tmp_path, with_fields(augmentation="v2"))
+
+
+def test_a_folder_from_before_functions_could_make_views_is_continued(tmp_path):
+    claim(tmp_path, CONFIG)
+    written = read_json(tmp_path / "config.json")
+    del written["augment_function"]
+    write_json(tmp_path / "config.json", written)
+    assert read_config(tmp_path) == CONFIG
+    assert claim(tmp_path, CONFIG) is True
+
+
 def test_fields_of_the_machine_may_change(tmp_path):
     claim(tmp_path, CONFIG)
     moved = with_fields(run_dir="elsewhere", devices=2, recompute=True, max_steps=9, log_every=3)

@@ -14,11 +14,12 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "files": (1, {"errors"}),
     "models": (1, {"errors"}),
     "batch_groups": (0.5, {"errors"}),
-    "config": (1, {"errors", "batch_groups"}),
+    "augmentation": (0.5, {"errors"}),
+    "config": (1, {"errors", "batch_groups", "augmentation"}),
     "recipes": (2, {"config"}),
     "distribute": (2, {"errors"}),
     "methods": (4.5, {"models", "distribute", "training"}),
-    "data": (2, {"errors", "files"}),
+    "data": (2, {"errors", "files", "augmentation"}),
     "runs": (3, {"errors", "files", "models", "config"}),
     "training": (4, None),
     "evaluate": (5, None),
@@ -35,6 +36,7 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
 NEVER = {("evaluate", "convert"), ("evaluate", "verify"), ("training", "data")}
 WITHOUT_TENSORFLOW = (
     "errors.py",
+    "augmentation",
     "batch_groups.py",
     "config.py",
     "recipes.py",

@@ -3,6 +3,7 @@
 import pytest
 
 from moco_tf.api.settings import resolve_config
+from moco_tf.augmentation import Crop, Jitter, View
 from moco_tf.commands.cli import _parser, main
 from moco_tf.config import Config
 from moco_tf.errors import _CALLED, InputError, near_name
@@ -65,7 +66,8 @@ def test_a_field_like_no_other_lists_them_all(tmp_path):
 def test_every_name_of_ours_is_known_somewhere():
     flags = {flag.strip("-").replace("-", "_") for c in ("pretrain", "probe", "finetune")
              for flag in flags_of(c)}  # fmt: skip
-    assert set(_CALLED) <= flags
+    described = {name for part in (View, Crop, Jitter) for name in part.model_fields}
+    assert set(_CALLED) <= flags | described
 
 
 def test_no_name_means_two_fields():

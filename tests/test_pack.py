@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support.views import views_of
 
 from moco_tf.commands.cli import main
 from moco_tf.data import image_folder as files_of_images
@@ -22,8 +23,8 @@ from moco_tf.data.pack import shards
 from moco_tf.data.pack.index import INDEX, read_index
 from moco_tf.data.pack.request import request_of
 from moco_tf.data.pack.write import pack
-from moco_tf.data.pipeline import two_views
 from moco_tf.data.sources import open_images
+from moco_tf.data.view_making import DeviceColor, HostViews
 from moco_tf.errors import InputError
 
 SIZES = [(40, 60), (64, 48), (100, 30), (33, 33)]  # height, width
@@ -75,19 +76,12 @@ def test_a_pack_is_the_folder(folder, packed):
     assert opened(packed)[0].files[0] == "images-00000.tfrecord: train/cat/00.jpg"
 
 
-@pytest.mark.parametrize("finished", [pytest.param("view", marks=pytest.mark.slow), "crop"])
-def test_the_views_are_the_folders_bit_for_bit(folder, packed, finished):
-    settings = {
-        "batch_size": 6,
-        "image_size": 16,
-        "augmentation": "v2",
-        "crop_min_area": 0.2,
-        "color_strength": 1.0,
-        "seed": 3,
-        "start_step": 2,
-        "host_stage": finished,
-    }
-    ours, theirs = (two_views(opened(data)[0], **settings).take(2) for data in (packed, folder))
+@pytest.mark.parametrize("way", [pytest.param(HostViews, marks=pytest.mark.slow), DeviceColor])
+def test_the_views_are_the_folders_bit_for_bit(folder, packed, way):
+    settings = {"batch_size": 6, "image_size": 16, "seed": 3, "start_step": 2, "way": way}
+    ours, theirs = (
+        views_of(opened(data)[0], "v2", **settings).take(2) for data in (packed, folder)
+    )
     for a, b in zip(ours, theirs, strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, a, b)
 

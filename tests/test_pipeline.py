@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support.views import making, views_of
 
 from moco_tf.data.augment.crop import resize, resized_crops_batch
 from moco_tf.data.decode import decode
@@ -14,24 +15,14 @@ from moco_tf.data.order import epoch_order
 from moco_tf.data.pipeline import (
     centre_crop,
     eval_batches,
-    finish_crops,
-    finish_padded,
-    finish_places,
     labelled_crops,
     steps_per_epoch,
-    two_views,
 )
 from moco_tf.data.sources import Images, check_sizes, from_arrays, open_images
+from moco_tf.data.view_making import DeviceColor, DeviceCrop, DeviceImages, HostViews
 from moco_tf.errors import InputError
 
-SETTINGS = {
-    "batch_size": 4,
-    "image_size": 8,
-    "augmentation": "v2",
-    "crop_min_area": 0.2,
-    "color_strength": 1.0,
-    "seed": 7,
-}
+SETTINGS = {"augmentation": "v2", "batch_size": 4, "image_size": 8, "seed": 7}
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +32,17 @@ def images():
 
 
 def take(images, start, count, **changes):
-    dataset = two_views(images, start_step=start, **SETTINGS | changes).take(count)
+    dataset = views_of(images, start_step=start, **SETTINGS | changes).take(count)
     return [tuple(view.numpy() for view in views) for views in dataset]
 
 
 @pytest.mark.parametrize(
     "augmentation",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "demo")), "v2", "simclr"],
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "demo", "v3")),
+        "v2",
+        "simclr",
+    ],
 )
 def test_a_pipeline_can_start_at_any_step(images, augmentation):
     whole = take(images, 0, 6, augmentation=augmentation)
@@ -59,29 +54,25 @@ def test_a_pipeline_can_start_at_any_step(images, augmentation):
             np.testing.assert_array_equal(ours[1], theirs[1])
 
 
-@pytest.mark.parametrize("augmentation", ["v1", "v2", "demo"])
+@pytest.mark.parametrize("augmentation", ["v1", "v2", "demo", "v3"])
 def test_views_are_the_same_wherever_they_are_finished(images, augmentation):
     settings = SETTINGS | {"augmentation": augmentation, "image_size": 12, "start_step": 1}
     whole, crops, placed = (
         [next(batches) for _ in range(3)]
         for batches in (
-            iter(two_views(images, **settings, host_stage=how)) for how in ("view", "crop", "place")
+            iter(views_of(images, **settings, way=way))
+            for way in (HostViews, DeviceColor, DeviceImages)
         )
     )
+    color = making(augmentation, 12, DeviceColor)
+    held = making(augmentation, 12, DeviceImages, pixels=images.pixels)
     for step in range(3):
         for view in (0, 1):
             expected = whole[step][view]
-            finished = finish_crops(*crops[step][view], augmentation)
-            np.testing.assert_array_equal(finished, expected)
-            held = finish_places(
-                *placed[step][view],
-                images.pixels,
-                image_size=12,
-                augmentation=augmentation,
-                crop_min_area=0.2,
-            )
+            np.testing.assert_array_equal(color.on_device(crops[step][view]), expected)
+            finished = held.on_device(placed[step][view]).numpy()
             # A crop may be a level off where its rounding is a tie, the colours of it a few.
-            off = np.abs(held.numpy().astype(int) - expected.numpy())
+            off = np.abs(finished.astype(int) - expected.numpy())
             assert (off > 1).mean() <= 0.02 and off.max() <= 8
 
 
@@ -97,7 +88,7 @@ def test_crops_are_the_same_from_canvases(large):
     images = Images("sizes", 20, lambda i: table[i].to_tensor(), False, sizes=sizes)
     settings = SETTINGS | {"augmentation": "demo", "batch_size": 10, "start_step": 0}
     crops, canvases = (
-        two_views(images, **settings, host_stage=how).take(2) for how in ("crop", "padded")
+        views_of(images, **settings, way=way).take(2) for way in (DeviceColor, DeviceCrop)
     )
     for expected, found in zip(crops, canvases, strict=True):
         for (crop, its_draws), view in zip(expected, found, strict=True):
@@ -108,7 +99,7 @@ def test_crops_are_the_same_from_canvases(large):
                 resized_crops_batch(canvas, windows, 8).numpy().astype(int) - crop.numpy()
             )  # where the rounding is a tie, or Pillow begins along the columns
             assert off.max() <= 1 and off.mean() <= 0.06
-            views = finish_padded(*view, image_size=8, augmentation="demo")
+            views = making("demo", 8, DeviceCrop).on_device(view)
             assert views.shape == (10, 8, 8, 3) and views.dtype == tf.uint8
 
 
@@ -123,7 +114,7 @@ def test_an_epoch_shows_each_image_at_most_once():
     """Images of one colour each, which a crop keeps: the views tell which images came."""
     colors = np.arange(10, dtype=np.uint8)[:, None, None, None] * 20
     images = from_arrays("flat", np.broadcast_to(colors, (10, 12, 12, 3)))
-    settings = {"augmentation": "simclr", "color_strength": 0.0, "seed": 1}
+    settings = {"augmentation": "simclr", "color": 0.0, "seed": 1}
     batches = take(images, 0, 6, **settings)  # two whole batches of four an epoch
     shown = [np.round(view1[:, 4, 4, 0] / 20) for view1, _ in batches]
     for epoch in range(3):
@@ -306,7 +297,7 @@ def test_formats_become_rgb(tmp_path, photo):
     assert np.abs(decoded[7] - reference).mean() < 12  # CMYK
     for index in (5, 9, 11, 14):
         assert np.ptp(decoded[index], axis=-1).max() <= 1
-    views = next(iter(two_views(train, start_step=0, **SETTINGS)))
+    views = next(iter(views_of(train, **SETTINGS)))
     assert views[0].shape == (4, 8, 8, 3)
 
 
@@ -498,7 +489,7 @@ def test_every_image_of_a_batch_gets_its_own_factors(augmentation):
     """Equal images in, all different out: a factor drawn once a batch would leave equal ones."""
     picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     images = from_arrays("equal", np.broadcast_to(picture, (32, 12, 12, 3)))
-    whole = {"batch_size": 32, "image_size": 12, "crop_min_area": 0.9}
+    whole = {"batch_size": 32, "image_size": 12, "min_area": 0.9}
     view1, view2 = take(images, 0, 1, augmentation=augmentation, **whole)[0]
     brightness = np.concatenate([view1, view2]).mean((1, 2, 3))
     assert len(np.unique(np.round(brightness, 6))) >= 60

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from moco_tf.augmentation import Solarize, View
+from moco_tf.augmentation.named import view_pair
 from moco_tf.data.augment import simclr as module
 from moco_tf.data.augment.simclr import sampled_gaussian_blur, simclr, simclr_window
 
@@ -66,19 +68,31 @@ def draws(**chosen):
     return tf.constant(u)
 
 
+def named(strength):
+    """SimCLR's value, of that strength of the jitter."""
+    return view_pair("simclr", 0.08, strength)[0]
+
+
 def test_each_draw_switches_its_operation():
     crop = np.random.default_rng(2).integers(0, 256, (20, 20, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(simclr(crop, draws(), 1.0), crop)
-    np.testing.assert_array_equal(simclr(crop, draws(u12=0.4), 1.0), crop[:, ::-1])
+    np.testing.assert_array_equal(simclr(crop, draws(), named(1.0)), crop)
+    np.testing.assert_array_equal(simclr(crop, draws(u12=0.4), named(1.0)), crop[:, ::-1])
     gray = crop @ np.array([0.2989, 0.587, 0.114])
-    np.testing.assert_allclose(simclr(crop, draws(u9=0.1), 1.0)[..., 2], gray, atol=0.51)
-    assert not np.array_equal(simclr(crop, draws(u10=0.4), 1.0), crop)
+    np.testing.assert_allclose(simclr(crop, draws(u9=0.1), named(1.0))[..., 2], gray, atol=0.51)
+    assert not np.array_equal(simclr(crop, draws(u10=0.4), named(1.0)), crop)
     # Jitter: all factors in the middle of their ranges change nothing but the last 8-bit level.
     middle = {f"u{i}": 0.5 for i in (1, 2, 3, 4)}
-    same = simclr(crop, draws(u0=0.1, **middle), 1.0)
+    same = simclr(crop, draws(u0=0.1, **middle), named(1.0))
     np.testing.assert_allclose(tf.cast(same, tf.int32), crop, atol=1)
-    dark = simclr(crop, draws(u0=0.1, **middle | {"u1": 0.0}), 0.5)  # brightness x 0.6
+    dark = simclr(crop, draws(u0=0.1, **middle | {"u1": 0.0}), named(0.5))  # brightness x 0.6
     np.testing.assert_allclose(dark, crop * 0.6, atol=1)
+
+
+def test_a_description_solarizes_flips_and_turns_too():
+    crop = np.random.default_rng(2).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    view = View(family="simclr", solarize=Solarize(), vertical_flip=1, quarter_turns=True)
+    expected = np.rot90(np.where(crop < 128, crop, 255 - crop)[::-1])
+    np.testing.assert_array_equal(simclr(crop, draws(u14=0.3), view), expected)
 
 
 def test_crops_are_those_of_a_skewed_area():
@@ -87,7 +101,7 @@ def test_crops_are_those_of_a_skewed_area():
     @tf.function
     def windows(count):
         return tf.map_fn(
-            lambda i: simclr_window(tf.stack([tf.constant(3), i]), 375, 500, 0.08),
+            lambda i: simclr_window(tf.stack([tf.constant(3), i]), 375, 500, named(1.0).crop),
             tf.range(count),
             fn_output_signature=tf.int32,
         )

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.views import views_of
 
 import moco_tf
-from moco_tf.data.pipeline import labelled_crops, two_views
+from moco_tf.data.pipeline import labelled_crops
 from moco_tf.data.sources import from_arrays
 from moco_tf.data.stream import Elements, mapped
 
@@ -81,9 +82,8 @@ def test_the_last_moment_is_before_python_ends():
 def test_no_pipeline_has_a_thread_that_tunes():
     images = from_arrays("test", np.zeros((8, 8, 8, 3), np.uint8), np.arange(8) % 2)
     shape = {"batch_size": 4, "image_size": 8}
-    views = {"augmentation": "v2", "crop_min_area": 0.2, "color_strength": 1.0}
     pipelines = [
-        two_views(images, seed=0, start_step=0, **shape, **views),
+        views_of(images, "v2", seed=0, **shape),
         labelled_crops(images, min_area=0.2, seed=0, start_step=0, **shape),
     ]
     for dataset in pipelines:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import moco_tf.build
 import moco_tf.pretraining
+from moco_tf.data.view_making import DeviceImages
 
 SETTINGS = {
     "momentum_0": {"key_momentum": 0.0},
@@ -29,15 +30,17 @@ def batch_draws():
     """One draw of crop, flip and colour for all images of a batch, still another for each view."""
     original = moco_tf.build.two_views
 
-    def drawn_once(*args, **kwargs):
-        if kwargs["host_stage"] != "place":
+    def drawn_once(images, making, **kwargs):
+        if not isinstance(making, DeviceImages):
             raise SystemExit("batch_draws needs a small set of images of one size.")
 
         def first_for_all(view):
             places, draws = view
             return places, tf.tile(draws[:1], [tf.shape(draws)[0], 1])
 
-        return original(*args, **kwargs).map(lambda a, b: (first_for_all(a), first_for_all(b)))
+        return original(images, making, **kwargs).map(
+            lambda a, b: (first_for_all(a), first_for_all(b))
+        )
 
     return mock.patch.object(moco_tf.build, "two_views", drawn_once)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,15 +13,16 @@ from moco_tf.config import Config
 from moco_tf.data.augment.padded import padded_shape
 from moco_tf.data.failures import readable
 from moco_tf.data.order import epoch_order
-from moco_tf.data.pipeline import (
-    finish_crops,
-    finish_padded,
-    finish_places,
-    normalize,
-    two_views,
-)
+from moco_tf.data.pipeline import normalize, two_views
 from moco_tf.data.sources import SMALLEST_CROP, Images, check_sizes, open_images
 from moco_tf.data.stream import Elements
+from moco_tf.data.view_making import (
+    DeviceColor,
+    DeviceCrop,
+    DeviceImages,
+    FunctionViews,
+    HostViews,
+)
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.connect import wait_for_workers
 from moco_tf.distribute.strategy import default_devices, make_strategy
@@ -108,46 +109,53 @@ def build_step(config: Config, method: MoCo) -> Callable:
     )
 
 
-def host_stage(config: Config, train: Images) -> Literal["view", "crop", "padded", "place"]:
-    """How far the host gets with a view; see `two_views`. The device does the rest.
+def build_making(config: Config, train: Images, strategy: tf.distribute.Strategy | None = None):
+    """Returns where the views are made, one of the ways in `data.view_making`.
 
     A device other than the CPU takes what it can. On a CPU only small images of one size, a batch
     at a time, are faster that way: large ones leave its caches.
+
+    Args:
+        strategy: whose devices hold the images, if any do; none: only the host half is needed.
     """
     gpu = bool(tf.config.list_physical_devices("GPU"))
-    if config.augment_on == "host" or config.augmentation == "simclr":
-        return "view"
+    settings = config.views, config.image_size
+    if config.augment_on == "host" or config.views[0].family == "simclr":
+        return HostViews(*settings)
     pixels = train.pixels
     small = pixels is not None and max(config.image_size, *pixels.shape[1:3]) <= HELD_SIDE
     if pixels is not None and pixels.nbytes <= HELD_BYTES and (gpu or small):
-        return "place"
-    if config.augment_on == "device_resize":
-        return "padded" if padded_shape(train.sizes, config.image_size) else "crop"
-    return "crop" if gpu or config.augment_on == "device" else "view"
+        held = _on_every_device(pixels, strategy) if strategy else lambda: pixels
+        return DeviceImages(*settings, held)
+    if config.augment_on == "device_resize" and padded_shape(train.sizes, config.image_size):
+        return DeviceCrop(*settings)
+    if config.augment_on.startswith("device") or gpu:
+        return DeviceColor(*settings)
+    return HostViews(*settings)
 
 
 def build_finish(
     config: Config, train: Images | None, strategy: tf.distribute.Strategy
 ) -> Callable:
     """Returns the device's part of the augmentation: a view as it comes -> uint8 [b, S, S, 3]."""
-    stage = "view" if train is None else host_stage(config, train)
-    if train is None or stage == "view":
+    if train is None:
         return lambda images: images
-    if stage == "crop":
-        return lambda view: finish_crops(view[0], view[1], config.augmentation)
-    if stage == "padded":
-        return lambda view: finish_padded(
-            *view, image_size=config.image_size, augmentation=config.augmentation
+    return build_making(config, train, strategy).on_device
+
+
+def check_augment(config: Config, augment: Callable | None) -> None:
+    """Raises `InputError` if the config and the function that makes the views do not agree."""
+    name = config.augment_function
+    if name and augment is None:
+        raise InputError(
+            f"augment_function={name}: a function of Python's makes the views of this run. Go on "
+            f"with it from Python, with augment={name}."
         )
-    pixels = _on_every_device(train.pixels, strategy)
-    return lambda view: finish_places(
-        view[0],
-        view[1],
-        pixels(),
-        image_size=config.image_size,
-        augmentation=config.augmentation,
-        crop_min_area=config.crop_min_area,
-    )
+    if name and config.augment_on.startswith("device"):
+        raise InputError(
+            f"augment_on must be host or auto with augment={name}; received augment_on="
+            f"{config.augment_on}."
+        )
 
 
 def _on_every_device(array, strategy) -> Callable:
@@ -171,26 +179,16 @@ def _on_every_device(array, strategy) -> Callable:
     return own
 
 
-def build_batches(config: Config, train: Images, start_step: int, rows=None):
+def build_batches(config: Config, train: Images, start_step: int, rows=None, augment=None):
     """Returns an iterator over the two views of each batch, from `start_step` on.
 
     Args:
         rows: of each batch, those that this worker reads; none: all.
+        augment: the function that makes the views; none: the config's augmentation does.
     """
-    return Elements(
-        two_views(
-            train,
-            batch_size=config.batch_size,
-            image_size=config.image_size,
-            augmentation=config.augmentation,
-            crop_min_area=config.crop_min_area,
-            color_strength=config.color_strength,
-            seed=config.seed,
-            start_step=start_step,
-            host_stage=host_stage(config, train),
-            rows=rows,
-        )
-    )
+    making = FunctionViews(augment, config.image_size) if augment else build_making(config, train)
+    sizes = {"batch_size": config.batch_size, "seed": config.seed, "start_step": start_step}
+    return Elements(two_views(train, making, **sizes, rows=rows))
 
 
 def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distribute.Strategy:
@@ -267,7 +265,11 @@ def build_split(config: Config, train: Images, test: Images | None) -> Split | N
 
 
 def build_views(
-    config: Config, train: Images, test: Images | None, pictures: int = PICTURES
+    config: Config,
+    train: Images,
+    test: Images | None,
+    pictures: int = PICTURES,
+    augment: Callable | None = None,
 ) -> Callable[[], Iterator[Any]]:
     """Returns a function that gives batches of two views of `held_out` images, always the same.
 
@@ -275,17 +277,16 @@ def build_views(
 
     Args:
         pictures: at most, a random choice by the seed.
+        augment: the function that makes the views; none: the config's augmentation does.
     """
     images = held_out(train, test)
     chosen = np.random.default_rng(config.seed).permutation(images.count)[:pictures]
     images = images.subset(np.sort(chosen))
+    whole = HostViews(config.views, config.image_size)
     views = two_views(
         images,
+        FunctionViews(augment, config.image_size) if augment else whole,
         batch_size=1,
-        image_size=config.image_size,
-        augmentation=config.augmentation,
-        crop_min_area=config.crop_min_area,
-        color_strength=config.color_strength,
         seed=config.seed,
         start_step=0,
         steps=images.count,  # it ends by itself, with nothing left in its threads

@@ -18,6 +18,14 @@ from pydantic import (
     model_validator,
 )
 
+from moco_tf.augmentation.named import (
+    Name,
+    TwoViews,
+    decided_fields,
+    read_augmentation,
+    view_pair,
+)
+from moco_tf.augmentation.view import View
 from moco_tf.batch_groups import check_accumulation, check_batch, check_devices
 from moco_tf.errors import InputError, near_name
 
@@ -49,7 +57,7 @@ RUNTIME_FIELDS = frozenset(
 )
 
 # Fields that a run records for itself, and no flag gives. They are compared where they are given.
-RECORDED_FIELDS = frozenset({"data_path", "init_sha256", "earlier_schedules"})
+RECORDED_FIELDS = frozenset({"data_path", "init_sha256", "earlier_schedules", "augment_function"})
 
 
 class FolderConfig(BaseModel):
@@ -97,14 +105,21 @@ class Config(FolderConfig):
     )
     data_path: str | None = Field(None, description="where data was last, as an absolute path")
     image_size: int = Field(224, ge=8, le=8192, description="side of a training crop, pixels")
-    augmentation: Literal["v1", "v2", "demo", "simclr"] = Field(
-        "v1", description="list of augmentations of both views"
+    augmentation: Name | View | TwoViews = Field(
+        "v1", description="what makes a view: a name, or a description of one's own in a YAML file"
+    )
+    augment_function: str | None = Field(
+        None, description="qualified name of the Python function that makes the views instead"
     )
     crop_min_area: float = Field(
-        0.2, gt=0, le=1, description="smallest crop, as a fraction of the image's area"
+        0.2,
+        gt=0,
+        le=1,
+        description="smallest crop, as a fraction of the image's area, where the augmentation "
+        "does not give its own",
     )
     color_strength: float = Field(
-        1.0, ge=0, le=4, description="strength of the jitter (simclr augmentation only)"
+        1.0, ge=0, le=4, description="strength of the jitter (augmentation simclr only)"
     )
     augment_on: Literal["auto", "host", "device", "device_resize"] = Field(
         "auto",
@@ -257,6 +272,11 @@ class Config(FolderConfig):
         """YAML reads a bare on and off as true and false."""
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _read_augmentation(cls, value: Any) -> Any:
+        return read_augmentation(value)
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Config:
         sizes = self.batch_size, self.group_size
@@ -264,17 +284,29 @@ class Config(FolderConfig):
         check_batch(*sizes, devices, microbatches)
         check_devices(*sizes, devices, accumulation_steps=microbatches)
         check_accumulation(*sizes, devices, microbatches)
-        if self.augment_on.startswith("device") and self.augmentation == "simclr":
-            raise ValueError(
-                f"augment_on must be host or auto with augmentation=simclr; received augment_on="
-                f"{self.augment_on}."
-            )
+        for view in self.views:
+            if self.augment_on.startswith("device") and view.family == "simclr":
+                raise ValueError(
+                    f"augment_on must be host or auto with augmentation=simclr; received "
+                    f"augment_on={self.augment_on}."
+                )
+            if (view.crop.min_area or 0) > view.crop.max_area:
+                raise ValueError(
+                    f"crop_min_area must be at most the augmentation's crop.max_area, "
+                    f"{view.crop.max_area:g}; received crop_min_area={self.crop_min_area:g}. Give "
+                    f"it a crop.min_area of its own."
+                )
         if self.stem == "imagenet" and self.image_size < 32:
             raise ValueError(
                 f"image_size must be at least 32 with stem=imagenet; received image_size="
                 f"{self.image_size}. Use --stem small."
             )
         return self
+
+    @property
+    def views(self) -> tuple[View, View]:
+        """What makes view 1 and view 2, with nothing left open."""
+        return view_pair(self.augmentation, self.crop_min_area, self.color_strength)
 
     @property
     def scaled_learning_rate(self) -> float:
@@ -315,9 +347,16 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
         raise InputError(_only_a_name(changes["recipe"]))
     changed = {name: _from_text(name, known[name], value) for name, value in changes.items()}
     try:
-        return type(base).model_validate(base.model_dump() | changed)
+        config = type(base).model_validate(base.model_dump() | changed)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
+    if isinstance(config, Config) and not known.keys() <= changes.keys():  # no whole config
+        for name in set(decided_fields(config.augmentation)) & changes.keys():
+            raise InputError(
+                f"{name}={changes[name]} has no effect: the augmentation describes that itself. "
+                f"Leave {name} out, or change the description."
+            )
+    return config
 
 
 def _without_mask(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,7 +396,7 @@ def _from_text(name: str, field: Any, value: Any) -> Any:
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    if not first["loc"]:
+    if not first["loc"] or first["type"] == "value_error":  # a sentence of our own
         return str(first["msg"]).removeprefix("Value error, ")
     name = first["loc"][0]
     return f"{name}: {first['msg']}; received {name}={short_repr(first['input'])}."

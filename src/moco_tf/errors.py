@@ -81,6 +81,18 @@ _CALLED = {
     "accumulation_steps": "grad_accum accum gradient_accumulation_steps accumulate_grad_batches",
     "recompute": "checkpointing gradient_checkpointing remat",
     "crop_min_area": "scale min_scale crop_scale",
+    # of a described augmentation
+    "crop": "random_resized_crop resize",
+    "min_area": "scale area min_scale",
+    "aspect": "ratio aspect_ratio",
+    "jitter": "color_jitter colour_jitter color colour",
+    "gray": "grayscale greyscale grey random_grayscale",
+    "blur": "gaussian_blur",
+    "solarize": "solarise solarization",
+    "horizontal_flip": "flip hflip random_horizontal_flip",
+    "vertical_flip": "vflip random_vertical_flip",
+    "quarter_turns": "rotate rotation rot90 turns",
+    "probability": "p prob",
 }
 
 

@@ -20,12 +20,14 @@ from moco_tf.build import (
     build_step,
     build_strategy,
     build_views,
+    check_augment,
 )
 from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.data.failures import LEFT_OUT, failure_of_step
 from moco_tf.data.found import left_out
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
+from moco_tf.data.view_function import checked_function, qualified_name
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.workers import Workers
 from moco_tf.errors import InputError
@@ -53,7 +55,7 @@ from moco_tf.training.reporting import NullReporter, Reporter
 OWN_FIELDS = {
     *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init"),
     *RECORDED_FIELDS,
-}
+} - {"augment_function"}
 MONITORED = ("knn_top1", *SIGNALS)  # fields of `Progress`
 
 
@@ -64,6 +66,7 @@ def pretrain(
     cluster: Cluster | None = None,
     extend: bool = False,
     callbacks: Sequence[Callback] = (),
+    augment: Callable | None = None,
 ) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
 
@@ -73,6 +76,9 @@ def pretrain(
         extend: more epochs than the run in the folder had are welcome also where the learning rate
             depends on them, and jumps.
         callbacks: see `moco_tf.pretrain`.
+        augment: function(image, seed) that makes the views instead of the config's augmentation:
+            uint8 [h, w, 3] and int64 [2] -> uint8 [S, S, 3]. A pure function in TensorFlow ops; no
+            two views of a run have the same seed.
 
     Returns:
         What `summary.json` holds.
@@ -84,6 +90,8 @@ def pretrain(
         WorkerLostError: another process of the cluster is gone.
     """
     name = config.run_dir or f"runs/{config.recipe}"
+    if augment is not None:
+        config = config.model_copy(update={"augment_function": qualified_name(augment)})
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else NullReporter()
     with contextlib.ExitStack() as held:
@@ -99,13 +107,25 @@ def pretrain(
                 if config.init and saved is None:
                     weights = read_initial_weights(config, run_dir, warn=reporter.line)
                     config = config.model_copy(update={"init_sha256": weights.sha256})
+            check_augment(config, augment)
             own = workers.chief or run_dir.is_dir()
             reporter.stage(f"reading the images of {config.data}")
             images = build_images(config, run_dir if own else cache_folder(), reporter.stage)
+            if augment is not None:
+                augment = checked_function(augment, images[0], config.image_size)
         held.callback(reporter.close)
         storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
         summary = _pretrain(
-            config, run_dir, reporter, workers, storage, *images, weights, extend, callbacks
+            config,
+            run_dir,
+            reporter,
+            workers,
+            storage,
+            *images,
+            weights,
+            extend,
+            callbacks,
+            augment,
         )
     for line in ending_lines(summary, name, *images):
         reporter.line(line)
@@ -127,6 +147,7 @@ def _pretrain(
     weights: InitialWeights | None,
     extend: bool,
     callbacks: Sequence[Callback],
+    augment: Callable | None,
 ) -> dict:
     strategy = workers.strategy
     fixed = config.model_dump_json(exclude=OWN_FIELDS)
@@ -150,8 +171,10 @@ def _pretrain(
             reporter.line(line)
     reporter.stage("building the encoders")
     with workers.collective():  # variables begin with the values of the chief
-        method = build_method(config, strategy, train)
-    monitor, pixels = _monitors(config, method, train, test) if workers.chief else (None, None)
+        method = build_method(config, strategy, None if augment else train)  # whole views come
+    monitor, pixels = None, None
+    if workers.chief:
+        monitor, pixels = _monitors(config, method, train, test, augment)
     progress = Progress()
     with workers.startup():
         if workers.chief:
@@ -182,7 +205,7 @@ def _pretrain(
     )
     loop = Loop(
         _job(config, method, progress, rate, monitor, storage.folder, reporter),
-        build_batches(config, train, progress.step, method.envelope.own_rows()),
+        build_batches(config, train, progress.step, method.envelope.own_rows(), augment),
         plan,
         failed=partial(_failed, config, train, epoch_steps),
         storage=storage,
@@ -265,6 +288,9 @@ def _failed(config: Config, train: Images, epoch_steps: int, error, *, step: int
     return failure_of_step(
         error,
         images=train,
+        advice=LEFT_OUT
+        if config.augment_function is None
+        else f"{config.augment_function} made its views: if that is at fault, mend it and go on.",
         seed=config.seed,
         step=step,
         batch_size=config.batch_size,
@@ -272,13 +298,14 @@ def _failed(config: Config, train: Images, epoch_steps: int, error, *, step: int
     )
 
 
-def _monitors(config: Config, method: MoCo, train: Images, test: Images | None):
+def _monitors(config: Config, method: MoCo, train: Images, test: Images | None, augment):
     """Returns what is evaluated, as functions: {name: value} of the encoder, kNN of the pixels.
 
     Without labels the first leaves kNN out, and the second is None.
     """
     knn_top1, pixels, signals = build_monitors(config, method)
-    split, views = build_split(config, train, test), build_views(config, train, test)
+    split = build_split(config, train, test)
+    views = build_views(config, train, test, augment=augment)
     if split is None:
         return partial(signals, views), None
     return lambda: {"knn_top1": knn_top1(split)} | signals(views), partial(pixels, split)

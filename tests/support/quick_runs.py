@@ -44,7 +44,7 @@ def put_in_place(monkeypatch):
             lambda views: {"alignment": float(method.total)},
         ),
     )
-    patch(moco_tf.pretraining, "build_views", lambda *_: None)
+    patch(moco_tf.pretraining, "build_views", lambda *_, **__: None)
 
 
 class Event(Reporter):

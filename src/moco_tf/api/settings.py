@@ -43,6 +43,9 @@ def resolve_config(
             f"Leave one of them out."
         )
     recipe, given = recipe or named, fields | flags
+    views = given.get("augmentation")
+    if isinstance(views, str) and views.endswith((".yaml", ".yml", ".json")):
+        given["augmentation"] = _read_file(views, "augmentation")
     if isinstance(recipe, Config):
         return make_config(recipe, given)
     if recipe is None:
@@ -60,16 +63,18 @@ def resolve_config(
     return make_config(RECIPES[recipe].config, given)
 
 
-def _read_file(file: str) -> dict[str, Any]:
+def _read_file(file: str, argument: str = "config") -> dict[str, Any]:
     """Returns the fields in a YAML file, of which JSON is a part. A digest in it is checked."""
     import yaml
+
+    given = f"{argument}={file}"
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node, deep=False):
             keys = Counter(k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode))
             double = sorted(key for key, count in keys.items() if count > 1)
             if double:
-                raise InputError(f"config={file} gives the field {double[0]!r} twice.")
+                raise InputError(f"{given} gives the field {double[0]!r} twice.")
             return super().construct_mapping(node, deep)
 
     try:
@@ -77,7 +82,7 @@ def _read_file(file: str) -> dict[str, Any]:
             text = opened.read(MOST_YAML_BYTES + 1)
         if len(text) > MOST_YAML_BYTES:
             raise InputError(
-                f"config={file} has more than {MOST_YAML_BYTES} bytes. A config is some lines of "
+                f"{given} has more than {MOST_YAML_BYTES} bytes. It should be some lines of "
                 f"'field: value'."
             )
         values = yaml.load(text.decode("utf-8"), Loader)  # a safe one
@@ -87,16 +92,16 @@ def _read_file(file: str) -> dict[str, Any]:
         raise
     except DamagedError as error:
         raise InputError(
-            f"config={file} is damaged: {error}. If it was edited by hand, take its last field, "
+            f"{given} is damaged: {error}. If it was edited by hand, take its last field, "
             f"{FIELD}, out."
         ) from None
     except OSError as error:
-        raise InputError(f"config={file} could not be read: {error.strerror}.") from None
+        raise InputError(f"{given} could not be read: {error.strerror}.") from None
     except Exception as error:  # what the parser raises depends on what is wrong
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"config={file} is not YAML: {reason}") from None
+        raise InputError(f"{given} is not YAML: {reason}") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise InputError(f"config={file} must hold 'field: value' lines.")
+        raise InputError(f"{given} must hold 'field: value' lines.")
     return values

@@ -10,18 +10,14 @@ import tensorflow as tf
 from moco_tf.data.augment.crop import (
     TRIES,
     random_crop_window,
-    resize,
     resized_crops,
-    resized_crops_batch,
     resized_middle,
 )
-from moco_tf.data.augment.padded import pad_image, padded_shape
-from moco_tf.data.augment.simclr import simclr, simclr_window
-from moco_tf.data.augment.views import CROP_DRAWS, augment, augment_batch, flip, view_draws
-from moco_tf.data.decode import crop, decode
+from moco_tf.data.augment.views import CROP_DRAWS, flip, view_draws
 from moco_tf.data.failures import readable
 from moco_tf.data.order import ordered_indices
 from moco_tf.data.stream import mapped
+from moco_tf.data.view_making import decoded
 from moco_tf.errors import InputError
 
 NORMALIZATIONS = {
@@ -46,95 +42,28 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return count // batch_size
 
 
-def two_views(
-    images,
-    *,
-    batch_size,
-    image_size,
-    augmentation,
-    crop_min_area,
-    color_strength,
-    seed,
-    start_step,
-    host_stage="view",
-    rows=None,
-    steps=None,
-):
-    """Returns a dataset of (view 1, view 2); each is what the host does of a view.
+def two_views(images, making, *, batch_size, seed, start_step, rows=None, steps=None):
+    """Returns a dataset of (view 1, view 2); each is what `making.on_host` gives, in batches.
 
     Element i is step `start_step + i` of the run, whenever it is made.
 
     Args:
         images: `Images`.
-        augmentation: "v1", "v2", "demo" or "simclr" (whole views only).
-        crop_min_area: smallest crop as a fraction of the image's area.
-        color_strength: of SimCLR's jitter.
-        host_stage: how far the host gets. "view": uint8 [B, S, S, 3], all done. "crop": uint8
-            [B, S, S, 3] and draws [B, 16] for `finish_crops`. "padded": canvases [B, H, W, 3] of
-            `padded_shape`, windows [B, 4] and draws [B, 16] for `finish_padded`. "place": int64
-            [B], places in the set, and draws [B, 56] for `finish_places`.
+        making: one of the ways in `view_making`.
         rows: of each batch, which rows [b] are read, in that order: a worker's own; none: all B.
         steps: after how many batches it ends; none: never.
     """
     epoch_steps = steps_per_epoch(images.count, batch_size)
-    finish = tf.function(lambda crop, draws: augment(crop, draws, augmentation))  # traced once
-
-    def views(index, position):
-        draws = tf.stack([view_draws(seed, position, number) for number in (0, 1)])  # [2, DRAWS]
-        if host_stage == "place":
-            return tuple((index, of_view) for of_view in tf.unstack(draws))
-        image = decoded(images, index)
-        if augmentation == "simclr":
-            return tuple(simclr_view(image, draws[n], 2 * position + n) for n in (0, 1))
-        windows = _random_windows(image, draws[:, :CROP_DRAWS], crop_min_area)
-        if host_stage == "padded":
-            shape = padded_shape(images.sizes, image_size)
-            canvas, windows = pad_image(image, windows, shape, image_size)
-            return tuple((canvas, windows[n], draws[n, CROP_DRAWS:]) for n in (0, 1))
-        crops = resized_crops(image, windows, image_size)
-        pairs = list(zip(tf.unstack(crops), tf.unstack(draws[:, CROP_DRAWS:]), strict=True))
-        return tuple(pairs if host_stage == "crop" else (finish(*pair) for pair in pairs))
-
-    def simclr_view(image, draws, number):
-        pair = tf.stack([tf.cast(seed, tf.int64), number])
-        window = simclr_window(pair, tf.shape(image)[0], tf.shape(image)[1], crop_min_area)
-        side = [image_size, image_size]
-        resized = resize(crop(image, window), side, "bicubic", antialias=False)
-        return simclr(resized, draws[CROP_DRAWS:], color_strength)
-
     start = start_step * batch_size
     order = ordered_indices(
         images.count, epoch_steps * batch_size, seed, start, batch_size=batch_size, rows=rows
     )
     order = order if steps is None else order.take(steps * batch_size)
     return (
-        mapped(order, views)
+        mapped(order, lambda index, position: making.on_host(images, index, seed, position))
         .batch(batch_size if rows is None else len(rows), drop_remainder=True)
         .prefetch(PREFETCHED_BATCHES)
     )
-
-
-def finish_crops(crops, draws, augmentation):
-    """Views, uint8 [B, S, S, 3], of what `two_views` left at the stage "crop"; on any device."""
-    return augment_batch(crops, draws, augmentation)
-
-
-def finish_padded(canvases, windows, draws, *, image_size, augmentation):
-    """Views, uint8 [B, S, S, 3], of what `two_views` left at the stage "padded"; on any device."""
-    return augment_batch(resized_crops_batch(canvases, windows, image_size), draws, augmentation)
-
-
-def finish_places(places, draws, pixels, *, image_size, augmentation, crop_min_area):
-    """Views, uint8 [B, S, S, 3], of what `two_views` left at the stage "place"; on any device.
-
-    Args:
-        pixels: all images of the set, uint8 [n, h, w, 3].
-    """
-    tries = tf.reshape(draws[:, :CROP_DRAWS], [-1, TRIES, 4])
-    height, width = pixels.shape[1:3]
-    windows = random_crop_window(tries, height, width, crop_min_area)
-    crops = resized_crops_batch(tf.gather(pixels, places), windows, image_size)
-    return augment_batch(crops, draws[:, CROP_DRAWS:], augmentation)
 
 
 def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step, wrap=False):
@@ -156,7 +85,9 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
         place = tf.maximum(index, 0)
         draws = view_draws(seed, position, 0)
         image = decoded(images, place)
-        windows = _random_windows(image, draws[None, :CROP_DRAWS], min_area)
+        tries = tf.reshape(draws[:CROP_DRAWS], [1, TRIES, 4])
+        height, width = tf.unstack(tf.shape(image)[:2])
+        windows = random_crop_window(tries, height, width, min_area)
         cropped = resized_crops(image, windows, image_size)[0]
         label = tf.where(index < 0, tf.constant(-1, tf.int64), labels[place])
         return flip(cropped, draws[CROP_DRAWS]), label
@@ -164,19 +95,6 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
     order = ordered_indices(images.count, steps * batch_size, seed, start_step * batch_size, wrap)
     batches = mapped(order, example).batch(batch_size, drop_remainder=True)
     return batches.prefetch(PREFETCHED_BATCHES)
-
-
-def decoded(images, index):
-    """The image at `index` as uint8 [h, w, 3]."""
-    source = images.read(index)
-    return decode(source) if images.encoded else source
-
-
-def _random_windows(image, draws, min_area):
-    """Windows of crops of one image, int32 [V, 4], by draws [V, 40]."""
-    tries = tf.reshape(draws, [-1, TRIES, 4])
-    tries = tf.ensure_shape(tries, [draws.shape[0], TRIES, 4])
-    return random_crop_window(tries, tf.shape(image)[0], tf.shape(image)[1], min_area)
 
 
 def eval_batches(images, *, indices, image_size, batch_size):

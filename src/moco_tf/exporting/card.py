@@ -131,9 +131,14 @@ def _training(snapshot: EncoderCheckpoint, data_licence: str | None) -> list[str
 def _recipe(config: Config) -> str:
     return (
         f"{config.recipe} (MoCo: queue {config.queue_size}, temperature {config.temperature:g}, "
-        f"key momentum {config.key_momentum:g}, augmentation {config.augmentation}, batch "
+        f"key momentum {config.key_momentum:g}, augmentation {_augmentation(config)}, batch "
         f"{config.batch_size})"
     )
+
+
+def _augmentation(config: Config) -> str:
+    named = isinstance(config.augmentation, str)
+    return config.augment_function or (str(config.augmentation) if named else "of its own")
 
 
 def _check(result: dict[str, Any], run: Path) -> list[str]:

@@ -261,11 +261,19 @@ def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> Non
     if different:
         local = isinstance(now, Config) and not is_url(now.run_dir or "")
         alone = f": moco-tf pretrain --run-dir {shlex.quote(str(run_dir))}" if local else ""
-        listed = ", ".join(f"{name} ({old[name]} there, {new[name]} now)" for name in different)
+        listed = ", ".join(_difference(name, old[name], new[name]) for name in different)
         raise InputError(
             f"run_dir={run_dir} holds a run with another configuration: {listed}. "
             f"Use another {now.folder_flag}, or the run's own values to continue it{alone}."
         )
+
+
+def _difference(name: str, old: object, new: object) -> str:
+    """What differs in a field; of one with fields of its own only those that do."""
+    if not (isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys()):
+        return f"{name} ({old} there, {new} now)"
+    changed = [key for key in old if old[key] != new[key]]
+    return ", ".join(_difference(f"{name}.{key}", old[key], new[key]) for key in changed)
 
 
 def same_path(there: Iterable[str | None], now: str | None) -> bool:

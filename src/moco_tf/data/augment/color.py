@@ -64,14 +64,15 @@ def solarize(planes, threshold=128):
     return tuple(tf.where(plane < threshold, plane, 255 - plane) for plane in planes)
 
 
-def jitter(planes, factors, order):
+def jitter(planes, factors, order, hue_too=True):
     """Brightness, contrast, saturation and hue of one image, [H, W] planes, in the given order.
 
     Args:
         factors: [4], of brightness, contrast, saturation and hue.
         order: int [4], a permutation of 0 (brightness), 1, 2 and 3 (hue).
+        hue_too: without it the hue stays exactly, which a factor of 0 would round.
     """
-    operations = (brightness, contrast, saturation, hue)
+    operations = (brightness, contrast, saturation, hue if hue_too else lambda planes, _: planes)
     shape = planes[0].shape
 
     def apply_next(position, *planes):
@@ -90,7 +91,7 @@ def jitter(planes, factors, order):
     return tuple(planes)
 
 
-def jitter_batch(planes, factors, orders, applied):
+def jitter_batch(planes, factors, orders, applied, hue_too=True):
     """`jitter` of every image of a batch, [B, H, W] planes, without a branch.
 
     Of the three blends, those that come before the hue run in three slots before it, the others in
@@ -98,14 +99,16 @@ def jitter_batch(planes, factors, orders, applied):
 
     Args:
         factors, orders: [B, 4]; applied: bool [B], images left as they are otherwise.
+        hue_too: see `jitter`.
     """
     place = tf.argmax(tf.cast(orders == HUE, tf.int32), axis=1, output_type=tf.int32)  # [B]
     for slot in range(3):
         planes = _blend_slot(planes, factors, orders[:, slot], applied & (slot < place))
-    turned = hue(planes, _each(factors[:, HUE]))
-    planes = tuple(
-        tf.where(_each(applied), new, old) for new, old in zip(turned, planes, strict=True)
-    )
+    if hue_too:
+        turned = hue(planes, _each(factors[:, HUE]))
+        planes = tuple(
+            tf.where(_each(applied), new, old) for new, old in zip(turned, planes, strict=True)
+        )
     for slot in range(1, 4):
         planes = _blend_slot(planes, factors, orders[:, slot], applied & (slot > place))
     return planes

@@ -1,58 +1,64 @@
 """RandomResizedCrop: which part of an image a view shows, and how it is resized."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 TRIES = 10
-RATIO = (3 / 4, 4 / 3)
+ASPECT = (3 / 4, 4 / 3)
 LONG = 8  # sides of a square: of an image that is longer once resized, only the middle is made
 
 
-def random_crop_window(draws, height, width, min_area):
+def random_crop_window(draws, height, width, min_area, max_area=1.0, aspect=ASPECT):
     """Returns random windows, int32 [..., 4]: top, left, height, width.
 
-    Up to ten tries of a uniform area in [min_area, 1] of the image and a log-uniform aspect in
-    [3/4, 4/3]; if none fits, the largest central window of an aspect in that range.
+    Up to ten tries of a uniform area in [min_area, max_area] of the image and a log-uniform aspect;
+    if none fits, the largest central window of an aspect in that range.
 
     Args:
         draws: uniform numbers in [0, 1), [..., 10, 4]: area, aspect, top and left of each try.
         height, width: size of the image, pixels, int scalars.
+        min_area, max_area: shares of the image's area.
+        aspect: smallest and largest width / height.
 
     Source: torchvision's RandomResizedCrop.
     """
     draws = tf.cast(draws, tf.float64)
     h, w = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
-    area = h * w * (min_area + (1 - min_area) * draws[..., 0])
-    low, high = math.log(RATIO[0]), math.log(RATIO[1])
-    aspect = tf.exp(low + (high - low) * draws[..., 1])
-    widths, heights = tf.round(tf.sqrt(area * aspect)), tf.round(tf.sqrt(area / aspect))
+    area = h * w * (min_area + (max_area - min_area) * draws[..., 0])
+    low, high = map(math.log, aspect)
+    drawn = tf.exp(low + (high - low) * draws[..., 1])
+    widths, heights = tf.round(tf.sqrt(area * drawn)), tf.round(tf.sqrt(area / drawn))
     tops = tf.floor(draws[..., 2] * (h - heights + 1))
     lefts = tf.floor(draws[..., 3] * (w - widths + 1))
     fits = (widths > 0) & (widths <= w) & (heights > 0) & (heights <= h)
     tries = tf.stack([tops, lefts, heights, widths], axis=-1)  # [..., 10, 4]
     first = tf.gather(tries, tf.argmax(fits, axis=-1), axis=-2, batch_dims=len(draws.shape) - 2)
-    window = tf.where(tf.reduce_any(fits, axis=-1)[..., None], first, _central_window(h, w))
+    window = tf.where(tf.reduce_any(fits, axis=-1)[..., None], first, _central_window(h, w, aspect))
     return tf.cast(window, tf.int32)
 
 
-def _central_window(h, w):
-    crop_w = tf.where(w / h > RATIO[1], tf.round(h * RATIO[1]), w)
-    crop_h = tf.where(w / h < RATIO[0], tf.round(w / RATIO[0]), h)
+def _central_window(h, w, aspect):
+    crop_w = tf.where(w / h > aspect[1], tf.round(h * aspect[1]), w)
+    crop_h = tf.where(w / h < aspect[0], tf.round(w / aspect[0]), h)
     return tf.stack([(h - crop_h) // 2, (w - crop_w) // 2, crop_h, crop_w])
 
 
-def resized_crops(image, windows, side):
+def resized_crops(image, windows, side, filters=None):
     """Returns uint8 [V, side, side, 3]: parts of `image` resized by Pillow, on the host.
 
     Args:
         image: uint8 [h, w, 3].
         windows: int [V, 4]: top, left, height and width of each part.
+        filters: "bilinear" or "bicubic" for each part; none: bilinear.
     """
+    filters = filters or ["bilinear"] * windows.shape[0]
     crops = tf.numpy_function(
-        lambda whole, parts: resize_with_pillow(whole, parts, side),
+        lambda whole, parts: resize_with_pillow(whole, parts, side, filters),
         [image, windows],
         tf.uint8,
         stateful=False,
@@ -60,37 +66,43 @@ def resized_crops(image, windows, side):
     return tf.ensure_shape(crops, [windows.shape[0], side, side, 3])
 
 
-def resize_with_pillow(image: np.ndarray, windows: np.ndarray, side: int) -> np.ndarray:
+def resize_with_pillow(
+    image: np.ndarray, windows: np.ndarray, side: int, filters: Sequence[str]
+) -> np.ndarray:
     """uint8 [V, side, side, 3] of arrays, as `resized_crops`."""
     crops = np.empty((len(windows), side, side, 3), np.uint8)
-    for crop, (top, left, height, width) in zip(crops, windows.tolist(), strict=True):
+    for crop, (top, left, height, width), name in zip(
+        crops, windows.tolist(), filters, strict=True
+    ):
         # The part is cut out first: pixels beside the window must not weigh in at its edges.
         part = Image.fromarray(image[top : top + height, left : left + width])
-        crop[:] = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
+        crop[:] = np.asarray(part.resize((side, side), PILLOW[name]))
     return crops
 
 
-def resized_crops_batch(images, windows, side):
+def resized_crops_batch(images, windows, side, interpolation="bilinear"):
     """`resized_crops`, one of each image of a batch, as matrix products on any device.
 
     Args:
         images: uint8 [B, h, w, 3].
         windows: int [B, 4].
+        interpolation: "bilinear" or "bicubic", of all.
 
     Returns:
         uint8 [B, side, side, 3]; of Pillow's a grey level off where rounding is a tie, and where
         Pillow (from 13 on) resizes much taller windows along the columns first.
     """
-    rows = resize_weights(windows[:, 0], windows[:, 2], images.shape[1], side)  # [B, side, h]
-    columns = resize_weights(windows[:, 1], windows[:, 3], images.shape[2], side)
+    weights = partial(resize_weights, side=side, interpolation=interpolation)
+    rows = weights(windows[:, 0], windows[:, 2], images.shape[1])  # [B, side, h]
+    columns = weights(windows[:, 1], windows[:, 3], images.shape[2])
     pixels = tf.cast(tf.transpose(images, [0, 3, 1, 2]), tf.float32)  # [B, 3, h, w]
     across = _eight_bits(tf.matmul(pixels, columns[:, None], transpose_b=True))
     resized = _eight_bits(tf.matmul(rows[:, None], across))
     return tf.cast(tf.transpose(resized, [0, 2, 3, 1]), tf.uint8)
 
 
-def resize_weights(begin, length, size, side):
-    """Pillow's bilinear weights along one axis, float32 [B, side, size]; zero outside the window.
+def resize_weights(begin, length, size, side, interpolation="bilinear"):
+    """Pillow's weights along one axis, float32 [B, side, size]; zero outside the window.
 
     Args:
         begin, length: int [B], where the window starts and how long it is, pixels.
@@ -100,9 +112,24 @@ def resize_weights(begin, length, size, side):
     place = tf.range(size, dtype=tf.float64) - tf.cast(begin, tf.float64)[:, None, None]
     scale = length / side
     centre = (tf.range(side, dtype=tf.float64)[:, None] + 0.5) * scale  # [B, side, 1]
-    weight = tf.maximum(1 - tf.abs(place + 0.5 - centre) / tf.maximum(scale, 1), 0)
+    weight = KERNELS[interpolation](tf.abs(place + 0.5 - centre) / tf.maximum(scale, 1))
     weight = tf.where((place >= 0) & (place < length), weight, 0)
     return tf.cast(weight / tf.reduce_sum(weight, axis=-1, keepdims=True), tf.float32)
+
+
+def _triangle(distance):
+    return tf.maximum(1 - distance, 0)
+
+
+def _cubic(distance):
+    """Keys's kernel with a = -0.5, of a radius of 2."""
+    inside = (1.5 * distance - 2.5) * distance * distance + 1
+    outside = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return tf.where(distance < 1, inside, tf.where(distance < 2, outside, 0))
+
+
+KERNELS = {"bilinear": _triangle, "bicubic": _cubic}
+PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def _eight_bits(values):

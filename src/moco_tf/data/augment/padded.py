@@ -27,7 +27,7 @@ def padded_shape(sizes, side):
     return max(height, side), max(width, 2 * side)  # room for two crops, see `pad_image`
 
 
-def pad_image(image, windows, shape, side):
+def pad_image(image, windows, shape, side, filters):
     """Returns (uint8 [H, W, 3], int32 [2, 4]): a canvas, and where its two crops lie on it.
 
     An image that fits lies in its top left corner. Of another, both crops lie there side by side,
@@ -38,6 +38,7 @@ def pad_image(image, windows, shape, side):
         windows: int32 [2, 4]: top, left, height and width of each crop in the image.
         shape: (H, W) of `padded_shape`.
         side: of a crop, pixels.
+        filters: interpolation of each crop.
     """
 
     def place(image, windows):
@@ -45,7 +46,8 @@ def pad_image(image, windows, shape, side):
         if height <= shape[0] and width <= shape[1]:
             canvas[:height, :width] = image
             return canvas, windows
-        for left, crop in zip((0, side), resize_with_pillow(image, windows, side), strict=True):
+        crops = resize_with_pillow(image, windows, side, filters)
+        for left, crop in zip((0, side), crops, strict=True):
             canvas[:side, left : left + side] = crop
         return canvas, np.array([[0, 0, side, side], [0, side, side, side]], np.int32)
 

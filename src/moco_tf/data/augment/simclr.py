@@ -5,45 +5,75 @@ SimCLR's own code blurs a whole batch with one sigma; here each image has its ow
 
 import tensorflow as tf
 
-from moco_tf.data.augment.views import jitter_factors
+from moco_tf.data.augment.views import (
+    BLUR,
+    FACTORS,
+    GRAY,
+    HORIZONTAL,
+    JITTER,
+    ORDER,
+    SIGMA,
+    SOLARIZE,
+    flip,
+    jitter_factors,
+    turned,
+)
 
 
-def simclr_window(seed_pair, height, width, min_area):
-    """Returns a random window, int32 [4], of TensorFlow's distorted bounding box (100 tries)."""
+def simclr_window(seed_pair, height, width, crop):
+    """Returns a random window, int32 [4], of TensorFlow's distorted bounding box (100 tries).
+
+    Args:
+        crop: `Crop` with all its numbers.
+    """
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.stack([height, width, 3]),
         tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed_pair,
         min_object_covered=0.1,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(min_area, 1.0),
+        aspect_ratio_range=crop.aspect,
+        area_range=(crop.min_area, crop.max_area),
         max_attempts=100,
         use_image_if_no_bounding_boxes=True,
     )
     return tf.concat([begin[:2], size[:2]], axis=0)
 
 
-def simclr(crop, draws, strength):
-    """Returns uint8 [S, S, 3]: flip .5, jitter .8, gray .2, blur .5.
+def simclr(crop, draws, view):
+    """Returns uint8 [S, S, 3]: the flip left to right and then what else `view` describes.
 
     Args:
-        crop: uint8 [S, S, 3], resized bicubically.
+        crop: uint8 [S, S, 3], resized.
         draws: uniform numbers, [16].
-        strength: of the jitter; 1 is SimCLR's ImageNet default, 0.5 MoCo v2's values.
+        view: `View` of SimCLR's family.
     """
     u = draws
     image = tf.cast(crop, tf.float32) / 255
-    image = tf.cond(u[12] < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
-    factors = jitter_factors(u[1:5], [0.8 * strength] * 3 + [0.2 * strength])
-    order = tf.argsort(u[5:9])
-    image = tf.cond(u[0] < 0.8, lambda: _jitter(image, factors, order), lambda: image)
-    gray = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
-    image = tf.where(u[9] < 0.2, gray, image)
-    image = tf.clip_by_value(image, 0, 1)
-    sigma = 0.1 + 1.9 * u[11]
-    image = tf.cond(u[10] < 0.5, lambda: sampled_gaussian_blur(image, sigma), lambda: image)
+    image = flip(image, u[HORIZONTAL], view.horizontal_flip)
+    for name in view.operations:
+        if name == "jitter":
+            factors = jitter_factors(u[FACTORS], view.jitter.strengths)
+            order = tf.argsort(u[ORDER])
+            done = u[JITTER] < view.jitter.probability
+            image = tf.cond(
+                done, lambda x=image, f=factors, o=order: _jitter(x, f, o), lambda x=image: x
+            )
+        elif name == "gray":
+            gray = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
+            image = tf.where(u[GRAY] < view.gray, gray, image)
+        elif name == "blur":
+            low, high = view.blur.sigma
+            sigma = low + (high - low) * u[SIGMA]
+            done = u[BLUR] < view.blur.probability
+            image = tf.cond(
+                done, lambda x=image, s=sigma: sampled_gaussian_blur(x, s), lambda x=image: x
+            )
+        else:
+            inverted = tf.where(image < view.solarize.threshold / 255, image, 1 - image)
+            image = tf.where(u[SOLARIZE] < view.solarize.probability, inverted, image)
+        image = tf.clip_by_value(image, 0, 1)
     image = tf.clip_by_value(tf.round(image * 255), 0, 255)
-    return tf.ensure_shape(tf.cast(image, tf.uint8), crop.shape)
+    return turned(tf.ensure_shape(tf.cast(image, tf.uint8), crop.shape), u, view)
 
 
 def _jitter(image, factors, order):

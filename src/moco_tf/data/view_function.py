@@ -1,0 +1,67 @@
+"""A user's function that makes the views of an image, tried before the first step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.data.view_making import decoded
+from moco_tf.errors import InputError
+
+SEEDS = 8  # tried: what is drawn with a probability of a half is drawn in some of them
+
+
+def qualified_name(function: Callable) -> str:
+    """The name that a run records of its function."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def checked_function(function: Callable, images: Any, image_size: int) -> Callable:
+    """Returns `function` as a TensorFlow function, tried on the first of `images`.
+
+    Args:
+        function: (image, seed) -> view: uint8 [h, w, 3], int64 [2] -> uint8 [S, S, 3].
+        image_size: S.
+
+    Raises:
+        InputError: if it fails, gives something else, or does not depend on image and seed alone.
+    """
+    name, image = qualified_name(function), decoded(images, tf.constant(0, tf.int64))
+    signature = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([2], tf.int64)
+
+    def traced():
+        def view(image, seed):
+            return function(image, seed)
+
+        return tf.function(view, input_signature=signature)
+
+    # Twice: what Python draws at random as it is traced would be other numbers in a resumed run.
+    traces = [traced(), traced()]
+    try:
+        results = [
+            [made(image, np.array([1, number], np.int64)) for number in range(SEEDS)]
+            for made in traces
+        ]
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"augment={name} failed on an image uint8 {image.shape.as_list()}: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    shape = [image_size, image_size, 3]
+    for view in results[0]:
+        whole = isinstance(view, tf.Tensor)
+        if not whole or view.dtype != tf.uint8 or view.shape.as_list() != shape:
+            given = f"{view.dtype.name} {view.shape.as_list()}" if whole else type(view).__name__
+            raise InputError(
+                f"augment={name} must return uint8 {shape} (image_size={image_size}); received "
+                f"{given}. End it with tf.image.resize and tf.saturate_cast(..., tf.uint8)."
+            )
+    if any(bool(tf.reduce_any(one != other)) for one, other in zip(*results, strict=True)):
+        raise InputError(
+            f"augment={name} gave two views for one image and seed, so the run could not be "
+            f"resumed exactly. Draw with tf.random.stateless_uniform(..., seed=seed) and the like."
+        )
+    return traces[0]
