@@ -22,10 +22,11 @@ from moco_tf.build import (
     build_views,
 )
 from moco_tf.config import RECORDED_FIELDS, Config
-from moco_tf.data.failures import LEFT_OUT, failure_of_step
+from moco_tf.data.failures import failure_of_step
 from moco_tf.data.found import left_out
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
+from moco_tf.data_names import text_of
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.workers import Workers
 from moco_tf.errors import InputError
@@ -62,6 +63,7 @@ def pretrain(
     reporter: Reporter | None = None,
     cluster: Cluster | None = None,
     extend: bool = False,
+    source: Any = None,
 ) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
 
@@ -70,6 +72,8 @@ def pretrain(
             writes the run folder, which the others need not see.
         extend: more epochs than the run in the folder had are welcome also where the learning rate
             depends on them, and jumps.
+        source: the images, as `open_images` takes them, instead of those that `config.data` names;
+            the run records their text there. Each process of a cluster gives its own.
 
     Returns:
         What `summary.json` holds.
@@ -80,6 +84,8 @@ def pretrain(
         Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
         WorkerLostError: another process of the cluster is gone.
     """
+    if source is not None:
+        config = config.model_copy(update={"data": text_of(source)})
     name = config.run_dir or f"runs/{config.recipe}"
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else NullReporter()
@@ -97,8 +103,9 @@ def pretrain(
                     weights = read_initial_weights(config, run_dir, warn=reporter.line)
                     config = config.model_copy(update={"init_sha256": weights.sha256})
             own = workers.chief or run_dir.is_dir()
+            cache = run_dir if own else cache_folder()
             reporter.stage(f"reading the images of {config.data}")
-            images = build_images(config, run_dir if own else cache_folder(), reporter.stage)
+            images = build_images(config, cache, reporter.stage, source)
         held.callback(reporter.close)
         storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
         summary = _pretrain(config, run_dir, reporter, workers, storage, *images, weights, extend)
@@ -256,7 +263,7 @@ def _failed(config: Config, train: Images, epoch_steps: int, error, *, step: int
     if error is None:
         return InputError(
             f"an image could not be read by another worker after step {step}, which is saved. "
-            f"{LEFT_OUT}"
+            f"{train.mend}"
         )
     return failure_of_step(
         error,

@@ -13,6 +13,7 @@ import numpy as np
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
+from moco_tf.data_names import text_of
 from moco_tf.errors import DivergedError
 from moco_tf.evaluate.features import Features, embedding, feature_rows
 from moco_tf.export import embed_files, projector
@@ -30,7 +31,7 @@ def embed(
     run: str,
     out: Path | str,
     *,
-    data: str | None = None,
+    data: Any = None,
     features: Features = "pooled",
     split: str = "all",
     projector_folder: Path | str | None = None,
@@ -58,8 +59,9 @@ def embed(
         Cancelled: at Ctrl-C or SIGTERM.
     """
     say = (reporter or Reporter()).line
+    name = None if data is None else text_of(data)
     out, folder = Path(out), None if projector_folder is None else Path(projector_folder)
-    embed_files.check_target(out, overwrite=overwrite, sources=(run, data))
+    embed_files.check_target(out, overwrite=overwrite, sources=(run, name))
     if folder is not None:
         projector.check_folder(folder, overwrite=overwrite)
     encoder, config, step = load_encoder(run, warn=say)
@@ -72,7 +74,8 @@ def embed(
         image_size=side,
         cache=folder_of(run),
     )
-    parts = select(data, train, test, split)
+    name = text_of(data)
+    parts = select(name, train, test, split)
     rows, counts = rows_of(parts), {name: images.count for name, images in parts}
     bad = [file for _, images in parts for file in images.skipped]
     _tell(parts, found_lines(train, test), say)
@@ -103,7 +106,7 @@ def embed(
         "images_per_second": followed.images_per_second,
         "projector": None if folder is None else str(folder),
         "projector_points": 0 if points is None else len(points.indices),
-        "protocol": _protocol(features, followed.dimensions, step, run, data, counts, side),
+        "protocol": _protocol(features, followed.dimensions, step, run, name, counts, side),
     }
 
 
