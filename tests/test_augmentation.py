@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from moco_tf.api.settings import resolve_config
 from moco_tf.augmentation import NAMED, Blur, Crop, Jitter, Solarize, TwoViews, View
 from moco_tf.augmentation.named import NAMES, view_pair
-from moco_tf.api.settings import resolve_config
 from moco_tf.config import Config, make_config
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES

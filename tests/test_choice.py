@@ -1,18 +1,19 @@
 """Without a recipe: the one that suits the data, or the run that is there; and a line on why."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.records import imagenet, write_shards
 
 from moco_tf.api import choice
 from moco_tf.api.choice import Seen, choose, look
 from moco_tf.api.settings import resolve_config
-from moco_tf.config import NAMED_DATA, Config, make_config
-from moco_tf.data import sources
+from moco_tf.config import Config, make_config
 from moco_tf.data.source_kind import PACK_BEGUN, PACK_INDEX
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
@@ -171,5 +172,24 @@ def test_a_folder_is_looked_at_without_tensorflow(here):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_names_are_those_of_the_data():
-    assert (sources.NAMED, sources.TFDS) == (NAMED_DATA, choice.TFDS)
+def test_lists_several_folders_and_records_are_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(6):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 20 + number)).save(path)
+    files = sorted(tmp_path.glob("?/*.png"))
+    (tmp_path / "list.txt").write_text("\n".join(map(str, files[:5])))
+    write_shards(tmp_path, [imagenet(path.read_bytes(), 1, "") for path in files], 2)
+    assert choice.look(f"{tmp_path}/a,{tmp_path}/b") == (6, 22)
+    assert choice.look(f"{tmp_path}/list.txt") == (5, 22)
+    assert choice.look(f"tfrecord:{tmp_path}/train-*") == (6, 22)
+    assert choice.look("tfrecord:no/such-*") is None and choice.look("object:list") is None
+    names = [f"{tmp_path}/a,{tmp_path}/b", f"{tmp_path}/list.txt", f"tfrecord:{tmp_path}/train-*"]
+    said = []
+    folders = [
+        choice.starting_point({"data": name}, runs=True, say=said.append)[1] for name in names
+    ]
+    expected = ["a-b", "list", re.sub(r"[^\w.-]+", "-", tmp_path.name).strip("-.")]
+    assert folders == [f"runs/{name}-cifar10-demo" for name in expected]
+    assert "holds" in said[0] or "has images of" in said[0]

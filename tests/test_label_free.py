@@ -9,8 +9,9 @@ from PIL import Image
 
 from moco_tf.build import build_views
 from moco_tf.config import make_config
-from moco_tf.data.image_folder import open_folder
-from moco_tf.data.sources import Images, from_arrays
+from moco_tf.data.file_set import file_set
+from moco_tf.data.image_folder import open_files
+from moco_tf.data.sources import from_arrays
 from moco_tf.errors import DivergedError, InputError
 from moco_tf.evaluate.label_free import (
     SIGNALS,
@@ -135,7 +136,7 @@ def test_the_images_are_held_out_where_some_are():
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     for n in range(4):
         Image.fromarray(np.full((16, 16, 3), n, np.uint8)).save(tmp_path / f"{n}.png")
-    images = Images(**open_folder(tmp_path, 0.0)[0])
+    images, _ = open_files(file_set([tmp_path]), 0.0)
     (tmp_path / "2.png").write_bytes(b"no picture")
     config = make_config(
         RECIPES["shapes"].config, {"image_size": 8, "batch_size": 4, "group_size": 4}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support.records import imagenet, write_shards
 from support.views import views_of
 
 from moco_tf.commands.cli import main
@@ -86,10 +87,51 @@ def test_the_views_are_the_folders_bit_for_bit(folder, packed, way):
         tf.nest.map_structure(np.testing.assert_array_equal, a, b)
 
 
-def test_a_shard_is_a_tfrecord_file(folder, packed):
-    records = tf.data.TFRecordDataset([str(packed / "images-00000.tfrecord")])
-    train, test = opened(folder)
-    assert list(records.as_numpy_iterator()) == stored(train) + stored(test)
+def test_a_shard_is_a_tfrecord_file_with_imagenets_keys(folder, packed):
+    records = list(tf.data.TFRecordDataset([str(packed / "images-00000.tfrecord")]))
+    parts = opened(folder)
+    text = tf.io.FixedLenFeature([], tf.string)
+    keys = ("image/encoded", "image/format", "image/filename", "image/class/text")
+    number = tf.io.FixedLenFeature([], tf.int64)
+    parsed = tf.io.parse_example(records, dict.fromkeys(keys, text) | {"image/class/label": number})
+    encoded, kinds, names, texts = (parsed[key].numpy().tolist() for key in keys)
+    assert encoded == [image for part in parts for image in stored(part)]
+    assert names == [path.encode() for part in parts for path in part.paths]
+    assert kinds == [b"PNG" if b"png" in name else b"JPEG" for name in names]
+    labels = np.concatenate([part.labels for part in parts])
+    np.testing.assert_array_equal(parsed["image/class/label"], labels)
+    assert texts == [CLASSES[label].encode() for label in labels]
+    for record, image in zip(records, encoded, strict=True):
+        assert record.numpy().endswith(image)
+        features = tf.train.Example.FromString(record.numpy()).features.feature
+        assert features["image/encoded"].bytes_list.value[0] == image and len(features) == 5
+
+
+def test_a_pack_is_read_as_tfrecords_too(folder, packed, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    images, _ = open_images(f"tfrecord:{packed}/images-*.tfrecord")
+    parts = opened(packed)
+    assert stored(images) == [image for part in parts for image in stored(part)]
+    assert images.labels.tolist() == [label for part in parts for label in part.labels]
+
+
+def test_a_pack_of_an_earlier_version_opens_and_is_checked(folder, packed, tmp_path):
+    """Its records are the images alone."""
+    old = tmp_path / "pack"
+    old.mkdir()
+    parts = opened(packed)
+    images = [image for part in parts for image in stored(part)]
+    with tf.io.TFRecordWriter(str(old / "images-00000.tfrecord")) as writer:
+        for image in images:
+            writer.write(image)
+    with np.load(packed / INDEX) as arrays:
+        rows = dict(arrays)
+    ends = np.cumsum(rows["length"] + 12 + 4)
+    rows["offset"] = ends - 4 - rows["length"]
+    np.savez(old / INDEX, **rows)
+    assert [image for part in opened(old) for image in stored(part)] == images
+    done = pack(str(folder), old, max_bad_images=0.1)
+    assert done["already_packed"] and done["images"] == len(images)
 
 
 def test_the_index_says_where_each_image_lies(packed):
@@ -438,7 +480,10 @@ def test_the_command_says_what_it_did(folder, tmp_path, capsys):
     expected = {"images": 24, "test_images": 6, "shards": 1, "already_packed": False}
     assert result | expected == result
     assert result["skipped"] == [str(folder / "train" / "dog" / "broken.jpg")]
-    assert result["bytes"] == result["source_bytes"] + 24 * 16
+    shard = tmp_path / "pack" / "images-00000.tfrecord"
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(shard))]
+    assert result["bytes"] == shard.stat().st_size == sum(len(r) + 16 for r in records)
+    assert result["source_bytes"] == sum(len(image) for p in opened(folder) for image in stored(p))
     assert main(command) == 0
     assert "24 images (6 for tests)" in capsys.readouterr().out
     assert main([*command, "--short-side", "16"]) == 2
@@ -490,3 +535,26 @@ def test_a_note_that_is_too_deep_is_damaged(folder, packed, tmp_path):
     (target / ".pack.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match=r"\.pack\.json is damaged"):
         pack(str(folder), target)
+
+
+@pytest.mark.parametrize("kind", ["folders", "list", "tfrecord"])
+def test_other_sources_are_packed_and_a_change_of_them_is_told(folder, tmp_path, kind, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    whole = sorted((folder / "val").glob("*/*.jpg"))
+    sources = {
+        "folders": f"{folder}/val/dog,{folder}/val/cat",
+        "list": str(tmp_path / "list.txt"),
+        "tfrecord": f"tfrecord:{tmp_path}/train-*",
+    }
+    (tmp_path / "list.txt").write_text("\n".join(map(str, whole)))
+    write_shards(tmp_path, [imagenet(path.read_bytes(), 1, "") for path in whole], 2)
+    source, target = sources[kind], tmp_path / "pack"
+    done = pack(source, target)
+    assert done["images"] == len(whole) and pack(source, target)["already_packed"]
+    ours, theirs = open_images(str(target))[0], open_images(source)[0]
+    assert stored(ours) == stored(theirs) and ours.identity == theirs.identity
+    assert ours.labels.tolist() == theirs.labels.tolist()
+    if kind == "tfrecord":
+        write_shards(tmp_path, [imagenet(path.read_bytes(), 2, "") for path in whole[1:]], 2)
+        with pytest.raises(InputError, match="which has changed since"):
+            pack(source, target)

@@ -211,15 +211,21 @@ def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distrib
 
 
 def build_images(
-    config: Config, cache: Path | None, told: Callable[[str], None] = lambda _: None
+    config: Config,
+    cache: Path | None,
+    told: Callable[[str], None] = lambda _: None,
+    source: Any = None,
 ) -> tuple[Images, Images | None]:
     """Returns (training images, test images or None) of the run; the others as in `open_images`.
+
+    Args:
+        source: what Python gave as the images, of which `config.data` has the text alone.
 
     Raises:
         InputError: nothing there, too many unreadable or too small, or not one whole batch.
     """
     train, test = open_images(
-        config.data,
+        config.data if source is None else source,
         max_bad_images=config.max_bad_images,
         seed=config.seed,
         image_size=config.image_size,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import reprlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
@@ -27,10 +25,9 @@ from moco_tf.augmentation.named import (
 )
 from moco_tf.augmentation.view import View
 from moco_tf.batch_groups import check_accumulation, check_batch, check_devices
+from moco_tf.data_names import is_there
 from moco_tf.errors import InputError, near_name
 
-NAMED_DATA = ("shapes", "cifar10", "cifar100")  # which no folder of this name hides
-TFDS = "tfds:"
 MOST = 2**31 - 1  # of any whole number in a config
 _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 200, 200, 2
@@ -100,8 +97,8 @@ class Config(FolderConfig):
     data: str = Field(
         "shapes",
         min_length=1,
-        description="folder of images, pack (or its s3:// or gs:// URL), .npz file, cifar10, "
-        "cifar100, tfds:NAME or shapes",
+        description="folder of images or several (A,B), LIST.txt of paths, tfrecord:PATTERN, pack "
+        "(or its s3:// or gs:// URL), .npz file, cifar10, cifar100, tfds:NAME or shapes",
     )
     data_path: str | None = Field(None, description="where data was last, as an absolute path")
     image_size: int = Field(224, ge=8, le=8192, description="side of a training crop, pixels")
@@ -316,17 +313,10 @@ class Config(FolderConfig):
         return self.learning_rate * self.batch_size / 256
 
 
-def path_of_data(data: str) -> Path | None:
-    """Returns the folder or file that `data` names; None for the name of a data set, or a URL."""
-    named = data in NAMED_DATA or data.startswith(TFDS) or "://" in data
-    return None if named else Path(os.path.expanduser(data))
-
-
 def data_from_here(config: Config) -> str:
     """Returns the data of a run: as it was given, or where it last was if that leads nowhere."""
-    path, last = path_of_data(config.data), config.data_path
-    gone = path is not None and not path.exists()
-    return last if gone and last and Path(last).exists() else config.data
+    last = config.data_path
+    return last if last and not is_there(config.data) and is_there(last) else config.data
 
 
 def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:

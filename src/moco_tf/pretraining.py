@@ -23,11 +23,12 @@ from moco_tf.build import (
     check_augment,
 )
 from moco_tf.config import RECORDED_FIELDS, Config
-from moco_tf.data.failures import LEFT_OUT, failure_of_step
+from moco_tf.data.failures import failure_of_step
 from moco_tf.data.found import left_out
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
 from moco_tf.data.view_function import checked_function, qualified_name
+from moco_tf.data_names import text_of
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.workers import Workers
 from moco_tf.errors import InputError
@@ -67,6 +68,7 @@ def pretrain(
     extend: bool = False,
     callbacks: Sequence[Callback] = (),
     augment: Callable | None = None,
+    source: Any = None,
 ) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
 
@@ -79,6 +81,8 @@ def pretrain(
         augment: function(image, seed) that makes the views instead of the config's augmentation:
             uint8 [h, w, 3] and int64 [2] -> uint8 [S, S, 3]. A pure function in TensorFlow ops; no
             two views of a run have the same seed.
+        source: the images, as `open_images` takes them, instead of those that `config.data` names;
+            the run records their text there. Each process of a cluster gives its own.
 
     Returns:
         What `summary.json` holds.
@@ -89,6 +93,8 @@ def pretrain(
         Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
         WorkerLostError: another process of the cluster is gone.
     """
+    if source is not None:
+        config = config.model_copy(update={"data": text_of(source)})
     name = config.run_dir or f"runs/{config.recipe}"
     if augment is not None:
         config = config.model_copy(update={"augment_function": qualified_name(augment)})
@@ -109,8 +115,9 @@ def pretrain(
                     config = config.model_copy(update={"init_sha256": weights.sha256})
             check_augment(config, augment)
             own = workers.chief or run_dir.is_dir()
+            cache = run_dir if own else cache_folder()
             reporter.stage(f"reading the images of {config.data}")
-            images = build_images(config, run_dir if own else cache_folder(), reporter.stage)
+            images = build_images(config, cache, reporter.stage, source)
             if augment is not None:
                 augment = checked_function(augment, images[0], config.image_size)
         held.callback(reporter.close)
@@ -283,12 +290,12 @@ def _failed(config: Config, train: Images, epoch_steps: int, error, *, step: int
     if error is None:
         return InputError(
             f"an image could not be read by another worker after step {step}, which is saved. "
-            f"{LEFT_OUT}"
+            f"{train.mend}"
         )
     return failure_of_step(
         error,
         images=train,
-        advice=LEFT_OUT
+        advice=""
         if config.augment_function is None
         else f"{config.augment_function} made its views: if that is at fault, mend it and go on.",
         seed=config.seed,

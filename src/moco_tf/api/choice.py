@@ -10,7 +10,7 @@ import re
 import statistics
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from moco_tf.api import starting
-from moco_tf.config import TFDS, Config, data_from_here, make_config, path_of_data
-from moco_tf.data.listing import list_parts
+from moco_tf.config import Config, data_from_here, make_config
+from moco_tf.data.file_set import file_set
 from moco_tf.data.pack.stored import copy_pack
-from moco_tf.data.source_kind import PACK_INDEX, is_pack
+from moco_tf.data.source_kind import PACK_INDEX, source_kind
+from moco_tf.data_names import OBJECT, TFDS, is_records, is_there, paths_of
 from moco_tf.files.store import is_url
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
 from moco_tf.runs.folder import CONFIG, read_config, same_path
@@ -112,24 +113,43 @@ def look(data: str) -> Seen | None:
     Raises:
         InputError: if it is a folder without images, or a damaged file.
     """
-    path = copy_pack(data) if is_url(data) else path_of_data(data)
-    if path is None:
+    if is_url(data) and not is_records(data):
+        return _look_at_pack(copy_pack(data))
+    if data.startswith(OBJECT) or not is_there(data):  # which is told when it is opened
+        return None
+    paths = paths_of(data)
+    if not paths:
         return _look_at_tfds(data.removeprefix(TFDS)) if data.startswith(TFDS) else CIFAR
-    if path.is_dir():
-        return _look_at_folder(path)
-    return _look_at_arrays(path) if path.suffix == ".npz" and path.is_file() else None
+    kind = source_kind(data)
+    if kind == "npz":
+        return _look_at_arrays(paths[0])
+    if kind == "pack":
+        return _look_at_pack(paths[0])
+    return _look_at_records(data) if kind == "tfrecord" else _look_at_files(paths)
 
 
-def _look_at_folder(folder: Path) -> Seen:
-    if is_pack(folder):
-        if not (folder / PACK_INDEX).is_file():  # unfinished, which is told when it is opened
-            return Seen()
-        starting.start_tensorflow()
-        from moco_tf.data.pack.index import read_index
+def _look_at_pack(folder: Path) -> Seen:
+    if not (folder / PACK_INDEX).is_file():  # unfinished, which is told when it is opened
+        return Seen()
+    starting.start_tensorflow()
+    from moco_tf.data.pack.index import read_index
 
-        index = read_index(folder / PACK_INDEX)
-        return Seen(index.about.train.count, int(np.median(index.rows["sizes"].min(axis=1))))
-    files = list_parts(folder).train.files
+    index = read_index(folder / PACK_INDEX)
+    return Seen(index.about.train.count, int(np.median(index.rows["sizes"].min(axis=1))))
+
+
+def _look_at_records(data: str) -> Seen:
+    """The index of the shards, which is kept for the training, and the sizes of some images."""
+    starting.start_tensorflow()
+    from moco_tf.data.sources import open_images
+
+    train, _ = open_images(data)
+    sizes = train.sampled_sizes
+    return Seen(train.count, None if sizes is None else int(np.median(sizes.min(axis=1))))
+
+
+def _look_at_files(paths: Sequence[Path]) -> Seen:
+    files = [path for part in file_set(paths).train for path in part.files]
     sides = []
     for place in np.unique(np.linspace(0, len(files) - 1, SAMPLED).astype(int)):
         try:
@@ -181,7 +201,9 @@ def _look_at_tfds(name: str) -> Seen:
 
 def _folder_name(data: str, recipe: str) -> str:
     """What a run folder is called after its data and recipe."""
-    path = path_of_data(data)
-    name = data.removeprefix(TFDS) if path is None else path.resolve().name.removesuffix(".npz")
+    paths = paths_of(data)
+    paths = tuple(path.parent for path in paths[:1]) if is_records(data) else paths
+    parts = [re.sub(r"\.(npz|txt)$", "", path.resolve().name) for path in paths]
+    name = "-".join(parts) or data.removeprefix(TFDS)
     name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"
     return recipe if recipe.startswith(f"{name}-") else f"{name}-{recipe}"

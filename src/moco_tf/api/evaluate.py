@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from moco_tf.api import starting
-from moco_tf.api.run import AnyRun, text_of, text_or_none, texts_of
+from moco_tf.api.run import AnyRun, text_of, texts_of
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def knn(
     run: AnyRun,
     *,
-    data: str | os.PathLike[str] | None = None,
+    data: Any = None,
     split: Literal["val", "test"] | None = None,
     features: Literal["projection", "pooled"] = "projection",
     k: int = 200,
@@ -30,7 +30,7 @@ def knn(
 
     Args:
         run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
-        data: labelled images. None: the run's own.
+        data: labelled images, as `pretrain` takes them. None: the run's own.
         split: part of the data to judge on. None: val if there is one, or else test.
         features: "projection" (the head's output) or "pooled" (before it).
         k: neighbours that vote.
@@ -44,7 +44,8 @@ def knn(
     Raises:
         InputError: no such run, or no labels.
     """
-    folder, images = text_of(run), text_or_none(data)
+    folder = text_of(run)
+    images = os.fspath(data) if isinstance(data, os.PathLike) else data
     starting.start_with_images(folder, images)
     from moco_tf.evaluate.knn_run import evaluate_run
 

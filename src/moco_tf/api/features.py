@@ -69,8 +69,7 @@ def embed(
     Args:
         run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert` or
             `finetune`.
-        data: a folder or whatever else `--data` takes, or an array of pictures, uint8
-            [N, h, w, 3]. None: the run's own.
+        data: what `pretrain` takes. None: the run's own.
         out: file to write instead, .npy, .npz, .parquet or .csv, batch by batch: memory does not
             grow with N.
         features: "pooled" (before the head) or "projection" (the head's output).
@@ -93,17 +92,14 @@ def embed(
         embed_files.check_target(target, overwrite=overwrite, sources=(run, text))
     if folder is not None:
         projector.check_folder(folder, overwrite=overwrite)
-    if data is None or text is not None:
-        starting.start_with_images(run, text)
-    else:
-        peek(run)
-        starting.start_tensorflow()
+    images = data if text is None else text
+    starting.start_with_images(run, images)
     from moco_tf.exporting.embed import embed
 
     return embed(
         run,
         target,
-        data=data if text is None else text,
+        data=images,
         features=features,
         split=split,
         projector_folder=folder,

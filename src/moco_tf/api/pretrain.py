@@ -52,7 +52,9 @@ def pretrain(
         recipe: name of one of `RECIPES`, or a `Config`. None: the run in `run_dir` goes on with its
             own settings, or the data decide.
         data: what `--data` takes, as text or a path: a folder of images, an .npz file, "cifar10"
-            and others. None: the recipe's.
+            and others; a list of folders or of files; an array, uint8 [N, h, w, 3], or (array,
+            labels); or any object with a length and items that are images, pairs (image, label) or
+            mappings with "image" and perhaps "label". None: the recipe's.
         backbone: a Keras model to train in place of the recipe's encoder.
         run_dir: folder to write. None: runs/RECIPE.
         augment: the views of an image, in place of the recipe's.

@@ -2,11 +2,12 @@
 
 import os
 import sys
+from typing import Any
 
-from moco_tf.config import path_of_data
 from moco_tf.data.decoder_messages import stderr_held_back
 from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.source_kind import check_source
+from moco_tf.data_names import OBJECT, is_records, lost_object, paths_of
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
 from moco_tf.runs.snapshot import images_of, peek
@@ -16,15 +17,21 @@ QUIET = "3"  # of TF_CPP_MIN_LOG_LEVEL: no line from C++ but what ends the proce
 
 def check_data(data: str | None) -> None:
     """Raises `InputError` if nothing is where `data` points, or no image; imports no TensorFlow."""
-    if data is not None and is_url(data):
+    if data is None:
+        return
+    if data.startswith(OBJECT):
+        raise InputError(lost_object(data))
+    if is_url(data) and not is_records(data):
         copy_pack(data)
-    elif data is not None and (path := path_of_data(data)) is not None:
-        check_source(data, path)
+    elif is_records(data) or paths_of(data):
+        check_source(data)
 
 
-def start_with_images(run: str, data: str | None) -> None:
+def start_with_images(run: str, data: Any) -> None:
     """Imports TensorFlow, if `run` and the images, `data` or the run's own, are there."""
-    check_data(images_of(peek(run), data, run))
+    images = images_of(peek(run), data, run)
+    if isinstance(images, str):
+        check_data(images)
     start_tensorflow()
 
 

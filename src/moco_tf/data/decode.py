@@ -138,20 +138,34 @@ def _pillow_rgb(contents: bytes) -> np.ndarray:
     except UnidentifiedImageError:
         raise ValueError(f"it is no {FORMATS}") from None
     with image:
-        tags = getattr(image, "tag_v2", {})  # of TIFF
-        tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
-        if max(image.width * image.height, tile) > MOST_PIXELS:
-            raise ValueError(f"it is larger than the {MOST_PIXELS} pixels that are decoded")
         if image.format == "PPM" and image.tile[0].codec_name != "raw":
+            _check_size(image)
             return _netpbm_rgb(contents, image)
-        image.info.pop("transparency", None)  # of a palette, for which `convert` warns
-        if image.mode.startswith("I;16"):
-            return _gray(np.asarray(image) >> (tags.get(_BITS, (16,))[0] - 8))
-        if image.mode == "I" and image.format == "PPM":  # of 16 bits
-            return _gray(np.asarray(image) >> 8)
-        if image.mode in ("I", "F"):
-            raise ValueError("its values have signs or more than 16 bits: their range is unknown")
-        return np.asarray(image.convert("RGB"))
+        return pixels_of(image)
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """uint8 [h, w, 3] of Pillow's image; raises `ValueError` where `decode` would fail."""
+    tags = _check_size(image)
+    if "transparency" in image.info:  # of a palette, for which `convert` warns
+        image = image.copy()
+        image.info.pop("transparency")
+    if image.mode.startswith("I;16"):
+        return _gray(np.asarray(image) >> (tags.get(_BITS, (16,))[0] - 8))
+    if image.mode == "I" and image.format == "PPM":  # of 16 bits
+        return _gray(np.asarray(image) >> 8)
+    if image.mode in ("I", "F"):
+        raise ValueError("its values have signs or more than 16 bits: their range is unknown")
+    return np.asarray(image.convert("RGB"))
+
+
+def _check_size(image: Image.Image) -> Any:
+    """Raises `ValueError` for an image that is too large; returns its tags, if it is a TIFF."""
+    tags = getattr(image, "tag_v2", {})
+    tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
+    if max(image.width * image.height, tile) > MOST_PIXELS:
+        raise ValueError(f"it is larger than the {MOST_PIXELS} pixels that are decoded")
+    return tags
 
 
 def _netpbm_rgb(contents: bytes, image: ImageFile.ImageFile) -> np.ndarray:

@@ -27,7 +27,7 @@ def readable(batches: Iterable, images, indices, batch_size: int = 1) -> Iterato
 
 
 def failure_of_step(
-    error: tf.errors.OpError, images, step: int, *, advice: str = LEFT_OUT, **settings
+    error: tf.errors.OpError, images, step: int, *, advice: str = "", **settings
 ) -> InputError:
     """`failure` of the batch after `step` steps, with the settings of `images_of_step`."""
     indices = images_of_step(step=step, count=images.count, **settings)
@@ -36,7 +36,7 @@ def failure_of_step(
 
 
 def failure(
-    error: tf.errors.OpError, images, indices, *, after: str = "", advice: str = LEFT_OUT
+    error: tf.errors.OpError, images, indices, *, after: str = "", advice: str = ""
 ) -> InputError:
     """Returns what to raise for the error of a batch of the images at `indices`, naming the file.
 
@@ -44,7 +44,7 @@ def failure(
 
     Args:
         after: what to say of the state, behind what happened.
-        advice: what to do about an unreadable file.
+        advice: what to do about an unreadable image; none: what its source advises.
     """
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return InputError(
@@ -52,16 +52,21 @@ def failure(
             f"({reason(error)}). Make that image smaller or take it away, or free some memory."
         )
     file = first_unreadable(images, indices) or "an image"
-    return InputError(f"{file} could not be read ({reason(error)}){after}. {advice}")
+    return InputError(f"{file} could not be read ({reason(error)}){after}. {advice or images.mend}")
 
 
 def first_unreadable(images, indices) -> str | None:
-    """Returns the first file at `indices` that cannot be decoded, if there is one."""
-    for index in indices if images.files else ():
+    """Returns what the first image at `indices` that cannot be decoded is called, if there is one.
+
+    None for arrays in memory, which cannot fail.
+    """
+    for index in indices if images.files or images.names else ():
         try:
-            decode(images.read(index))
+            contents = images.read(index)
+            if images.encoded:
+                decode(contents)
         except UNREADABLE:
-            return images.files[index]
+            return images.name_of(index)
     return None
 
 
@@ -78,5 +83,4 @@ def _largest(images, indices) -> str:
         return ""
     index = max(indices, key=lambda index: np.prod(images.sizes[index], dtype=np.int64))
     height, width = images.sizes[index]
-    name = images.files[index] if images.files else f"number {index}"
-    return f", of which {name} is the largest ({width} x {height} pixels),"
+    return f", of which {images.name_of(index)} is the largest ({width} x {height} pixels),"

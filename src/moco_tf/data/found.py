@@ -33,7 +33,7 @@ def left_out(*parts: Images | None) -> dict[str, int]:
 def _parts_line(train: Images, test: Images | None) -> str:
     """Empty for arrays of which there is nothing to say."""
     whole = all(len(labelled_indices(p)) in (0, p.count) for p in (train, test) if p)
-    if train.files is None and whole and not train.passed_over:
+    if train.files is None and train.names is None and whole and not train.passed_over:
         return ""
     parts = [f"{train.split or train.name}: {train.count} images, {_classes(train)}"]
     if test:

@@ -1,11 +1,13 @@
-"""A folder of images, opened: its files and labels, and which of them cannot be read."""
+"""Files of images, opened: their labels, and which of them cannot be read."""
 
 import contextlib
 import hashlib
 import io
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ import tensorflow as tf
 
 from moco_tf.data.decode import MOST_BYTES, decode
 from moco_tf.data.decoder_messages import without_decoders
-from moco_tf.data.listing import Part, class_names, labels_of, list_parts, shown
+from moco_tf.data.file_set import FileSet
+from moco_tf.data.images import Images
+from moco_tf.data.listing import Part, shown
 from moco_tf.data.looks import look
 from moco_tf.data.stream import Elements, mapped
 from moco_tf.errors import InputError
@@ -23,69 +27,57 @@ from moco_tf.files.npz import read_npz
 TOLD_EVERY = 5.0  # seconds, while files are decoded
 
 
-def open_folder(
-    folder: Path,
+def open_files(
+    found: FileSet,
     max_bad_images: float,
     cache: Path | None = None,
-    split: str | None = None,
     told: Callable[[str], None] = lambda _: None,
-):
-    """Returns the fields of `Images` for the training part and for the test part (or None).
-
-    The parts and their files are those of `list_parts`.
+) -> tuple[Images, Images | None]:
+    """Returns the images of the training part and of the test part (or None).
 
     Args:
         cache: folder with a hidden file that keeps which images could be decoded, so that the next
             call decodes only those that are new or changed; written here, if it can be.
-        split: see `list_parts`.
         told: called with a line now and then while many files are decoded.
     """
-    train, test, passed_over = list_parts(folder, split)
-    test_files = test.files if test else []
     if cache:
-        key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-        cache = cache / f".images-{key}.npz"
-    sizes = _sizes(train.files + test_files, cache, told)
-    classes, why = class_names(train)
-    count = len(train.files)
-    trained = _fields(train, sizes[:count], classes, max_bad_images, folder)
-    trained["passed_over"] = tuple(passed_over)
-    trained["why_unlabelled"] = why
-    if test is None:
-        return trained, None
-    return trained, _fields(test, sizes[count:], classes, max_bad_images, folder)
+        places = b"\0".join(os.fsencode(path.resolve()) for path in found.given)
+        cache = cache / f".images-{hashlib.sha256(places).hexdigest()[:16]}.npz"
+    sizes = _sizes(found.files(), cache, told)
+    classes, why = found.classes()
+    count = sum(len(part.files) for part in found.train)
+    train = _images(found, found.train, sizes[:count], classes, max_bad_images)
+    train = replace(train, passed_over=tuple(found.passed_over), why_unlabelled=why)
+    if not found.test:
+        return train, None
+    test = _images(found, found.test, sizes[count:], classes, max_bad_images)
+    return train, replace(test, split=found.test_name or test.split)
 
 
-def some_files(folder: Path, count: int) -> list[Path]:
+def some_files(found: FileSet, count: int) -> list[Path]:
     """Returns at most `count` files of the test part, or else of the training part, evenly spread.
 
     None of them is opened.
-
-    Raises:
-        InputError: if the folder holds no image.
     """
-    train, test, _ = list_parts(folder)
-    files = (test or train).files
+    files = [path for part in found.test or found.train for path in part.files]
     return [files[place] for place in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
 
 
-def folder_stamp(folder: Path) -> str:
-    """SHA-256 of the names, sizes and times of all image files of `folder`; none is opened.
-
-    Raises:
-        InputError: if the folder holds no image.
-    """
-    train, test, _ = list_parts(folder)
+def files_stamp(found: FileSet) -> str:
+    """SHA-256 of the names, sizes and times of all image files of the set; none is opened."""
     total = hashlib.sha256()
-    for path in train.files + (test.files if test else []):
-        name = os.fsencode(path.relative_to(folder))
+    for path in found.files():
+        name = os.fsencode(path.relative_to(found.root))
         total.update(b"%s\0%d %d\0" % (name, *_stamp(os.fsencode(path))))
     return total.hexdigest()
 
 
-def _fields(part: Part, sizes, classes: tuple[str, ...], max_bad_images: float, root: Path):
-    """The fields of `Images` for a part of the folder `root`."""
-    folder, files = shown(part.folder), part.files
+def _images(
+    found: FileSet, parts: list[Part], sizes, classes: tuple[str, ...], max_bad_images: float
+) -> Images:
+    """The images of the parts, those of `found` for training or for tests."""
+    folder = ", ".join(shown(part.folder) for part in parts)
+    files = [path for part in parts for path in part.files]
     good = sizes[:, 0] > 0
     bad = [shown(path) for path, ok in zip(files, good, strict=True) if not ok]
     if len(bad) == len(files):
@@ -98,28 +90,35 @@ def _fields(part: Part, sizes, classes: tuple[str, ...], max_bad_images: float, 
             f"data: {len(bad)} of {len(files)} images in {folder} cannot be read ({bad[0]}, ...), "
             f"more than max_bad_images={max_bad_images:g}. Mend them, or raise --max-bad-images."
         )
-    kept = [path for path, ok in zip(files, good, strict=True) if ok]
-    labels, why = labels_of(part, kept, classes) if classes else (None, "")
-    inner = b"\0".join(os.fsencode(path.relative_to(part.folder)) for path in kept)
+    ends = np.cumsum([len(part.files) for part in parts])[:-1]
+    of_parts = [
+        [path for path, ok in zip(part.files, whole, strict=True) if ok]
+        for part, whole in zip(parts, np.split(good, ends), strict=True)
+    ]
+    kept = [path for one in of_parts for path in one]
+    labels, why = found.labels(parts, of_parts, classes)
+    base = parts[0].folder if len(parts) == 1 else found.root
+    inner = b"\0".join(os.fsencode(path.relative_to(base)) for path in kept)
     with tf.device("CPU:0"):
         table = tf.constant([os.fsencode(path) for path in kept])
-    return {
-        "name": shown(part.folder.name),
-        "count": len(kept),
-        "read": lambda index: tf.io.read_file(table[index]),
-        "encoded": True,
-        "labels": labels,
-        "why_unlabelled": why,
-        "class_names": tuple(map(shown, classes)),
-        "sizes": sizes[good, :2],
-        "looks": sizes[good, 2],
-        "skipped": tuple(bad),
-        "left_out": part.left_out,
-        "files": tuple(map(shown, kept)),
-        "paths": tuple(path.relative_to(root).as_posix() for path in kept),
-        "identity": hashlib.sha256(inner).hexdigest(),
-        "split": shown(part.folder.name),
-    }
+    left_out: Counter[str] = sum((part.left_out for part in parts), Counter())
+    return Images(
+        name=", ".join(shown(part.folder.name) for part in parts),
+        count=len(kept),
+        read=lambda index: tf.io.read_file(table[index]),
+        encoded=True,
+        labels=labels,
+        why_unlabelled=why,
+        class_names=tuple(map(shown, classes)),
+        sizes=sizes[good, :2],
+        looks=sizes[good, 2],
+        skipped=tuple(bad),
+        left_out=left_out,
+        files=tuple(map(shown, kept)),
+        paths=tuple(path.relative_to(found.root).as_posix() for path in kept),
+        identity=hashlib.sha256(inner).hexdigest(),
+        split=shown(parts[0].folder.name),
+    )
 
 
 def _sizes(

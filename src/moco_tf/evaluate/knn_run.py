@@ -9,6 +9,7 @@ from typing import Any, Literal
 from moco_tf.config import Config
 from moco_tf.data.found import found_lines
 from moco_tf.data.sources import Images, open_images
+from moco_tf.data_names import text_of
 from moco_tf.errors import InputError
 from moco_tf.evaluate import baselines
 from moco_tf.evaluate.features import Features, embedding
@@ -26,7 +27,7 @@ def evaluate_run(
     features: Features,
     k: int,
     temperature: float,
-    data: str | None = None,
+    data: Any = None,
     split: Literal["val", "test"] | None = None,
     compare: bool = True,
     warn: Callable[[str], None] = to_stderr,
@@ -86,8 +87,8 @@ def evaluate_run(
         **found_in(train, test),
         "step": step,
         "protocol": (
-            f"Each of the {query_images} {origin} of {data} takes the class with most votes of "
-            f"its {used_k} nearest (cosine) among {bank_images} training images, weight "
+            f"Each of the {query_images} {origin} of {text_of(data)} takes the class with most "
+            f"votes of its {used_k} nearest (cosine) among {bank_images} training images, weight "
             f"exp(similarity / {temperature:g}), on the L2-normalised {features} features of the "
             f"query encoder at step {step}, in inference mode and without augmentation."
         ),
@@ -96,12 +97,13 @@ def evaluate_run(
 
 def _labelled_images(
     config: Config,
-    data: str,
+    data: Any,
     split: Literal["val", "test"] | None,
     cache: Path | None,
     warn: Callable[[str], None],
 ) -> tuple[Images, Images | None, Split]:
     """Training images, test images if there are any, and which of them search and classify."""
+    name = text_of(data)
     train, test = open_images(
         data,
         max_bad_images=config.max_bad_images,
@@ -113,15 +115,15 @@ def _labelled_images(
     if train.labels is None:
         why = f" ({train.why_unlabelled})" if train.why_unlabelled else ""
         raise InputError(
-            f"kNN needs labels; data={data} has none{why}. Use images in class folders."
+            f"kNN needs labels; data={name} has none{why}. Use images in class folders."
         )
     if test is not None and test.why_unlabelled:
-        raise InputError(f"data={data}: {test.why_unlabelled}. Both need the same class folders.")
+        raise InputError(f"data={name}: {test.why_unlabelled}. Both need the same class folders.")
     for line in found_lines(train, test):
         warn(line)
     chosen = monitor_split(train, test, seed=config.seed)  # as the training monitor
     if chosen is None:
         raise InputError(
-            f"kNN needs queries; data={data} has no test images and no class of two images."
+            f"kNN needs queries; data={name} has no test images and no class of two images."
         )
     return train, test, chosen

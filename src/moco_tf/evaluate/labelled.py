@@ -14,6 +14,7 @@ from moco_tf.config import Config
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import UNKNOWN, Images, labelled_indices, open_images
+from moco_tf.data_names import text_of
 from moco_tf.errors import InputError
 from moco_tf.runs.snapshot import images_of
 
@@ -30,7 +31,7 @@ class Labelled(NamedTuple):
 
 
 def open_labelled(
-    data: str | None,
+    data: Any,
     config: Config,
     *,
     max_bad_images: float,
@@ -52,6 +53,7 @@ def open_labelled(
         InputError: no labels, no test images, classes that differ, or data that cannot be opened.
     """
     data = images_of(config, data)
+    name = text_of(data)
     train, test = open_images(
         data,
         max_bad_images=max_bad_images,
@@ -63,17 +65,17 @@ def open_labelled(
     if train.labels is None:
         why = f" ({train.why_unlabelled})" if train.why_unlabelled else ""
         raise InputError(
-            f"a classifier needs labels; data={data} has none{why}. Use images in class folders, "
+            f"a classifier needs labels; data={name} has none{why}. Use images in class folders, "
             f"train/CLASS/ and val/CLASS/."
         )
     if test is not None and test.why_unlabelled:
         raise InputError(
-            f"data={data}: {test.why_unlabelled}. Training and test images must have the same "
+            f"data={name}: {test.why_unlabelled}. Training and test images must have the same "
             f"class folders."
         )
     if test is None or test.labels is None:
         raise InputError(
-            f"a classifier needs labelled test images; data={data} has none. Put them in val/ or "
+            f"a classifier needs labelled test images; data={name} has none. Put them in val/ or "
             f"test/ beside train/ (x_test and y_test in an .npz file)."
         )
     for line in found_lines(train, test):
@@ -85,12 +87,12 @@ def open_labelled(
         test_places = labelled_indices(test)
         train = train if len(indices) == train.count else train.subset(indices)
         test = test if len(test_places) == test.count else test.subset(test_places)
-    _check_classes(data, train, test)
+    _check_classes(name, train, test)
     classes = max(len(train.class_names), int(np.max(np.asarray(train.labels))) + 1)
     if classes < 2:
         unknown = f" (a label of {UNKNOWN} is none)" if unlabelled else ""
         raise InputError(
-            f"a classifier needs at least 2 classes; data={data} has {classes}{unknown}."
+            f"a classifier needs at least 2 classes; data={name} has {classes}{unknown}."
         )
     return Labelled(train, test, classes, train.class_names, indices, found)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from moco_tf.config import Config
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
-from moco_tf.data.sources import Images, from_arrays, open_images
-from moco_tf.errors import DivergedError, InputError
+from moco_tf.data.sources import Images, open_images
+from moco_tf.data_names import text_of
+from moco_tf.errors import DivergedError
 from moco_tf.evaluate.features import Features, embedding, feature_rows
 from moco_tf.exporting import embed_files, projector
 from moco_tf.exporting.rows import rows_of, select
@@ -53,17 +53,23 @@ def embed(
         Cancelled: at Ctrl-C or SIGTERM.
     """
     say = (reporter or Reporter()).line
+    name = None if data is None else text_of(data)
     out, folder = (None if p is None else Path(p) for p in (out, projector_folder))
     if out is not None:
-        given = data if isinstance(data, str) else None
-        embed_files.check_target(out, overwrite=overwrite, sources=(run, given))
+        embed_files.check_target(out, overwrite=overwrite, sources=(run, name))
     if folder is not None:
         projector.check_folder(folder, overwrite=overwrite)
     encoder, config, step = load_encoder(run, warn=say)
     function = embedding(encoder, features=features, normalization=config.normalization)
-    side, share = config.image_size, max_bad_images
-    config = config if share is None else config.model_copy(update={"max_bad_images": share})
-    name, train, test = _open(data, config, run)
+    data, side = images_of(config, data, run), config.image_size
+    train, test = open_images(
+        data,
+        max_bad_images=config.max_bad_images if max_bad_images is None else max_bad_images,
+        seed=config.seed,
+        image_size=side,
+        cache=folder_of(run),
+    )
+    name = text_of(data)
     parts = select(name, train, test, split)
     rows, counts = rows_of(parts), {name: images.count for name, images in parts}
     bad = [file for _, images in parts for file in images.skipped]
@@ -102,26 +108,6 @@ def embed(
         "projector_points": 0 if points is None else len(points.indices),
         "protocol": _protocol(features, followed.dimensions, step, run, name, counts, side),
     }
-
-
-def _open(data: Any, config: Config, run: str) -> tuple[str, Images, Images | None]:
-    """The name of the images, those of training, and those of the test or None."""
-    if hasattr(data, "__array__"):
-        return "array", from_arrays("array", np.asarray(data)), None
-    if not isinstance(data, str | None):
-        raise InputError(
-            f"data must be a path or an array of pictures, uint8 [N, h, w, 3]; received a "
-            f"{type(data).__name__}. Use numpy.stack for pictures of one size."
-        )
-    name = images_of(config, data, run)
-    train, test = open_images(
-        name,
-        max_bad_images=config.max_bad_images,
-        seed=config.seed,
-        image_size=config.image_size,
-        cache=folder_of(run),
-    )
-    return name, train, test
 
 
 def _tell(parts, found: list[str], say: Callable[[str], None]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +11,13 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.decode import UNREADABLE, decode
 from moco_tf.data.decoder_messages import without_decoders
+from moco_tf.data.file_set import file_set
 from moco_tf.data.image_folder import some_files
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.data.shapes import draw_shapes
-from moco_tf.data.source_kind import is_pack
+from moco_tf.data.source_kind import source_kind
 from moco_tf.data.sources import TEST_SEED, open_images
+from moco_tf.data_names import paths_of, text_of
 from moco_tf.errors import InputError
 from moco_tf.runs.snapshot import CONVERTED
 
@@ -58,14 +58,13 @@ def comparison_images(data: str | None, config: Config, *, warn: Callable[[str],
 def _pictures(data: str, config: Config) -> Pictures:
     raw = _raw(data, config)
     prepared = np.stack([centre_crop(image, config.image_size).numpy() for image in raw])
-    return Pictures(raw, prepared, data)
+    return Pictures(raw, prepared, text_of(data))
 
 
 def _raw(data: str, config: Config) -> list[np.ndarray]:
     if data == SHAPES:  # the run's test images, but only as many as are wanted
         return list(draw_shapes(config.seed + TEST_SEED, np.arange(IMAGES), config.image_size)[0])
-    folder = Path(os.path.expanduser(data))
-    if data and folder.is_dir() and not is_pack(folder):
+    if isinstance(data, str) and paths_of(data) and source_kind(data) in ("folders", "list"):
         return _decoded(data)
     train, test = open_images(data, seed=config.seed, image_size=config.image_size)
     images = test or train
@@ -78,7 +77,7 @@ def _decoded(data: str) -> list[np.ndarray]:
     """Of a folder only these few are decoded: it may hold millions."""
     images = []
     with without_decoders():
-        for path in some_files(Path(os.path.expanduser(data)), IMAGES):
+        for path in some_files(file_set(paths_of(data)), IMAGES):
             try:
                 images.append(decode(tf.io.read_file(str(path))).numpy())
             except UNREADABLE:  # not an image, or damaged: the others will do

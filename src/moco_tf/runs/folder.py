@@ -16,7 +16,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from moco_tf.config import AnyConfig, Config, path_of_data
+from moco_tf.config import AnyConfig, Config
+from moco_tf.data_names import absolute, is_records, is_there, paths_of
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.atomic import (
     make_folder,
@@ -52,9 +53,8 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
     """
     run_dir = Path(run_dir)
     resumed = check(run_dir, config)
-    path = path_of_data(config.data) if isinstance(config, Config) else None
-    if path is not None:
-        config = config.model_copy(update={"data_path": os.path.abspath(path)})
+    if isinstance(config, Config) and (path := absolute(config.data)) is not None:
+        config = config.model_copy(update={"data_path": path})
     if not resumed:
         make_folder(run_dir)
         write_json(run_dir / CONFIG, config.model_dump(mode="json"))
@@ -284,9 +284,16 @@ def same_path(there: Iterable[str | None], now: str | None) -> bool:
     known = [one for one in there if one is not None]
     if now is None or now in known or not known:
         return now in known
+    if is_records(now) or any(map(is_records, known)):
+        same = absolute(now) in map(absolute, known)
+        return same or (all(map(is_records, (now, *known))) and not any(map(is_there, known)))
     # What is in a store is nowhere on this machine.
-    new, *old = (Path(one) if is_url(one) else path_of_data(one) for one in (now, *known))
-    if new is None or None in old:
+    new, *old = ((Path(one),) if is_url(one) else paths_of(one) for one in (now, *known))
+    if not new or () in old:
         return False
-    present = [path.resolve() for path in old if path and path.exists()]
-    return new.resolve() in present or not present
+    present = [[path.resolve() for path in paths] for paths in old if _exist(paths)]
+    return [path.resolve() for path in new] in present or not present
+
+
+def _exist(paths: Iterable[Path]) -> bool:
+    return all(path.exists() for path in paths)

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 from safetensors import safe_open
 
-from moco_tf.config import Config, data_from_here, path_of_data, short_repr
+from moco_tf.config import Config, data_from_here, short_repr
+from moco_tf.data_names import OBJECT, is_there, lost_object, paths_of
 from moco_tf.errors import InputError
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
@@ -120,7 +121,7 @@ def folder_of(run: str) -> Path | None:
     return Path(run) if Path(run).is_dir() else None
 
 
-def images_of(config: Config, data: str | None, run: Path | str = "the run") -> str:
+def images_of(config: Config, data: Any, run: Path | str = "the run") -> Any:
     """Returns `data`, or if none is given those of the run.
 
     Raises:
@@ -130,9 +131,11 @@ def images_of(config: Config, data: str | None, run: Path | str = "the run") -> 
         return data
     if config.recipe == CONVERTED:
         raise InputError(f"{run} does not say which images to use. Give them: --data D.")
-    path = path_of_data(config.data)
-    if path is not None and not path.exists():
-        here = "" if path.is_absolute() else f" from {Path.cwd()}"
+    if config.data.startswith(OBJECT):
+        raise InputError(f"{run}: {lost_object(config.data)}")
+    if not is_there(config.data):
+        absolute = all(path.is_absolute() for path in paths_of(config.data))
+        here = "" if absolute else f" from {Path.cwd()}"
         moved = config.data_path not in (None, config.data)
         last = f", and not to be found in {config.data_path} any more" if moved else ""
         raise InputError(

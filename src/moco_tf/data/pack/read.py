@@ -11,7 +11,8 @@ import os
 import stat
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import tensorflow as tf
 
 from moco_tf.data.pack.index import FOOTER, INDEX, Index, PartOfPack, read_index
 from moco_tf.errors import InputError
+
+MOST_OPEN = 512  # shards whose files stay open; of others each read opens and closes one
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -39,7 +42,7 @@ def open_pack(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
         )
     index = read_index(folder / INDEX)
     check_shards(folder, index)
-    read = record_reader(folder, index.rows)
+    read = record_reader(partial(shard_path, folder), index.rows, "remove the pack, and pack again")
     train, test = index.about.train, index.about.test
     trained = _part(folder, index, train, 0, read)
     trained["left_out"] = index.about.left_out
@@ -64,27 +67,44 @@ def check_shards(folder: Path, index: Index) -> None:
             )
 
 
-def record_reader(folder: Path, rows: dict[str, np.ndarray]) -> Callable[[tf.Tensor], tf.Tensor]:
+def record_reader(
+    path_of: Callable[[int], Path], rows: Mapping[str, np.ndarray], mend: str
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function for graphs, from any thread: int64 scalar -> the encoded image of a row.
 
     It fails, with the name of the shard, where the bytes are not those of the index.
+
+    Args:
+        path_of: shard's number -> its file.
+        rows: `shard`, `offset`, `length` and perhaps `crc` of `COLUMNS`.
+        mend: what to do about a damaged image.
     """
-    shards, offsets, lengths, crcs = (rows[n] for n in ("shard", "offset", "length", "crc"))
-    files: dict[int, int] = {}  # opened at the first image, for good: one for each GB
+    shards, offsets, lengths = (rows[name] for name in ("shard", "offset", "length"))
+    crcs = rows.get("crc")
+    files: dict[int, int] = {}  # opened at the first image, for good
     opening = threading.Lock()
 
-    def file_of(number: int) -> int:
+    def pread(number: int, length: int, offset: int) -> bytes:
         with opening:
-            if number not in files:
-                files[number] = os.open(shard_path(folder, number), os.O_RDONLY | os.O_CLOEXEC)
-        return files[number]
+            held = files.get(number)
+            descriptor = (
+                os.open(path_of(number), os.O_RDONLY | os.O_CLOEXEC) if held is None else held
+            )
+            keep = held is not None or len(files) < MOST_OPEN
+            if keep:
+                files[number] = descriptor
+        try:
+            return os.pread(descriptor, length, offset)
+        finally:
+            if not keep:
+                os.close(descriptor)
 
     def read(index) -> bytes:
         row, number = int(index), int(shards[index])
-        contents = os.pread(file_of(number), int(lengths[row]), int(offsets[row]))
-        if zlib.crc32(contents) != crcs[row]:
-            shard = shard_path(folder, number)
-            what = f"image {row} in {shard} is damaged; remove the pack, and pack again"
+        contents = pread(number, int(lengths[row]), int(offsets[row]))
+        whole = len(contents) == lengths[row]
+        if not whole or (crcs is not None and zlib.crc32(contents) != crcs[row]):
+            what = f"image {row} in {path_of(number)} is damaged; {mend}"
             raise tf.errors.DataLossError(None, None, what)
         return contents
 

@@ -11,13 +11,15 @@ from PIL import Image
 
 from moco_tf.data.decode import decode
 from moco_tf.data.failures import readable
-from moco_tf.data.sources import Images
+from moco_tf.data.images import Images
+from moco_tf.data.pack.example import before_image
 from moco_tf.data.stream import mapped
 
 LONGEST_SIDE = 65500  # of a JPEG, pixels; a longer image keeps its bytes
 AHEAD = 16  # records that lie ready
 
-Records = Iterator[tuple[bytes, np.ndarray, int]]  # an image, its size [2], its bytes in the source
+# The bytes before an image in its record, the image, its size [2], its bytes in the source.
+Records = Iterator[tuple[bytes, bytes, np.ndarray, int]]
 
 
 def records_of(
@@ -44,8 +46,10 @@ def records_of(
         skipped, start = min(start, part.count), max(start - part.count, 0)
         numbers = tf.data.Dataset.range(skipped, part.count)
         records = mapped(numbers, lambda index, part=part: record(part, index)).prefetch(AHEAD)
-        for contents, size, held in readable(records, part, np.arange(skipped, part.count)):
-            yield contents.numpy(), size.numpy(), int(held)
+        indices = np.arange(skipped, part.count)
+        for index, found in zip(indices, readable(records, part, indices), strict=True):
+            contents, size, held = (value.numpy() for value in found)
+            yield before_image(contents, part, int(index)), contents, size, int(held)
 
 
 def _reduced_size(size, short_side: int):

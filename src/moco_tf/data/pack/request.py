@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from moco_tf.data.image_folder import folder_stamp
+from moco_tf.data.file_set import file_set
+from moco_tf.data.image_folder import files_stamp
+from moco_tf.data.images import Images
 from moco_tf.data.pack.index import INDEX, Index, read_index
 from moco_tf.data.pack.read import shard_path
 from moco_tf.data.pack.records import LONGEST_SIDE
 from moco_tf.data.source_kind import PACK_BEGUN as BEGUN
-from moco_tf.data.source_kind import is_pack
-from moco_tf.data.sources import NAMED, TFDS, Images
+from moco_tf.data.source_kind import is_pack, source_kind
+from moco_tf.data.tfrecord.shards import list_shards
+from moco_tf.data_names import is_records, paths_of
 from moco_tf.errors import InputError
 from moco_tf.files.atomic import (
     make_folder,
@@ -42,25 +46,36 @@ def request_of(source: str, short_side: int | None, quality: int | None) -> dict
             f"quality is of the images that --short-side reduces; received quality={quality} "
             f"without it. Give --short-side, or leave --quality out."
         )
-    path, stamp = Path(os.path.expanduser(source)), ""
-    if source and source not in NAMED and not source.startswith(TFDS):
-        if is_url(source):
-            raise InputError(
-                copy_advice(source)
-                or f"source={source} is not on this machine. Give a folder of images."
-            )
-        if is_pack(path):
-            raise InputError(f"source={source} is a pack already. Give the images it was made of.")
-        if path.is_dir():
-            stamp = folder_stamp(path)
-        elif path.is_file():
-            stamp = f"{path.stat().st_size} {path.stat().st_mtime_ns}"
+    if is_url(source):
+        raise InputError(
+            copy_advice(source)
+            or f"source={source} is not on this machine. Give a folder of images."
+        )
+    paths = paths_of(source) if source else ()
+    if len(paths) == 1 and is_pack(paths[0]):
+        raise InputError(f"source={source} is a pack already. Give the images it was made of.")
+    stamp = _stamp(source, paths)
+    path = Path(",".join(str(path.resolve()) for path in paths))
     return {
-        "source": os.fsencode(path.resolve()).decode("utf-8", "replace") if stamp else source,
+        "source": os.fsencode(path).decode("utf-8", "replace") if stamp else source,
         "stamp": stamp,
         "short_side": short_side,
         "quality": (quality or JPEG_QUALITY) if short_side else None,
     }
+
+
+def _stamp(source: str, paths: Sequence[Path]) -> str:
+    """Changes with the files of the source, none of which is opened; empty where it has none."""
+    if is_records(source):
+        shards = list_shards(source)
+        files = [(path, path.stat()) for path in shards.train + shards.test]
+        total = "".join(f"{path} {stat.st_size} {stat.st_mtime_ns}\n" for path, stat in files)
+        return hashlib.sha256(os.fsencode(total)).hexdigest()
+    if not paths or not all(path.exists() for path in paths):
+        return ""
+    if source_kind(source) in ("folders", "list"):
+        return files_stamp(file_set(paths))
+    return f"{paths[0].stat().st_size} {paths[0].stat().st_mtime_ns}"
 
 
 def check_same(target: Path, found: dict[str, Any], request: dict[str, Any]) -> None:

@@ -86,12 +86,13 @@ def write_shard(
     try:
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             while end < SHARD_BYTES and (record := next(records, None)):
-                contents, size, held = record
-                writer.write(contents)
-                row = (number, end + HEADER, len(contents), zlib.crc32(contents), size, held)
+                before, contents, size, held = record
+                writer.write(before + contents)
+                at = end + HEADER + len(before)
+                row = (number, at, len(contents), zlib.crc32(contents), size, held)
                 for column, value in zip(found.values(), row, strict=True):
                     column.append(value)
-                end += HEADER + len(contents) + FOOTER
+                end = at + len(contents) + FOOTER
                 written(len(found["shard"]))
         rows = {name: np.array(found[name], kind) for name, kind in KEPT.items()}
         _flush(temporary)
@@ -120,11 +121,18 @@ def _flush(path: Path) -> None:
 def read_back(path: Path, rows: Mapping[str, np.ndarray]) -> None:
     """Raises `InputError` unless the file holds what its rows say, and ends there."""
     with open(path, "rb") as file:
-        same = os.fstat(file.fileno()).st_size == _end(rows)
+        same, start = os.fstat(file.fileno()).st_size == _end(rows), 0
         for offset, length, crc in zip(rows["offset"], rows["length"], rows["crc"], strict=True):
-            file.seek(offset - HEADER)
+            file.seek(start)
             (framed,) = struct.unpack_from("<Q", file.read(HEADER).ljust(HEADER))
-            same = same and framed == length and zlib.crc32(file.read(length)) == crc
+            file.seek(offset)
+            same = same and start + HEADER + framed == offset + length
+            same = same and zlib.crc32(file.read(length)) == crc
+            start = offset + length + FOOTER
+    try:  # the other features, too: TFRecord's own checksums
+        same = same and sum(1 for _ in tf.data.TFRecordDataset(str(path))) == len(rows["offset"])
+    except tf.errors.DataLossError:
+        same = False
     if not same:
         raise InputError(
             f"{path} does not read back as it was written. Is its disk in order? Remove the pack, "

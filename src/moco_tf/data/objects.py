@@ -1,0 +1,70 @@
+"""Objects of Python as images: arrays, and whatever has a length and items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.data.arrays import from_arrays
+from moco_tf.data.images import Images
+from moco_tf.data.listing import SPLITS
+from moco_tf.data.random_access import open_source
+from moco_tf.errors import InputError
+
+WAYS_OUT = (
+    "has no random access, which the order and exact resume need. Give a source with __len__ and "
+    "__getitem__, as moco_tf.pretrain(data=source), or write TFRecords and give "
+    "data='tfrecord:PATTERN'."
+)
+
+
+def open_object(
+    data: Any, name: str, split: str | None, told: Callable[[str], None]
+) -> tuple[Images, Images | None]:
+    """Returns the training images and the test images (or None) of an object.
+
+    Args:
+        data: uint8 array [n, h, w, 3], a pair of images and labels, a random-access source, or a
+            mapping with one of these at "train" and perhaps another at a test part's name.
+        name: what it is called in messages.
+        split: "val" or "test": the test part; none: the first that there is.
+        told: called with a line now and then while labels are read.
+
+    Raises:
+        InputError: it is none of these, or an item that is looked at is no image.
+    """
+    if not isinstance(data, Mapping):
+        return _open(data, name, (), "train", told), None
+    parts = {str(part).lower(): part for part in data}
+    wanted = SPLITS[split] if split else SPLITS["val"] + SPLITS["test"]
+    train = next((parts[part] for part in SPLITS["train"] if part in parts), None)
+    test = next((parts[part] for part in wanted if part in parts), None)
+    if train is None:
+        raise InputError(
+            f"data={name} is a mapping without 'train'; its keys are {sorted(parts)[:10]}. Give "
+            f"the images themselves, or {{'train': ..., 'test': ...}}."
+        )
+    images = _open(data[train], name, (), train, told)
+    others = sorted(str(part) for part in parts.values() if part not in (train, test))
+    images = replace(images, passed_over=tuple(others))
+    if test is None:
+        return images, None
+    return images, _open(data[test], name, images.class_names, test, told)
+
+
+def _open(data: Any, name: str, classes: tuple[str, ...], split: str, told) -> Images:
+    labels = None
+    arrays = isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], np.ndarray)
+    if arrays and (data[0].ndim == 4 or np.ndim(data[1]) == 1):  # a pair, and no two images
+        data, labels = data
+    if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
+        return from_arrays(name, data, labels, classes, split=split)
+    if isinstance(data, tf.data.Dataset):
+        raise InputError(f"data: a tf.data.Dataset {WAYS_OUT}")
+    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+        raise InputError(f"data={name} {WAYS_OUT}")
+    return open_source(data, name, labels, classes, split, told)
