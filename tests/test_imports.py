@@ -24,6 +24,8 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "evaluate": (5, None),
     "convert": (5, None),
     "verify": (5, None),
+    "layers": (5, {"models"}),
+    "functional": (5, {"methods", "training"}),
     "export": (6, None),
     "build": (6, None),
     "pretraining": (7, None),
