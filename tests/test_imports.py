@@ -61,6 +61,7 @@ WITHOUT_TENSORFLOW = (
     "training/progress.py",
     "training/schedules.py",
     "training/signals.py",
+    "training/trackers.py",
 )
 
 

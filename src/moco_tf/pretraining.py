@@ -47,10 +47,11 @@ from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.pretraining_job import PretrainingJob, baselines
 from moco_tf.training.progress import Progress, progress_of
 from moco_tf.training.reporting import NullReporter, Reporter
+from moco_tf.training.trackers import check_tracker
 
 # What one of several workers may have otherwise than the others; all else decides what is computed.
 OWN_FIELDS = {
-    *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init"),
+    *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init", "track"),
     *RECORDED_FIELDS,
 }
 MONITORED = ("knn_top1", *SIGNALS)  # fields of `Progress`
@@ -80,6 +81,7 @@ def pretrain(
         Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
         WorkerLostError: another process of the cluster is gone.
     """
+    check_tracker(config.track)
     name = config.run_dir or f"runs/{config.recipe}"
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else NullReporter()
@@ -157,7 +159,15 @@ def _pretrain(
     if progress.step or config.init:
         workers.assign_from_chief(method.state())
     healthy = _healthy(config, train)
-    reporter.start(run_dir, last_step, progress.step, healthy=healthy, before=progress.written)
+    reporter.start(
+        run_dir,
+        last_step,
+        progress.step,
+        healthy=healthy,
+        before=progress.written,
+        track=config.track,
+        config=config.model_dump(mode="json"),
+    )
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
         if progress.images != train.identity:
@@ -188,6 +198,7 @@ def _pretrain(
     summary = _summary(progress, method, train, test)
     if workers.chief:
         write_json(run_dir / run_folder.SUMMARY, summary)
+        reporter.end(summary)
     workers.barrier()
     return summary
 

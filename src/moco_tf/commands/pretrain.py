@@ -21,6 +21,7 @@ from moco_tf.recipes import RECIPES
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import newest_step
 from moco_tf.runs.initial_weights import check_initial_weights
+from moco_tf.training.trackers import check_tracker
 
 MOST_YAML_BYTES = 2**16  # read in half a second
 
@@ -153,6 +154,7 @@ def run(
     cluster = find_cluster(workers, worker_index, os.environ)
     if cluster is None or cluster.chief:
         _check_folders(settings)
+        check_tracker(settings.track)
     check_data(settings.data)
     say("starting TensorFlow")
     start_tensorflow()

@@ -20,6 +20,7 @@ from moco_tf.files.atomic import write_atomically, write_error
 from moco_tf.runs.folder import METRICS, TENSORBOARD
 from moco_tf.runs.log_digests import Digests, LogDigests, begins_with, parse_log_digests
 from moco_tf.training.health import health_messages
+from moco_tf.training.trackers import Tracker
 
 TAGS = {"lr": "learning_rate"}
 HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
@@ -51,6 +52,7 @@ class Reporter:
         self._written: LogDigests | None = None
         self._knn = ""
         self._compared = False
+        self._tracker: Tracker | None = None
 
     def start(
         self,
@@ -60,12 +62,16 @@ class Reporter:
         *,
         healthy: dict[str, Any] | None = None,
         before: Digests | None = None,
+        track: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         """Opens the files; what they show of steps after `resumed_step` is taken away.
 
         Args:
             healthy: settings of `health_messages`; none: health is not judged.
             before: what `written` returned before the checkpoint of `resumed_step`.
+            track: name of an experiment tracker, which gets the same numbers.
+            config: of the run, plain values, for the tracker.
         """
         self.last_step, self._healthy = last_step, healthy
         self._path = Path(run_dir) / METRICS
@@ -78,6 +84,9 @@ class Reporter:
             self._curves = tf.summary.create_file_writer(str(Path(run_dir) / TENSORBOARD))
             self._files.callback(self._curves.close)
             _forget_after(self._curves, resumed_step)
+        if track:
+            self._tracker = Tracker(track, Path(run_dir), config or {}, self.line)
+            self._files.callback(self._tracker.close)
         if self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -114,7 +123,7 @@ class Reporter:
 
     def metrics(self, step: int, values: dict) -> None:
         """Writes one logging point; says once what is unhealthy. A NaN is null in JSON."""
-        self._append(step, values)
+        self._append("metrics", step, values)
         self._draw(step, {_curve(name): value for name, value in values.items()})
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
@@ -145,7 +154,7 @@ class Reporter:
                 compared with: drawn at every evaluation, as lines.
         """
         at_start = {} if step else {k: v for k, v in baselines.items() if k.endswith("_pixels")}
-        self._append(step, values | at_start)
+        self._append("evaluation", step, values | at_start)
         if not self._compared:
             self._compared = True
             self._draw_together([_evaluated(name) for name in values])
@@ -157,6 +166,11 @@ class Reporter:
             words["knn_top1"] = f"kNN top-1 {values['knn_top1']:.2f}%{''.join(pixels)}"
         self.line(f"step {step}{'' if step else ', untrained'}: {'  '.join(words.values())}")
 
+    def end(self, summary: Mapping[str, Any]) -> None:
+        """Tells the tracker what the run ended with."""
+        if self._tracker:
+            self._tracker.finish(summary)
+
     def written(self) -> Digests:
         """Digests of all that was written since the run began, for a checkpoint to carry."""
         return self._written.digests() if self._written else {}
@@ -166,7 +180,7 @@ class Reporter:
         with contextlib.suppress(OSError, tf.errors.OpError):  # of what was refused before
             self._files.close()
 
-    def _append(self, step: int, values: dict) -> None:
+    def _append(self, kind: str, step: int, values: dict) -> None:
         """Writes a row."""
         row = {k: v if math.isfinite(v) else None for k, v in values.items()}
         text = json.dumps({"step": step} | row) + "\n"
@@ -175,6 +189,8 @@ class Reporter:
             self._rows.flush()
         except OSError as error:
             raise write_error(self._path, len(text), error) from None
+        if self._tracker:
+            self._tracker.log(kind, step, values)
 
     def _draw_together(self, curves: list[str]) -> None:
         """Has TensorBoard show each curve and its baselines in a chart, under Custom Scalars."""
@@ -197,7 +213,7 @@ class Reporter:
 class NullReporter(Reporter):
     """Of a worker that is not the chief: it writes no file and says nothing."""
 
-    def start(self, run_dir, last_step, resumed_step, *, healthy=None, before=None) -> None:
+    def start(self, run_dir, last_step, resumed_step, **settings) -> None:
         """Opens nothing."""
 
     def line(self, text: str) -> None:
