@@ -182,3 +182,13 @@ def server(s3_server, tmp_path, monkeypatch):
     yield s3_server
     s3_server.status = s3_server.before = None
     bucket.rm("bucket", recursive=True)
+
+
+@pytest.fixture
+def file_server():
+    """A web server on loopback with no file."""
+    from support.file_server import FileServer
+
+    server = FileServer()
+    yield server
+    server.stop()

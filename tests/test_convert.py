@@ -300,7 +300,7 @@ def test_overwriting_and_json(small_run, tmp_path, capsys):
     assert cli.main(["convert", str(target), str(target), "--to", "moco-tf", "--overwrite"]) == 0
     said = capsys.readouterr().out
     assert "largest difference 0, " in said and f"wrote {target} for moco-tf" in said
-    assert set(SUFFIXES) == {"official", "torchvision", "timm", "detectron2", "moco-tf"}
+    assert set(SUFFIXES) == {"official", "torchvision", "timm", "detectron2", "moco-tf", "keras"}
 
 
 def test_unequal_features_leave_nothing_and_exit_with_one(small_run, tmp_path, monkeypatch, capsys):

@@ -26,6 +26,8 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "evaluate": (5, None),
     "convert": (5, None),
     "verify": (5, None),
+    "layers": (5, {"models"}),
+    "functional": (5, {"methods", "training"}),
     "exporting": (6, None),
     "build": (6, None),
     "pretraining": (7, None),
@@ -72,6 +74,7 @@ WITHOUT_TENSORFLOW = (
     "training/reporting.py",
     "training/schedules.py",
     "training/signals.py",
+    "training/trackers.py",
 )
 
 

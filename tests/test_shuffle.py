@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moco_tf.methods.shuffle import random_permutation, unshuffle
+from moco_tf.methods.shuffle import random_permutation, shuffle, unshuffle
 from moco_tf.training.accumulation import pick, replica_rows
 
 
@@ -16,6 +16,13 @@ def test_unshuffle_undoes_shuffle(layout, replicas):
     images = tf.random.normal([16, 3])
     keys = tf.concat([pick(images, tf.gather(permutation, r)) for r in rows], axis=0)
     np.testing.assert_array_equal(unshuffle(keys, permutation, rows), images)
+
+
+def test_the_whole_batch_needs_no_rows():
+    order = [2, 0, 1]
+    keys = shuffle(tf.constant([[1.0], [2.0], [3.0]]), order)
+    np.testing.assert_array_equal(keys, [[3.0], [1.0], [2.0]])
+    np.testing.assert_array_equal(unshuffle(keys, order), [[1.0], [2.0], [3.0]])
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 4])

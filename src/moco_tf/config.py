@@ -47,6 +47,7 @@ RUNTIME_FIELDS = frozenset(
         "checkpoint_every",
         "preemption_seconds",
         "knn_every",
+        "track",
         "max_bad_images",
         "max_small_images",
         "data_path",
@@ -251,6 +252,10 @@ class Config(FolderConfig):
     knn_temperature: float = Field(0.1, gt=1e-6, description="temperature of the kNN votes")
     knn_features: Literal["projection", "pooled"] = Field(
         "projection", description="features that the kNN monitor compares"
+    )
+
+    track: Literal["wandb", "mlflow"] | None = Field(
+        None, description="experiment tracker beside TensorBoard (an extra of its name); none: none"
     )
 
     @model_validator(mode="before")

@@ -51,10 +51,11 @@ from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.pretraining_job import PretrainingJob, baselines
 from moco_tf.training.progress import Progress, progress_of, summary_of
 from moco_tf.training.reporting import NullReporter, Reporter
+from moco_tf.training.trackers import check_tracker
 
 # What one of several workers may have otherwise than the others; all else decides what is computed.
 OWN_FIELDS = {
-    *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init"),
+    *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init", "track"),
     *RECORDED_FIELDS,
 } - {"augment_function"}
 MONITORED = ("knn_top1", *SIGNALS)  # fields of `Progress`
@@ -95,6 +96,7 @@ def pretrain(
     """
     if source is not None:
         config = config.model_copy(update={"data": text_of(source)})
+    check_tracker(config.track)
     name = config.run_dir or f"runs/{config.recipe}"
     if augment is not None:
         config = config.model_copy(update={"augment_function": qualified_name(augment)})
@@ -193,7 +195,15 @@ def _pretrain(
     if progress.step or config.init:
         workers.assign_from_chief(method.state())
     healthy = _healthy(config, train)
-    reporter.start(run_dir, last_step, progress.step, healthy=healthy, before=progress.written)
+    reporter.start(
+        run_dir,
+        last_step,
+        progress.step,
+        healthy=healthy,
+        before=progress.written,
+        track=config.track,
+        config=config.model_dump(mode="json"),
+    )
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")
         if progress.images != train.identity:
@@ -224,6 +234,7 @@ def _pretrain(
     summary = _summary(progress, method, train, test)
     if workers.chief:
         write_json(run_dir / run_folder.SUMMARY, summary)
+        reporter.end(summary)
     workers.barrier()
     return summary
 

@@ -19,6 +19,7 @@ from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import newest_step
 from moco_tf.runs.initial_weights import check_initial_weights
 from moco_tf.training.signals import Interrupted
+from moco_tf.training.trackers import check_tracker
 
 if TYPE_CHECKING:
     import keras
@@ -91,6 +92,7 @@ def pretrain(
     cluster = find_cluster(workers, worker_index, os.environ)
     if cluster is None or cluster.chief:
         _check_folders(config)
+        check_tracker(config.track)
     if source is None:
         starting.check_data(config.data)
     reporter.stage("starting TensorFlow")

@@ -20,7 +20,7 @@ GROUPS = {  # of the help -> their options, of all commands
     "devices": "devices accumulation_steps recompute precision float64 xla workers worker_index "
     "worker_timeout",
     "run folder": "config run_dir extend max_steps seed log_every checkpoint_every "
-    "preemption_seconds",
+    "preemption_seconds track",
     "evaluation": "quick features k baselines knn_every knn_k knn_max_bank knn_max_queries "
     "knn_temperature knn_features",
     "measurement": "steps rounds",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import save as to_safetensors
 
-from moco_tf.convert import detectron2, official, torch_process
+from moco_tf.convert import detectron2, official, released, torch_process
 from moco_tf.convert.check import compare
 from moco_tf.convert.contents import Parts
 from moco_tf.convert.reading import Source, from_parts, read_source
 from moco_tf.convert.state_dict import to_state_dict
-from moco_tf.convert.targets import check_target
+from moco_tf.convert.targets import KERAS, check_target
+from moco_tf.errors import InputError
 from moco_tf.files.atomic import write_atomically
 from moco_tf.runs import snapshot as encoder_file
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint
@@ -44,9 +46,11 @@ def convert(
     to `target`; otherwise nothing is left there.
 
     Args:
-        source: run folder, converted file, or a file with PyTorch's names (.pth, .safetensors).
+        source: run folder, converted file, a file with PyTorch's names (.pth, .safetensors), or the
+            name of a released file, which is downloaded unless it is in the cache.
         target: file to write; its suffix must be one of the format's.
-        to: "official", "torchvision", "timm", "detectron2" or "moco-tf".
+        to: "official", "torchvision", "timm", "detectron2" or "moco-tf"; "keras" is for
+            `export.converted.convert_to_keras`.
         with_head: write `fc` to torchvision's and timm's files too; and take a plain `fc` in
             `source` as the projection head, not as a classifier to leave out.
         image_size, normalization: of the images the encoder is for, where `source` does not say;
@@ -58,16 +62,21 @@ def convert(
     Raises:
         InputError: for anything wrong with the files or arguments; nothing is written.
     """
-    source, target = Path(source), Path(target)
+    target, name = Path(target), str(source)
     check_target(target, to, overwrite)
+    if to == KERAS:
+        raise InputError("to=keras is written by moco_tf.export.converted.convert_to_keras.")
+    named = released.is_released(source)
     read = read_source(
-        source,
+        released.fetch(name, warn) if named else Path(source),
         image_size=image_size,
         normalization=normalization,
         with_head=with_head,
         key=key,
         warn=warn,
     )
+    if named:
+        read = _with_licence(read, name)
     head = with_head or to not in ("torchvision", "timm")
     data = _to_bytes(read.snapshot, target, to, head)
     result: dict[str, Any] = {}
@@ -81,7 +90,7 @@ def convert(
         write_atomically(target, data, verify=verify)
     config = read.snapshot.config
     return {
-        "source": str(source),
+        "source": name,
         "source_format": read.kind,
         "target": str(target),
         "to": to,
@@ -114,6 +123,13 @@ def describe(result: dict[str, Any]) -> str:
         else f"wrote nothing to {result['target']}",
     ]
     return "\n".join(lines)
+
+
+def _with_licence(read: Source, name: str) -> Source:
+    """What the file and the user are told of a released file."""
+    origin = {"source": released.url_of(name), "licence": released.LICENCE}
+    snapshot = replace(read.snapshot, provenance={**read.snapshot.provenance, **origin})
+    return replace(read, snapshot=snapshot, notes=(released.licence_of(name), *read.notes))
 
 
 def _to_bytes(snapshot: EncoderCheckpoint, target: Path, to: str, head: bool) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import safe_open
 
 from moco_tf.convert import torch_process
+from moco_tf.convert.released import meant_name
 from moco_tf.errors import InputError
 from moco_tf.files.store import copy_advice
 
@@ -28,7 +29,9 @@ def kind_of(path: Path) -> str:
         with open(path, "rb") as file:
             start = file.read(512)
     except FileNotFoundError:
-        raise InputError(copy_advice(path) or f"there is no file or folder {path}.") from None
+        raise InputError(
+            copy_advice(path) or f"there is no file or folder {path}.{meant_name(str(path))}"
+        ) from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
     if start[8:9] == b"{":

@@ -7,13 +7,31 @@ from pathlib import Path
 from moco_tf.errors import InputError
 
 _TORCH = (".pth", ".pth.tar", ".pt")
+KERAS = "keras"  # which `export` writes
 SUFFIXES = {
     "official": _TORCH,
     "torchvision": (*_TORCH, ".safetensors"),
     "timm": (*_TORCH, ".safetensors"),
     "detectron2": (".pkl",),
     "moco-tf": (".safetensors",),
+    KERAS: (".keras",),
 }
+_BY_SUFFIX = {".safetensors": "moco-tf", ".keras": KERAS, ".pkl": "detectron2"}
+
+
+def format_for(target: Path) -> str:
+    """Returns the format that a target's suffix stands for where none is given.
+
+    Raises:
+        InputError: the suffix is of none, or of several that PyTorch's programs have.
+    """
+    if target.suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[target.suffix]
+    known = ", ".join(f"{suffix} ({name})" for suffix, name in _BY_SUFFIX.items())
+    raise InputError(
+        f"{target} does not say whose format it is to have. Give --to official, torchvision or "
+        f"timm with .pth, or another suffix: {known}."
+    )
 
 
 def check_target(target: Path, to: str, overwrite: bool) -> None:

@@ -56,7 +56,7 @@ def card(
         "Output": _output(result, snapshot),
         "Training": _training(snapshot, data_licence),
         "Results": results,
-        "This export": _check(result, run),
+        "This export": _check(result),
     }
     body = "\n".join(
         f"\n## {title}\n\n" + "\n".join(f"- {line}" for line in lines)
@@ -124,7 +124,8 @@ def _training(snapshot: EncoderCheckpoint, data_licence: str | None) -> list[str
             before = "not pre-trained"
         return [before, f"{origin.get('protocol')}", at, licence]
     if not known:
-        return [f"recipe and data not known: converted from {came}", at, licence]
+        weights = [f"licence of the weights: {origin['licence']}"] if "licence" in origin else []
+        return [f"recipe and data not known: converted from {came}", *weights, at, licence]
     return [f"recipe {method}", f"{at} of {config.epochs}; from {came}", licence]
 
 
@@ -141,13 +142,13 @@ def _augmentation(config: Config) -> str:
     return config.augment_function or (str(config.augmentation) if named else "of its own")
 
 
-def _check(result: dict[str, Any], run: Path) -> list[str]:
+def _check(result: dict[str, Any]) -> list[str]:
     versions = run_folder.versions()
     for package in _PACKAGES.get(result["format"], ()):
         versions[package] = metadata.version(package)
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
     return [
-        f"made by moco-tf export --format {result['format']} from {run}",
+        f"made by moco-tf export --format {result['format']} from {result['run']}",
         f"compared with the encoder on {result['images']} images of {result['images_of']}: "
         f"largest error {result['largest_error']:.2g} of the largest feature (tolerance "
         f"{result['tolerance']:g})",

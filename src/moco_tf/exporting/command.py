@@ -38,6 +38,7 @@ def export(
     with_preprocessing: bool = False,
     data: str | None = None,
     data_licence: str | None = None,
+    origin: str | None = None,
     overwrite: bool = False,
     warn: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def export(
         with_preprocessing: take uint8 pixels; see `card.input_text`.
         data: images to compare on; none: the run's own, or drawn shapes.
         data_licence: what the card says of the data's licence.
+        origin: what the result and the card call `run`; none: its path.
         overwrite: replace an `out` that exists.
 
     Raises:
@@ -72,7 +74,7 @@ def export(
     pictures = comparison_images(data, config, warn=warn)
     any_size = takes_any_size(to, with_preprocessing)
     result = {
-        "run": str(run),
+        "run": origin or str(run),
         "format": to,
         "out": str(out),
         "card": str(card_path(out, to)),

@@ -166,7 +166,7 @@ class Store:
         return f"{self._root}/{name}"
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Returns what a store says has gone wrong, short."""
     first = next(iter(str(error).splitlines()), "").rstrip(".")
     said = first if " " in first else f"{type(error).__name__} {first}".strip()  # else but a name

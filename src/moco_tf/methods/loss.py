@@ -15,6 +15,7 @@ def queue_logits(queries, keys, queue, temperature):
     Args:
         queries, keys: unit rows [B, C]; key b is the positive of query b.
         queue: unit rows [K, C].
+        temperature: T, above 0; 0.07 in the paper, 0.2 in MoCo v2.
 
     Returns:
         [B, 1 + K].
@@ -30,7 +31,7 @@ def info_nce(logits):
 
 
 def top_k_accuracy(logits, k):
-    """Share of rows, in percent, whose column 0 is among the `k` largest: a scalar.
+    """Share of the rows of [B, 1 + K], 0 to 100 percent, whose column 0 is among the `k` largest.
 
     Equal logits are not above it; those that are no numbers are.
     """

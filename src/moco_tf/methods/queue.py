@@ -18,8 +18,8 @@ def enqueue(queue, pointer, keys):
 
     Args:
         queue: [K, C].
-        pointer: scalar in [0, K): row that the first key goes to.
-        keys: [B, C].
+        pointer: int64 scalar in [0, K): row that the first key goes to.
+        keys: unit rows [B, C].
     """
     size, count = queue.shape[0], keys.shape[0]
     kept = min(size, count)

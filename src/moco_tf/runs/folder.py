@@ -33,6 +33,7 @@ VERSIONS = "versions.json"
 SUMMARY = "summary.json"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+TRACKING = "tracking.json"  # of an experiment tracker
 LOCK = ".lock"
 
 

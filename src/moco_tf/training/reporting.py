@@ -16,6 +16,7 @@ from moco_tf.runs.folder import METRICS, TENSORBOARD
 from moco_tf.runs.log_digests import Digests, LogDigests, begins_with, parse_log_digests
 from moco_tf.training.console import Console, Update, progress
 from moco_tf.training.health import health_messages
+from moco_tf.training.trackers import Tracker
 
 
 class Reporter:
@@ -34,6 +35,7 @@ class Reporter:
         self._written: LogDigests | None = None
         self._knn = ""
         self.on_metrics: Callable[[int, dict[str, float]], None] | None = None
+        self._tracker: Tracker | None = None
 
     def start(
         self,
@@ -43,12 +45,16 @@ class Reporter:
         *,
         healthy: dict[str, Any] | None = None,
         before: Digests | None = None,
+        track: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         """Opens the files; what they show of steps after `resumed_step` is taken away.
 
         Args:
             healthy: settings of `health_messages`; none: health is not judged.
             before: what `written` returned before the checkpoint of `resumed_step`.
+            track: name of an experiment tracker, which gets the same numbers.
+            config: of the run, plain values, for the tracker.
         """
         self.last_step, self._healthy = last_step, healthy
         self._path = Path(run_dir) / METRICS
@@ -61,6 +67,9 @@ class Reporter:
 
         self._curves = Curves(Path(run_dir) / TENSORBOARD, resumed_step)
         self._files.callback(self._curves.close)
+        if track:
+            self._tracker = Tracker(track, Path(run_dir), config or {}, self.line)
+            self._files.callback(self._tracker.close)
         shown = progress(self.console, last_step, resumed_step)
         self._update = self._files.enter_context(shown)
 
@@ -89,7 +98,7 @@ class Reporter:
 
     def metrics(self, step: int, values: dict) -> None:
         """Writes one logging point; says once what is unhealthy. A NaN is null in JSON."""
-        self._append(step, values)
+        self._append("metrics", step, values)
         self._curves.metrics(step, values)
         text = (
             f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
@@ -121,7 +130,7 @@ class Reporter:
                 compared with: drawn at every evaluation, as lines.
         """
         at_start = {} if step else {k: v for k, v in baselines.items() if k.endswith("_pixels")}
-        self._append(step, values | at_start)
+        self._append("evaluation", step, values | at_start)
         self._curves.evaluation(step, values, baselines)
         words = {name: f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items()}
         if "knn_top1" in values:
@@ -129,6 +138,11 @@ class Reporter:
             pixels = [f" (raw pixels {top1:.2f}%)" for top1 in at_start.values()]
             words["knn_top1"] = f"kNN top-1 {values['knn_top1']:.2f}%{''.join(pixels)}"
         self.line(f"step {step}{'' if step else ', untrained'}: {'  '.join(words.values())}")
+
+    def end(self, summary: Mapping[str, Any]) -> None:
+        """Tells the tracker what the run ended with."""
+        if self._tracker:
+            self._tracker.finish(summary)
 
     def written(self) -> Digests:
         """Digests of all that was written since the run began, for a checkpoint to carry."""
@@ -139,7 +153,7 @@ class Reporter:
         with contextlib.suppress(OSError):  # of what was refused before
             self._files.close()
 
-    def _append(self, step: int, values: dict) -> None:
+    def _append(self, kind: str, step: int, values: dict) -> None:
         """Writes a row."""
         row = {k: v if math.isfinite(v) else None for k, v in values.items()}
         text = json.dumps({"step": step} | row) + "\n"
@@ -148,12 +162,14 @@ class Reporter:
             self._rows.flush()
         except OSError as error:
             raise write_error(self._path, len(text), error) from None
+        if self._tracker:
+            self._tracker.log(kind, step, values)
 
 
 class NullReporter(Reporter):
     """Of a worker that is not the chief: it writes no file and says nothing."""
 
-    def start(self, run_dir, last_step, resumed_step, *, healthy=None, before=None) -> None:
+    def start(self, run_dir, last_step, resumed_step, **settings) -> None:
         """Opens nothing."""
 
     def line(self, text: str) -> None:

@@ -4,7 +4,16 @@ import math
 
 
 def learning_rate(
-    step, *, steps_per_epoch, epochs, base, schedule, milestones, drop, unit, first_epoch
+    step,
+    *,
+    steps_per_epoch,
+    epochs,
+    base,
+    schedule="cosine",
+    milestones=(),
+    drop=0.1,
+    unit="epoch",
+    first_epoch=0,
 ):
     """Returns the learning rate of a step (0-based).
 
