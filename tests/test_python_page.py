@@ -49,7 +49,7 @@ def test_an_interrupt_of_the_kernel_saves_and_returns_the_run(data, tmp_path):
     kernel, client = manager.start_new_kernel(cwd=str(tmp_path))
     try:
         fields = "width=4, image_size=16, batch_size=16, group_size=8, queue_size=64, epochs=10**6"
-        client.execute(
+        trained = client.execute(
             f"import moco_tf\nrun = moco_tf.pretrain('shapes', data={data!r}, knn_every=0, "
             f"checkpoint_every=10**6, log_every=1, {fields})"
         )
@@ -58,11 +58,14 @@ def test_an_interrupt_of_the_kernel_saves_and_returns_the_run(data, tmp_path):
             content = client.get_iopub_msg(timeout=300)["content"]
             shown = content.get("data", {}).get("text/plain", "")
         kernel.interrupt_kernel()
-        assert client.get_shell_msg(timeout=300)["content"]["status"] == "ok"
-        asked = "(run.summary['stopped_early'], run.summary['step'] >= 3)"
-        client.execute("", user_expressions={"told": asked})
-        told = client.get_shell_msg(timeout=300)["content"]["user_expressions"]["told"]
-        assert told["data"]["text/plain"] == "(True, True)"
+        reply = client.get_shell_msg(timeout=300)
+        while reply["parent_header"]["msg_id"] != trained:  # one to the start of the kernel
+            reply = client.get_shell_msg(timeout=300)
+        assert reply["content"]["status"] == "ok"
+        asked = "told = run.summary['stopped_early'], run.summary['step'] >= 3"
+        told = {"told": "told"}
+        reply = client.execute(asked, user_expressions=told, reply=True, timeout=300)
+        assert reply["content"]["user_expressions"]["told"]["data"]["text/plain"] == "(True, True)"
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
