@@ -37,6 +37,7 @@ from moco_tf.files.store import cache_folder
 from moco_tf.methods.moco import MoCo
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
+from moco_tf.runs.backbone import backbone_lines, find_backbone, with_given_model
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.remote import working_folder
@@ -53,6 +54,7 @@ OWN_FIELDS = {
     *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init"),
     *RECORDED_FIELDS,
 }
+FOUND_FIELDS = ("architecture", "encoder", "normalization")  # of a backbone
 MONITORED = ("knn_top1", *SIGNALS)  # fields of `Progress`
 
 
@@ -62,6 +64,7 @@ def pretrain(
     reporter: Reporter | None = None,
     cluster: Cluster | None = None,
     extend: bool = False,
+    backbone: Any = None,
 ) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
 
@@ -70,6 +73,8 @@ def pretrain(
             writes the run folder, which the others need not see.
         extend: more epochs than the run in the folder had are welcome also where the learning rate
             depends on them, and jumps.
+        backbone: a `keras.Model` from images [b, S, S, 3] to features [b, D] or [b, h, w, D], in
+            place of `config.encoder`; its weights are what the encoders begin with.
 
     Returns:
         What `summary.json` holds.
@@ -81,6 +86,8 @@ def pretrain(
         WorkerLostError: another process of the cluster is gone.
     """
     name = config.run_dir or f"runs/{config.recipe}"
+    if backbone is not None:
+        config = with_given_model(config)
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else NullReporter()
     with contextlib.ExitStack() as held:
@@ -90,9 +97,12 @@ def pretrain(
             if workers.chief:
                 run_dir, remote = held.enter_context(working_folder(name, reporter.line))
                 check_lock = held.enter_context(run_folder.locked(run_dir))
+                saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
+                reporter.stage(f"reading the backbone {config.encoder}")
+                config, weights = find_backbone(config, backbone, run_dir)
+                weights = weights if saved is None else None
                 if run_folder.check(run_dir, config):
                     config = run_folder.recorded(run_dir, config)
-                saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
                 if config.init and saved is None:
                     weights = read_initial_weights(config, run_dir, warn=reporter.line)
                     config = config.model_copy(update={"init_sha256": weights.sha256})
@@ -123,6 +133,10 @@ def _pretrain(
     extend: bool,
 ) -> dict:
     strategy = workers.strategy
+    if not config.is_resnet:  # which the chief alone has found
+        config = config.model_copy(
+            update=workers.from_chief({name: getattr(config, name) for name in FOUND_FIELDS})
+        )
     fixed = config.model_dump_json(exclude=OWN_FIELDS)
     workers.refuse_different({"config": fixed, "set of images": train.identity})
     epoch_steps, longer = steps_per_epoch(train.count, config.batch_size), ""
@@ -139,7 +153,8 @@ def _pretrain(
     reporter.line(describe(config, train, test, replicas, rate(0), epoch_steps))
     new = checkpoint.newest_step(storage.folder) is None
     hints = [one.line for one in advice(config, train, replicas)] if new else []
-    for line in (weights.line if weights else "", longer, *notes(config, train, test), *hints):
+    first = [*backbone_lines(config), weights.line if weights else "", longer]
+    for line in (*first, *notes(config, train, test), *hints):
         if line:
             reporter.line(line)
     reporter.stage("building the encoders")
@@ -154,7 +169,8 @@ def _pretrain(
             if weights:
                 weights.assign(method.state())
     progress = Progress(**workers.from_chief(asdict(progress)))
-    if progress.step or config.init:
+    given = bool(config.init or config.architecture)  # weights that are not drawn by the seed
+    if progress.step or given:
         workers.assign_from_chief(method.state())
     healthy = _healthy(config, train)
     reporter.start(run_dir, last_step, progress.step, healthy=healthy, before=progress.written)
@@ -174,7 +190,7 @@ def _pretrain(
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         preemption_seconds=config.preemption_seconds,
-        save_first=bool(config.init) and not progress.step,  # then nobody needs what `init` names
+        save_first=given and not progress.step,  # then nobody needs them any more
     )
     Loop(
         job,

@@ -9,12 +9,14 @@ from typing import Any
 
 from safetensors.numpy import save as to_safetensors
 
+from moco_tf.config import describe_encoder
 from moco_tf.convert import detectron2, official, torch_process
 from moco_tf.convert.check import compare
 from moco_tf.convert.contents import Parts
 from moco_tf.convert.reading import Source, from_parts, read_source
 from moco_tf.convert.state_dict import to_state_dict
 from moco_tf.convert.targets import check_target
+from moco_tf.errors import InputError
 from moco_tf.files.atomic import write_atomically
 from moco_tf.runs import snapshot as encoder_file
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint
@@ -68,6 +70,12 @@ def convert(
         key=key,
         warn=warn,
     )
+    if to != "moco-tf" and not read.snapshot.config.is_resnet:
+        raise InputError(
+            f"{source} holds the backbone {read.snapshot.config.encoder}, and --to {to} is for "
+            f"ResNets. Use "
+            f"--to moco-tf, or moco-tf export."
+        )
     head = with_head or to not in ("torchvision", "timm")
     data = _to_bytes(read.snapshot, target, to, head)
     result: dict[str, Any] = {}
@@ -85,7 +93,7 @@ def convert(
         "source_format": read.kind,
         "target": str(target),
         "to": to,
-        **config.model_dump(include={"encoder", "width", "stem", "head"}),
+        **config.encoder_fields,
         "dim": None if config.head == "none" else config.dim,
         **config.model_dump(include={"image_size", "normalization"}),
         "step": read.snapshot.step,
@@ -101,8 +109,8 @@ def describe(result: dict[str, Any]) -> str:
     equal = "equal" if result["equal"] else "NOT EQUAL"
     identical = "bit-identical" if result["arrays_equal"] else "NOT identical"
     lines = [
-        f"{result['source']} ({result['source_format']}): {result['encoder']}, width "
-        f"{result['width']}, {result['stem']} stem, {head}; for images of {result['image_size']} "
+        f"{result['source']} ({result['source_format']}): {describe_encoder(result)}, "
+        f"{head}; for images of {result['image_size']} "
         f"pixels, normalization {result['normalization']}",
         *result["notes"],
         f"features ({' and '.join(result['features_compared'])}), of SOURCE by {first}, of TARGET "

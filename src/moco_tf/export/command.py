@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from moco_tf.config import describe_encoder
 from moco_tf.data.failures import reason
 from moco_tf.errors import InputError
 from moco_tf.export import runtimes
@@ -112,7 +113,7 @@ def _facts(
     config = snapshot.config
     tuned = snapshot.provenance.get("format") == "finetune"
     return {
-        **config.model_dump(include={"encoder", "width", "stem", "head"}),
+        **config.encoder_fields,
         "dim": None if config.head == "none" else config.dim,
         **config.model_dump(include={"image_size", "normalization"}),
         "step": snapshot.step,
@@ -135,9 +136,8 @@ def describe(result: dict[str, Any]) -> str:
         else f"wrote nothing to {result['out']}"
     )
     return (
-        f"{result['run']}: {result['encoder']}, width {result['width']}, {result['stem']} stem"
-        f"{head}, step {result['step']}; {result['features']} [batch, "
-        f"{result['output']}] as {result['format']}\n"
+        f"{result['run']}: {describe_encoder(result)}{head}, step {result['step']}; "
+        f"{result['features']} [batch, {result['output']}] as {result['format']}\n"
         f"{result['images']} images of {result['images_of']}: largest error "
         f"{error} of the largest feature, {equal} (tolerance "
         f"{result['tolerance']:g})\n{written}"
