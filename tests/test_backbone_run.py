@@ -16,6 +16,7 @@ from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate.knn_run import evaluate_run
 from moco_tf.models.array_names import SEED, array_names
+from moco_tf.models.backbone import arrays_of as arrays_of_model
 from moco_tf.pretraining import pretrain
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.backbone import find_backbone, with_given_model
@@ -121,9 +122,17 @@ def test_two_devices_and_one_are_equal(pictures, tmp_path):
         settings = config(
             pictures, tmp_path, devices=devices, precision="float64", running_statistics="mean"
         )
+        keras.utils.set_random_seed(1)
         model = sequential()
-        settings, _ = find_backbone(with_given_model(settings), model)
+        settings, weights = find_backbone(with_given_model(settings), model)
         method = build_method(settings, make_strategy(devices))
+        model.layers[0].kernel.assign(model.layers[0].kernel * 0)  # too late: they are taken
+        weights.assign(method.state())
+        begun = arrays_of(method.state())
+        for name, array in arrays_of_model(model).items():
+            for which in ("query_encoder", "key_encoder"):
+                same = np.array_equal(begun[f"{which}/{name}"], array)
+                assert same == (name != "backbone/conv2d/kernel")
         step = build_step(settings, method)
         random = np.random.default_rng(2)
         for number in range(2):

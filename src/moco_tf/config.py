@@ -128,8 +128,8 @@ class Config(FolderConfig):
     # Encoder
     encoder: str = Field(
         "resnet50",
-        description=f"backbone: {', '.join(RESNETS)}, {KERAS}NAME of keras.applications, or "
-        "FILE.keras",
+        description=f"backbone: a ResNet, {KERAS}NAME of keras.applications, or FILE.keras",
+        examples=list(RESNETS),  # offered by the help and by completion
     )
     pretrained: bool = Field(
         False, description="begin with Keras's weights of ImageNet (encoder keras:NAME only)"

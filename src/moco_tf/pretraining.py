@@ -99,8 +99,8 @@ def pretrain(
                 check_lock = held.enter_context(run_folder.locked(run_dir))
                 saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
                 reporter.stage(f"reading the backbone {config.encoder}")
-                config, weights = find_backbone(config, backbone, run_dir)
-                weights = weights if saved is None else None
+                there = None if saved is None else run_dir
+                config, weights = find_backbone(config, backbone, there)
                 if run_folder.check(run_dir, config):
                     config = run_folder.recorded(run_dir, config)
                 if config.init and saved is None:

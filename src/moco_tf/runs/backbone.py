@@ -14,7 +14,7 @@ from moco_tf.errors import InputError
 from moco_tf.models.applications import application
 from moco_tf.models.backbone import architecture_of, arrays_of, preprocesses
 from moco_tf.runs.checkpoint import digest
-from moco_tf.runs.folder import CONFIG, read_config
+from moco_tf.runs.folder import read_config
 from moco_tf.runs.initial_weights import InitialWeights
 from moco_tf.runs.snapshot import QUERY_ENCODER
 
@@ -26,21 +26,21 @@ def find_backbone(
 ) -> tuple[Config, InitialWeights | None]:
     """Returns the config with the backbone's architecture, and the weights that it comes with.
 
-    A run that is in the folder already has its architecture there, and needs nothing else. Random
+    A run that has saved a checkpoint has its architecture there, and needs nothing else. Random
     weights are none: the run draws its own, by its seed.
 
     Args:
         model: a `keras.Model`, where `with_given_model` made the config.
-        run_dir: folder of the run, if there is one.
+        run_dir: folder of a run with a checkpoint, if there is one.
 
     Raises:
         InputError: if there is no such model, or it cannot be a backbone.
     """
     if config.is_resnet:
         return config, None
-    if model is None and run_dir and (run_dir / CONFIG).exists():
+    if run_dir:
         there = read_config(run_dir)
-        if there.encoder == config.encoder:
+        if model is None and there.encoder == config.encoder:
             kept = ("architecture", "normalization")
             return config.model_copy(update={name: getattr(there, name) for name in kept}), None
     if model is None:
@@ -50,6 +50,8 @@ def find_backbone(
     if preprocesses(model) or config.encoder.startswith(KERAS):
         config = config.model_copy(update={"normalization": PIXELS})
     if config.encoder.startswith(KERAS) and not config.pretrained:
+        return config, None
+    if run_dir:  # its checkpoint has them
         return config, None
     arrays = {QUERY_ENCODER + name: array for name, array in arrays_of(model).items()}
     line = f"weights of {config.encoder} as they are; the head is new"
