@@ -174,7 +174,7 @@ class StepEnvelope:
         new = [self.of_any_replica(value) for value in statistics]
         running = list(compress(new, network.running))
         variables = list(compress(network.statistics, network.running))
-        if self.loss_scaling:
+        if self.loss_scaling and running:
             finite = all_finite(running)
             running = [tf.where(finite, *pair) for pair in zip(running, variables, strict=True)]
         for variable, value in zip(variables, running, strict=True):
