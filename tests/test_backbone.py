@@ -15,6 +15,7 @@ from support.backbones import (
     sequential,
 )
 
+from moco_tf.config import Config, make_config
 from moco_tf.errors import InputError
 from moco_tf.models.array_names import array_names, within
 from moco_tf.models.backbone import (
@@ -26,6 +27,7 @@ from moco_tf.models.backbone import (
     preprocesses,
 )
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.runs.backbone import backbone_lines, find_backbone, with_given_model
 
 GROUP = {"group_size": 4, "group_layout": "contiguous", "running_statistics": "mean"}
 MODELS = {"sequential": sequential, "functional": functional, "code": lambda: Subclassed(7)}
@@ -205,3 +207,41 @@ def test_what_cannot_be_a_backbone_is_refused_in_one_line(make, message):
         architecture_of(make(), SIDE)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_is_a_backbone_with_its_weights(tmp_path):
+    model = disturbed(sequential())
+    model.save(tmp_path / "mine.keras")
+    config = make_config(Config(), {"encoder": str(tmp_path / "mine.keras"), "image_size": SIDE})
+    found, weights = find_backbone(config)
+    assert found.architecture == architecture_of(model, SIDE)
+    assert found.normalization == config.normalization
+    assert weights.arrays.keys() == {f"query_encoder/{name}" for name in arrays_of(model)}
+    for name, array in arrays_of(model).items():
+        np.testing.assert_array_equal(weights.arrays[f"query_encoder/{name}"], array)
+    (line,) = backbone_lines(found)
+    assert "it takes pixels with normalization imagenet; width and stem are of the" in line
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("away.keras", "there is no file encoder="),
+        ("damaged.keras", "is not a Keras model that can be read: "),
+        ("model", "Give it, or name a keras:NAME or a .keras file"),
+    ],
+)
+def test_what_names_no_model_is_refused_in_one_line(encoder, message, tmp_path):
+    (tmp_path / "damaged.keras").write_bytes(b"PK")
+    name = encoder if encoder == "model" else str(tmp_path / encoder)
+    with pytest.raises(InputError) as error:
+        find_backbone(make_config(Config(), {"encoder": name}))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["recompute", "pretrained"])
+def test_what_does_not_go_with_a_given_model_is_refused(field):
+    encoder = {"encoder": "keras:VGG16"} if field == "pretrained" else {}
+    with pytest.raises(InputError, match=f"{field} does not go with backbone="):
+        with_given_model(make_config(Config(), {field: True, **encoder}))
