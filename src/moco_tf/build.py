@@ -75,7 +75,7 @@ def build_method(
         dtype="float64" if config.precision == "float64" else "float32",
     )
     return MoCo(
-        Network(key),
+        Network(key, stream=1),
         envelope=envelope,
         queue_size=config.queue_size,
         dim=config.dim,
@@ -232,7 +232,7 @@ def build_images(
         cache=cache,
         told=told,
     )
-    smallest = 32 if config.stem == "imagenet" else SMALLEST_CROP
+    smallest = 32 if config.is_resnet and config.stem == "imagenet" else SMALLEST_CROP
     check_sizes(train, config.image_size, config.max_small_images, smallest)
     sizes, devices = (config.batch_size, config.group_size), config.devices or 1
     check_enough_images(train.count, *sizes, devices, config.accumulation_steps)

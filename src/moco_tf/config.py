@@ -26,6 +26,7 @@ from moco_tf.augmentation.named import (
 from moco_tf.augmentation.view import View
 from moco_tf.batch_groups import check_accumulation, check_batch, check_devices
 from moco_tf.data_names import is_there
+from moco_tf.encoder_names import KERAS, RESNETS, check_encoder
 from moco_tf.errors import InputError, near_name
 
 MOST = 2**31 - 1  # of any whole number in a config
@@ -55,7 +56,9 @@ RUNTIME_FIELDS = frozenset(
 )
 
 # Fields that a run records for itself, and no flag gives. They are compared where they are given.
-RECORDED_FIELDS = frozenset({"data_path", "init_sha256", "earlier_schedules", "augment_function"})
+RECORDED_FIELDS = frozenset(
+    {"data_path", "init_sha256", "earlier_schedules", "augment_function", "architecture"}
+)
 
 
 class FolderConfig(BaseModel):
@@ -124,8 +127,10 @@ class Config(FolderConfig):
         description="where colour, blur and flip run, and with device_resize, for images of up to "
         "2.5 crops a side, the resizing; auto: a GPU, and small images of one size on any device",
     )
-    normalization: Literal["imagenet", "cifar10", "none"] = Field(
-        "imagenet", description="mean and standard deviation taken off the pixels"
+    normalization: Literal["imagenet", "cifar10", "none", "pixels"] = Field(
+        "imagenet",
+        description="mean and standard deviation taken off the pixels; none: 0 to 1, pixels: 0 to "
+        "255, as a backbone gets them that has its own preprocessing",
     )
     max_bad_images: float = Field(
         0.01, ge=0, le=1, description="largest share of unreadable files to skip before refusing"
@@ -136,20 +141,25 @@ class Config(FolderConfig):
     )
 
     # Encoder
-    encoder: Literal[
-        "resnet18",
-        "resnet34",
+    encoder: str = Field(
         "resnet50",
-        "resnet101",
-        "resnet152",
-        "wide_resnet50_2",
-        "wide_resnet101_2",
-    ] = Field("resnet50", description="backbone")
+        description=f"backbone: a ResNet, {KERAS}NAME of keras.applications, or FILE.keras",
+        examples=list(RESNETS),  # offered by the help and by completion
+    )
+    pretrained: bool = Field(
+        False, description="begin with Keras's weights of ImageNet (encoder keras:NAME only)"
+    )
+    architecture: str | None = Field(
+        None, description="Keras's JSON of a backbone that is not one of the ResNets"
+    )
     width: int = Field(
-        64, ge=1, description="channels of the first stage (128 is the paper's ResNet-50 w2x)"
+        64,
+        ge=1,
+        description="channels of a ResNet's first stage (128 is the paper's ResNet-50 w2x)",
     )
     stem: Literal["imagenet", "small"] = Field(
-        "imagenet", description="7x7/2 conv and max-pool, or 3x3/1 conv for small images"
+        "imagenet",
+        description="of a ResNet: 7x7/2 conv and max-pool, or 3x3/1 conv for small images",
     )
     head: Literal["linear", "mlp", "none"] = Field(
         "linear", description="projection head (none: a converted backbone, not to be pre-trained)"
@@ -298,7 +308,20 @@ class Config(FolderConfig):
                     f"{view.crop.max_area:g}; received crop_min_area={self.crop_min_area:g}. Give "
                     f"it a crop.min_area of its own."
                 )
-        if self.stem == "imagenet" and self.image_size < 32:
+        check_encoder(self.encoder)
+        if self.pretrained and not self.encoder.startswith(KERAS):
+            raise ValueError(
+                f"pretrained needs an encoder {KERAS}NAME; received encoder={self.encoder}. Use "
+                f"--init for the weights of a run."
+            )
+        if self.pretrained and self.init:
+            raise ValueError("pretrained and init are both weights to begin with. Leave one out.")
+        if self.recompute and not self.is_resnet:
+            raise ValueError(
+                f"recompute needs one of the ResNets; received encoder={self.encoder}. Use "
+                f"--accumulation-steps for less memory."
+            )
+        if self.is_resnet and self.stem == "imagenet" and self.image_size < 32:
             raise ValueError(
                 f"image_size must be at least 32 with stem=imagenet; received image_size="
                 f"{self.image_size}. Use --stem small."
@@ -309,6 +332,18 @@ class Config(FolderConfig):
     def views(self) -> tuple[View, View]:
         """What makes view 1 and view 2, with nothing left open."""
         return view_pair(self.augmentation, self.crop_min_area, self.color_strength)
+
+    @property
+    def is_resnet(self) -> bool:
+        """Whether the encoder is one of ours, which `width` and `stem` apply to."""
+        return self.encoder in RESNETS
+
+    @property
+    def encoder_fields(self) -> dict[str, Any]:
+        """What the results of other commands tell of the encoder."""
+        own = {"width": self.width, "stem": self.stem} if self.is_resnet else {}
+        known = {"encoder": self.encoder, "width": None, "stem": None, "head": self.head}
+        return known | own
 
     @property
     def scaled_learning_rate(self) -> float:
@@ -403,3 +438,10 @@ def short_repr(value: Any) -> str:
         return _SHORT.repr(value)
     except ValueError:
         return f"a {type(value).__name__} too long to be shown"
+
+
+def describe_encoder(fields: Mapping[str, Any]) -> str:
+    """What `Config.encoder_fields` say of the backbone, as a clause."""
+    if fields["width"] is None:
+        return f"backbone {fields['encoder']}"
+    return f"{fields['encoder']}, width {fields['width']}, {fields['stem']} stem"

@@ -40,6 +40,7 @@ from moco_tf.files.store import cache_folder
 from moco_tf.methods.moco import MoCo
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
+from moco_tf.runs.backbone import backbone_lines, find_backbone, with_given_model
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.remote import working_folder
@@ -58,6 +59,7 @@ OWN_FIELDS = {
     *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init", "track"),
     *RECORDED_FIELDS,
 } - {"augment_function"}
+FOUND_FIELDS = ("architecture", "encoder", "normalization")  # of a backbone
 MONITORED = ("knn_top1", *SIGNALS)  # fields of `Progress`
 
 
@@ -70,6 +72,7 @@ def pretrain(
     callbacks: Sequence[Callback] = (),
     augment: Callable | None = None,
     source: Any = None,
+    backbone: Any = None,
 ) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
 
@@ -84,6 +87,8 @@ def pretrain(
             two views of a run have the same seed.
         source: the images, as `open_images` takes them, instead of those that `config.data` names;
             the run records their text there. Each process of a cluster gives its own.
+        backbone: a `keras.Model` from images [b, S, S, 3] to features [b, D] or [b, h, w, D], in
+            place of `config.encoder`; its weights are what the encoders begin with.
 
     Returns:
         What `summary.json` holds.
@@ -100,6 +105,8 @@ def pretrain(
     name = config.run_dir or f"runs/{config.recipe}"
     if augment is not None:
         config = config.model_copy(update={"augment_function": qualified_name(augment)})
+    if backbone is not None:
+        config = with_given_model(config)
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else NullReporter()
     with contextlib.ExitStack() as held:
@@ -109,9 +116,12 @@ def pretrain(
             if workers.chief:
                 run_dir, remote = held.enter_context(working_folder(name, reporter.line))
                 check_lock = held.enter_context(run_folder.locked(run_dir))
+                saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
+                reporter.stage(f"reading the backbone {config.encoder}")
+                there = None if saved is None else run_dir
+                config, weights = find_backbone(config, backbone, there)
                 if run_folder.check(run_dir, config):
                     config = run_folder.recorded(run_dir, config)
-                saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
                 if config.init and saved is None:
                     weights = read_initial_weights(config, run_dir, warn=reporter.line)
                     config = config.model_copy(update={"init_sha256": weights.sha256})
@@ -159,6 +169,10 @@ def _pretrain(
     augment: Callable | None,
 ) -> dict:
     strategy = workers.strategy
+    if not config.is_resnet:  # which the chief alone has found
+        config = config.model_copy(
+            update=workers.from_chief({name: getattr(config, name) for name in FOUND_FIELDS})
+        )
     fixed = config.model_dump_json(exclude=OWN_FIELDS)
     workers.refuse_different({"config": fixed, "set of images": train.identity})
     epoch_steps, longer = steps_per_epoch(train.count, config.batch_size), ""
@@ -175,7 +189,8 @@ def _pretrain(
     reporter.line(describe(config, train, test, replicas, rate(0), epoch_steps))
     new = checkpoint.newest_step(storage.folder) is None
     hints = [one.line for one in advice(config, train, replicas)] if new else []
-    for line in (weights.line if weights else "", longer, *notes(config, train, test), *hints):
+    first = [*backbone_lines(config), weights.line if weights else "", longer]
+    for line in (*first, *notes(config, train, test), *hints):
         if line:
             reporter.line(line)
     reporter.stage("building the encoders")
@@ -192,7 +207,8 @@ def _pretrain(
             if weights:
                 weights.assign(method.state())
     progress = Progress(**workers.from_chief(asdict(progress)))
-    if progress.step or config.init:
+    given = bool(config.init or config.architecture)  # weights that are not drawn by the seed
+    if progress.step or given:
         workers.assign_from_chief(method.state())
     healthy = _healthy(config, train)
     reporter.start(
@@ -218,7 +234,7 @@ def _pretrain(
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         preemption_seconds=config.preemption_seconds,
-        save_first=bool(config.init) and not progress.step,  # then nobody needs what `init` names
+        save_first=given and not progress.step,  # then nobody needs them any more
     )
     loop = Loop(
         _job(config, method, progress, rate, monitor, storage.folder, reporter),

@@ -27,6 +27,7 @@ from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
 from moco_tf.evaluate.label_free import PICTURES, held_out
 from moco_tf.evaluate.opening import advice
 from moco_tf.methods.moco import MoCo
+from moco_tf.runs.backbone import find_backbone
 from moco_tf.runs.folder import versions
 from moco_tf.runs.variables import arrays_of
 from moco_tf.training.memory import peak_memory_bytes
@@ -47,6 +48,7 @@ def estimate(config: Config, *, line: Callable[[str], None] = lambda _: None) ->
     """
     memory_bytes, started = memory.host_bytes(), time.perf_counter()
     strategy = build_strategy(config)
+    config, _ = find_backbone(config)
     train, test = build_images(config, None)
     opening = time.perf_counter() - started
     line(f"opened {train.count} images in {opening:.1f} s")
@@ -90,7 +92,7 @@ def estimate(config: Config, *, line: Callable[[str], None] = lambda _: None) ->
         "suggestions": [asdict(one) for one in advised],
         "n": min(one["n"] for one in (input_alone, step_alone, together)),
         "versions": versions(),
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude={"architecture"}),
     }
 
 

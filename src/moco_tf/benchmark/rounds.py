@@ -15,6 +15,7 @@ import tensorflow as tf
 from moco_tf.build import build_batches, build_method, build_step, build_strategy
 from moco_tf.config import Config
 from moco_tf.data.sources import Images, from_arrays
+from moco_tf.runs.backbone import find_backbone
 from moco_tf.training.memory import peak_memory_bytes
 
 
@@ -81,7 +82,9 @@ def step_rounds(
     started = time.perf_counter()
     shown = images or noise(config)
     batches = build_batches(config, shown, 0)
-    train_step = build_step(config, build_method(config, build_strategy(config), shown))
+    strategy = build_strategy(config)
+    config, _ = find_backbone(config)
+    train_step = build_step(config, build_method(config, strategy, shown))
     one_round = rounds_of(config, train_step, batches if images else repeated(batches))
     one_round(1)
     first = time.perf_counter() - started

@@ -62,6 +62,7 @@ def add_fields(parser: Parser, config: FolderConfig, without: Collection[str]) -
         options = {"dest": name, "default": argparse.SUPPRESS, "help": help_text}
         kinds = field.annotation, *get_args(field.annotation)
         choices = [one for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
+        choices = choices or field.examples or []
         if field.annotation is bool:
             both = ShownChoices(("true", "false"))
             parser.add_argument(flag, nargs="?", const="true", choices=both, type=truth, **options)

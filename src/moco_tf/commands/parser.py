@@ -12,8 +12,8 @@ from moco_tf.errors import near_name, one_line
 GROUPS = {  # of the help -> their options, of all commands
     "data": "data split image_size augmentation crop_min_area color_strength augment_on "
     "normalization max_bad_images max_small_images label_fraction",
-    "network": "encoder width stem head dim group_size group_layout running_statistics init "
-    "from_scratch key with_head with_preprocessing",
+    "network": "encoder pretrained width stem head dim group_size group_layout running_statistics "
+    "init from_scratch key with_head with_preprocessing",
     "method": "queue_size key_momentum temperature symmetric",
     "optimizer": "batch_size epochs learning_rate lr head_lr lr_scaling schedule milestones "
     "lr_drop schedule_unit first_epoch sgd_momentum momentum weight_decay",

@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors.numpy import save as to_safetensors
 
+from moco_tf.config import describe_encoder
 from moco_tf.convert import detectron2, official, released, torch_process
 from moco_tf.convert.check import compare
 from moco_tf.convert.contents import Parts
@@ -65,7 +66,7 @@ def convert(
     target, name = Path(target), str(source)
     check_target(target, to, overwrite)
     if to == KERAS:
-        raise InputError("to=keras is written by moco_tf.export.converted.convert_to_keras.")
+        raise InputError("to=keras is written by moco_tf.exporting.converted.convert_to_keras.")
     named = released.is_released(source)
     read = read_source(
         released.fetch(name, warn) if named else Path(source),
@@ -77,6 +78,12 @@ def convert(
     )
     if named:
         read = _with_licence(read, name)
+    if to != "moco-tf" and not read.snapshot.config.is_resnet:
+        raise InputError(
+            f"{source} holds the backbone {read.snapshot.config.encoder}, and --to {to} is for "
+            f"ResNets. Use "
+            f"--to moco-tf, or moco-tf export."
+        )
     head = with_head or to not in ("torchvision", "timm")
     data = _to_bytes(read.snapshot, target, to, head)
     result: dict[str, Any] = {}
@@ -94,7 +101,7 @@ def convert(
         "source_format": read.kind,
         "target": str(target),
         "to": to,
-        **config.model_dump(include={"encoder", "width", "stem", "head"}),
+        **config.encoder_fields,
         "dim": None if config.head == "none" else config.dim,
         **config.model_dump(include={"image_size", "normalization"}),
         "step": read.snapshot.step,
@@ -110,8 +117,8 @@ def describe(result: dict[str, Any]) -> str:
     equal = "equal" if result["equal"] else "NOT EQUAL"
     identical = "bit-identical" if result["arrays_equal"] else "NOT identical"
     lines = [
-        f"{result['source']} ({result['source_format']}): {result['encoder']}, width "
-        f"{result['width']}, {result['stem']} stem, {head}; for images of {result['image_size']} "
+        f"{result['source']} ({result['source_format']}): {describe_encoder(result)}, "
+        f"{head}; for images of {result['image_size']} "
         f"pixels, normalization {result['normalization']}",
         *result["notes"],
         f"features ({' and '.join(result['features_compared'])}), of SOURCE by {first}, of TARGET "

@@ -63,6 +63,8 @@ def key_of(config: Config, settings: Mapping[str, Any], *parts: tuple[Images, np
     """
     total = hashlib.sha256()
     fields = config.model_dump(mode="json", include=_ENCODER)
+    if config.architecture:  # left out for a ResNet, so that what was kept is found
+        fields["architecture"] = config.architecture
     total.update(json.dumps([fields, dict(settings)], sort_keys=True).encode())
     for images, indices in parts:
         described = [images.name, images.count, images.identity, images.content]

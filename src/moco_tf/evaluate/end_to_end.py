@@ -23,7 +23,7 @@ class Finetuner:
         self.envelope, self.network = envelope, envelope.network
         self.model, self.strategy = self.network.model, envelope.strategy
         self.tensor_names = envelope.tensor_names
-        self.of_head = [name.split("/")[-2] == HEAD for name in self.network.names]
+        self.of_head = [name.split("/")[0] == HEAD for name in self.network.names]
         self._compiled_loss = envelope.compiled_loss(self._loss)
 
     @tf.function

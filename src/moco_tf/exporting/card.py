@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from moco_tf.config import Config
+from moco_tf.config import Config, describe_encoder
 from moco_tf.data.pipeline import NORMALIZATIONS
 from moco_tf.exporting.results import known_results
 from moco_tf.runs import folder as run_folder
@@ -71,6 +71,8 @@ def input_text(result: dict[str, Any]) -> str:
     side, resized = result["image_size"], round(result["image_size"] * 256 / 224)
     mean, std = NORMALIZATIONS[result["normalization"]]
     numbers = f"(pixel / 255 - mean) / std with mean {list(mean)} and std {list(std)}, RGB"
+    if result["normalization"] == "pixels":
+        numbers = "the pixels as they are, 0 to 255, RGB; the model has its own preprocessing"
     cut = (
         f"an image of {side} x {side} is taken whole; another is resized to a short side of "
         f"{resized} (bilinear, antialiased) and its centre of {side} x {side} is cut out"
@@ -94,7 +96,7 @@ def input_text(result: dict[str, Any]) -> str:
 def _encoder(result: dict[str, Any]) -> list[str]:
     head = f"{result['head']}, to {result['dim']}" if result["with_head"] else "left out"
     return [
-        f"{result['encoder']}, width {result['width']}, {result['stem']} stem, images of "
+        f"{describe_encoder(result)}, images of "
         f"{result['image_size']} x {result['image_size']}; {result['parameters']} numbers "
         f"(float32), {result['bytes']} bytes; head: {head}"
     ]

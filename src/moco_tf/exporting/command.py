@@ -114,7 +114,7 @@ def _facts(
     config = snapshot.config
     tuned = snapshot.provenance.get("format") == "finetune"
     return {
-        **config.model_dump(include={"encoder", "width", "stem", "head"}),
+        **config.encoder_fields,
         "dim": None if config.head == "none" else config.dim,
         **config.model_dump(include={"image_size", "normalization"}),
         "step": snapshot.step,

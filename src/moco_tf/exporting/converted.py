@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf import convert
-from moco_tf.exporting.command import describe, export
+from moco_tf.exporting.command import export
+from moco_tf.exporting.targets import describe
 
 
 def convert_to_keras(

@@ -15,6 +15,9 @@ import keras
 from moco_tf.data.pipeline import NORMALIZATIONS
 from moco_tf.errors import InputError
 from moco_tf.models import Encoder
+from moco_tf.models.architecture import from_text
+from moco_tf.models.array_names import SEED, array_names
+from moco_tf.models.backbone import BODY
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.runs.encoders import load_encoder as load_run_encoder
 from moco_tf.training.reporting import to_stderr
@@ -32,11 +35,13 @@ def load_encoder(
 ) -> keras.Model:
     """Returns the encoder of a run as a plain Keras model: images to features [b, D].
 
-    All its layers are Keras's own, so it can be trained, saved, and used inside other models.
-    BatchNormalization is Keras's too. In training mode it takes the whole batch for one group, and
-    its running variance, momentum 0.9, is that of the biased variances; PyTorch and pre-training
-    here take the unbiased ones. `encoder.trainable = False` puts it into inference mode, also
-    where `training=True` is asked for: so freeze an encoder.
+    All its layers are Keras's own, so it can be trained, saved, and used inside other models. A
+    model that was given as backbone comes back as it was given, with the weights of the run; if it
+    ended in a feature map, it ends in the map's mean. BatchNormalization is Keras's too. In
+    training mode it takes the whole batch for one group, and its running variance, momentum 0.9
+    (a given model's own), is that of the biased variances; PyTorch and pre-training here take the
+    unbiased ones. `encoder.trainable = False` puts it into inference mode, also where
+    `training=True` is asked for: so freeze an encoder.
 
     Args:
         run: a `Run`, a run folder (its newest whole checkpoint), or a file made by `moco-tf convert
@@ -44,7 +49,8 @@ def load_encoder(
         head: go on to the head: the projection, of a fine-tuned encoder the classifier's logits.
         preprocessing: take uint8 pixels [b, S, S, 3] and normalise them inside. Otherwise the
             input is float32 [b, S, S, 3], normalised as the run's config says.
-        dtype: policy of the layers, as "mixed_bfloat16"; none: Keras's global one. Whatever it is,
+        dtype: policy of the layers, as "mixed_bfloat16"; none: Keras's global one, and of a model
+            that was given as backbone what its layers had. Whatever it is,
             `Rescaling` of the preprocessing and the statistics of BatchNormalization are computed
             in float32 at least. The features have the policy's compute dtype.
         name: of the model. Two encoders in one Keras model need two names.
@@ -56,6 +62,8 @@ def load_encoder(
     run = os.path.expanduser(os.fspath(run))
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
     encoder, config, _ = load_run_encoder(run, warn=to_stderr)
+    if encoder.architecture and not head and not preprocessing:
+        return _users_model(encoder, encoder.architecture, name, dtype and policy)
     normalization = config.normalization if preprocessing else None
     return plain_model(
         encoder, head=head, normalization=normalization, source=run, name=name, dtype=policy
@@ -101,7 +109,7 @@ def plain_model(
         x = keras.layers.Rescaling(scale, offset, name="normalize", dtype="float32")(inputs)
     tensors = {id(model.input): x}
     for layer, given, made in calls(model):
-        copy = _standard(layer, dtype)
+        copy = _standard(layer, dtype, encoder.architecture)
         tensors[id(made)] = copy(
             [tensors[id(t)] for t in given] if given[1:] else tensors[id(given[0])]
         )
@@ -117,8 +125,28 @@ def calls(model: keras.Model) -> Iterator[tuple[Any, list[Any], Any]]:
             yield layer, given if isinstance(given, list) else [given], layer.output
 
 
-def _standard(layer: keras.Layer, dtype: str | keras.DTypePolicy) -> keras.Layer:
+def _users_model(
+    encoder: Encoder, architecture: str, name: str, dtype: str | keras.DTypePolicy | None
+) -> keras.Model:
+    """A model of the architecture with the encoder's arrays, and pooled features at its end."""
+    model = from_text(architecture, dtype=dtype, name=name)
+    inputs = keras.Input(encoder.backbone.input.shape[1:], name=INPUT)
+    features = model(inputs)  # builds it, where it is not yet
+    _copy_arrays(encoder.backbone.get_layer(BODY), model)
+    if len(features.shape) == 2:
+        return model
+    pool = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")
+    if model.inputs:  # then its layers are those of what comes back
+        return keras.Model(model.inputs, pool(model.outputs[0]), name=name)
+    return keras.Model(inputs, pool(features), name=name)
+
+
+def _standard(
+    layer: keras.Layer, dtype: str | keras.DTypePolicy, architecture: str | None
+) -> keras.Layer:
     """A new layer that computes the same in inference mode, but for rounding to `dtype`."""
+    if architecture and layer.name == BODY:
+        return from_text(architecture, dtype=dtype, name=BODY)
     if isinstance(layer, GroupBatchNorm):
         return keras.layers.BatchNormalization(
             momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name, dtype=dtype
@@ -127,6 +155,7 @@ def _standard(layer: keras.Layer, dtype: str | keras.DTypePolicy) -> keras.Layer
 
 
 def _copy_arrays(layer: keras.Layer, copy: keras.Layer) -> None:
-    arrays = {variable.name: variable for variable in layer.variables}
-    for variable in copy.variables:
-        variable.assign(arrays[variable.name].value)
+    arrays = dict(zip(array_names(layer), layer.variables, strict=True))
+    for name, variable in zip(array_names(copy), copy.variables, strict=True):
+        if variable.name != SEED:
+            variable.assign(arrays[name].value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moco_tf.config import describe_encoder
 from moco_tf.errors import InputError
 
 SAVED_MODEL = "saved_model.pb"  # what every SavedModel folder holds
@@ -112,9 +113,8 @@ def describe(result: dict[str, Any]) -> str:
         else f"wrote nothing to {result['out']}"
     )
     return (
-        f"{result['run']}: {result['encoder']}, width {result['width']}, {result['stem']} stem"
-        f"{head}, step {result['step']}; {result['features']} [batch, "
-        f"{result['output']}] as {result['format']}\n"
+        f"{result['run']}: {describe_encoder(result)}{head}, step {result['step']}; "
+        f"{result['features']} [batch, {result['output']}] as {result['format']}\n"
         f"{result['images']} images of {result['images_of']}: largest error "
         f"{error} of the largest feature, {equal} (tolerance "
         f"{result['tolerance']:g})\n{written}"

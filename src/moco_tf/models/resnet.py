@@ -19,7 +19,8 @@ class Encoder:
 
     model: keras.Model  # [B, H, W, 3] -> [B, dim]; None where there is no head
     backbone: keras.Model  # [B, H, W, 3] -> [B, features]
-    cuts: tuple[keras.KerasTensor, ...]  # what goes into each residual block
+    cuts: tuple[keras.KerasTensor, ...] = ()  # what goes into each residual block
+    architecture: str | None = None  # of `architecture.to_text`; None: one of the ResNets here
 
 
 def resnet(
@@ -86,15 +87,21 @@ def resnet(
                 name=f"layer{stage + 1}.{index}",
             )
     pooled = layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")(x)  # [B, features]
+    return with_head(inputs, pooled, head, dim, dtype=dtype, seed=seed, cuts=tuple(cuts))
+
+
+def with_head(inputs, pooled, head, dim, *, dtype, seed, **others):
+    """Returns the `Encoder` from `inputs` to the features `pooled`, with a head as in `resnet`."""
+    backbone = keras.Model(inputs, pooled)
     if head == "none":
-        return Encoder(None, keras.Model(inputs, pooled), tuple(cuts))
+        return Encoder(None, backbone, **others)
     linear = partial(_linear, dtype=dtype, seed=seed)
     if head == "linear":
         projection = linear(pooled, dim, name="fc")
     else:
         hidden = linear(pooled, pooled.shape[-1], name="fc.0")
         projection = linear(layers.ReLU(dtype=dtype)(hidden), dim, name="fc.2")
-    return Encoder(keras.Model(inputs, projection), keras.Model(inputs, pooled), tuple(cuts))
+    return Encoder(keras.Model(inputs, projection), backbone, **others)
 
 
 def _basic_block(x, *, planes, stride, name, conv, bn, dtype, inner_factor):

@@ -20,7 +20,16 @@ from moco_tf.files.digests import check_json_digest, check_lines_digest, check_z
 from moco_tf.files.store import copy_advice
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.folder import CONFIG, LOCK, METRICS, SUMMARY, TENSORBOARD, TRACKING, VERSIONS
+from moco_tf.runs.folder import (
+    ARCHITECTURE,
+    CONFIG,
+    LOCK,
+    METRICS,
+    SUMMARY,
+    TENSORBOARD,
+    TRACKING,
+    VERSIONS,
+)
 from moco_tf.runs.log_digests import Digests, check_log, event_files, parse_log_digests
 
 # What `finetune` writes beside the files of every training, and what `probe --quick` keeps.
@@ -175,6 +184,7 @@ def _judge_folder(root: Path, folder: Path) -> list[Verdict]:
     logs = last.logs if (last := _newest(checkpoints)) else {}
     judges: dict[str, Judge] = {
         CONFIG: _carries(check_json_digest),
+        ARCHITECTURE: _carries(check_json_digest),
         VERSIONS: _carries(check_json_digest),
         SUMMARY: partial(_summary, checkpoints),
         ENCODER: _checkpoint,

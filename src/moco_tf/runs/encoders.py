@@ -11,6 +11,8 @@ import numpy as np
 from moco_tf.config import Config
 from moco_tf.errors import InputError
 from moco_tf.models import Encoder, build_encoder, telling_shapes
+from moco_tf.models.array_names import SEED, array_names
+from moco_tf.models.backbone import keras_encoder
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
 
 SETTINGS = {  # of `resnet`, that are fields of a config
@@ -47,7 +49,12 @@ def encoder_of(snapshot: EncoderCheckpoint, name: Path | str) -> Encoder:
 def untrained_encoder(config: Config, **changes: Any) -> Encoder:
     """Returns the encoder that `config` describes, in float32; `changes` are of its settings."""
     settings = config.model_dump(include=SETTINGS) | {"dtype": "float32"} | changes
-    return build_encoder(config.encoder, **settings)
+    if config.is_resnet:
+        return build_encoder(config.encoder, **settings)
+    if config.architecture is None:
+        raise InputError(f"encoder={config.encoder}: its architecture is not known here.")
+    del settings["width"], settings["stem"]
+    return keras_encoder(config.architecture, **settings)
 
 
 def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None:
@@ -56,14 +63,16 @@ def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None
     Raises:
         InputError: if they are not those of this model.
     """
-    for variable in model.variables:
-        name = QUERY_ENCODER + "/".join(variable.path.split("/")[-2:])
-        _check_shape(state, name, tuple(variable.shape), run)
-        variable.assign(state[name])
+    for name, variable in zip(array_names(model), model.variables, strict=True):
+        if variable.name != SEED:  # of training
+            _check_shape(state, QUERY_ENCODER + name, tuple(variable.shape), run)
+            variable.assign(state[QUERY_ENCODER + name])
 
 
 def check_size(snapshot: EncoderCheckpoint, run: Path | str) -> None:
-    """Raises `InputError` if the config is of an encoder far larger than the arrays."""
+    """Raises `InputError` if the config is of a ResNet far larger than the arrays."""
+    if not snapshot.config.is_resnet:
+        return
     fields = snapshot.config.model_dump(include={"stem", "width", "head", "dim"})
     for layer, shape in telling_shapes(snapshot.config.encoder, **fields).items():
         _check_shape(snapshot.state, f"{QUERY_ENCODER}{layer}/kernel", shape, run)

@@ -7,12 +7,15 @@ Imports no TensorFlow.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import platform
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -25,10 +28,11 @@ from moco_tf.files.atomic import (
     take_lock,
     write_error,
 )
-from moco_tf.files.digests import check_json_digest, write_json
+from moco_tf.files.digests import check_json_digest, read_json, write_json
 from moco_tf.files.store import copy_advice, is_url
 
 CONFIG = "config.json"
+ARCHITECTURE = "architecture.json"  # of a backbone that is not one of the ResNets
 VERSIONS = "versions.json"
 SUMMARY = "summary.json"
 METRICS = "metrics.jsonl"
@@ -58,15 +62,26 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
         config = config.model_copy(update={"data_path": path})
     if not resumed:
         make_folder(run_dir)
-        write_json(run_dir / CONFIG, config.model_dump(mode="json"))
+        if architecture := getattr(config, "architecture", None):
+            write_json(run_dir / ARCHITECTURE, json.loads(architecture))
+        write_json(run_dir / CONFIG, _as_written(config))
     else:
         there, now = read_config_of(type(config), run_dir), recorded(run_dir, config)
         names = config.growing_fields | config.recorded_fields
         grown = there.model_copy(update={name: getattr(now, name) for name in names})
         if grown != there:
-            write_json(run_dir / CONFIG, grown.model_dump(mode="json"))
+            write_json(run_dir / CONFIG, _as_written(grown))
     write_json(run_dir / VERSIONS, versions())
     return resumed
+
+
+def _as_written(config: AnyConfig) -> dict[str, Any]:
+    """The config as config.json holds it: with the architecture's digest, not the whole of it."""
+    fields = config.model_dump(mode="json")
+    architecture = fields.get("architecture") or ""
+    if architecture.startswith("{"):  # no digest yet
+        fields["architecture"] = hashlib.sha256(architecture.encode()).hexdigest()
+    return fields
 
 
 def check(run_dir: Path, config: AnyConfig) -> bool:
@@ -183,7 +198,7 @@ def read_config_of(kind: type[AnyConfig], run_dir: Path | str) -> AnyConfig:
             f"{kind.folder_flag}; if it was edited by hand, take its last field, sha256, out."
         ) from None
     try:
-        return kind.model_validate_json(text)
+        return _with_architecture(kind.model_validate_json(text), Path(run_dir))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -197,6 +212,24 @@ def read_config_of(kind: type[AnyConfig], run_dir: Path | str) -> AnyConfig:
             f"{path} is not the config of a run ({problem}). "
             f"Restore it, or start again in another {kind.folder_flag}."
         ) from None
+
+
+def _with_architecture(config: AnyConfig, run_dir: Path) -> AnyConfig:
+    """The config with the architecture that its config.json names by digest."""
+    if getattr(config, "architecture", None) is None:
+        return config
+    path = run_dir / ARCHITECTURE
+    try:
+        tree = read_json(path)
+    except (OSError, DamagedError) as error:
+        raise InputError(
+            f"{path} is not the architecture of the run: {error}. Restore it."
+        ) from None
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    whole = config.model_copy(update={"architecture": text})
+    if _as_written(whole) != config.model_dump(mode="json"):
+        raise InputError(f"{path} is not the architecture that {CONFIG} names. Restore it.")
+    return whole
 
 
 def _of_other_kind(run_dir: Path | str, kind: type[AnyConfig]) -> str:
@@ -225,7 +258,8 @@ def _refuse_foreign(run_dir: Path, flag: str) -> None:
     if not run_dir.is_dir():
         raise InputError(f"run_dir={run_dir} is a file, not a folder. Use another {flag}.")
     names = sorted(entry.name for entry in run_dir.iterdir())
-    visible = [name for name in names if not name.startswith(".")]
+    # A process that is killed between both files leaves the architecture alone.
+    visible = [name for name in names if not name.startswith(".") and name != ARCHITECTURE]
     if visible and CONFIG not in names:
         raise InputError(
             f"run_dir={run_dir} is not empty and is not a run folder: it has no {CONFIG}, but "
@@ -251,11 +285,13 @@ def _is_held(run_dir: Path, descriptor: int) -> bool:
 
 
 def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> None:
-    old, new = there.model_dump(mode="json"), now.model_dump(mode="json")
+    old, new = _as_written(there), _as_written(now)
     fixed = (old.keys() - now.recorded_fields | set(_recorded(now))) - now.runtime_fields
     different = [name for name in old if name in fixed and old[name] != new[name]]
     more = {name for name in now.growing_fields if new[name] > old[name]}
     different = [name for name in different if name not in more]
+    if old.get("architecture") and not new["architecture"] and "normalization" in different:
+        different.remove("normalization")  # which the backbone decides
     for name in {"data", "init"} & set(different):
         if same_path((old[name], old.get(f"{name}_path")), new[name]):
             different.remove(name)

@@ -50,7 +50,8 @@ class InitialWeights:
             variable.assign(array.astype(variable.dtype.as_numpy_dtype))
 
     def _is_new(self, name: str) -> bool:
-        return _of_head(name) and not any(map(_of_head, self.arrays))
+        seed = name.endswith("/seed_generator_state")  # of Dropout: the run's own
+        return seed or (_of_head(name) and not any(map(_of_head, self.arrays)))
 
 
 def check_initial_weights(config: Config, run_dir: Path) -> None:
@@ -62,6 +63,9 @@ def check_initial_weights(config: Config, run_dir: Path) -> None:
             f"another --run-dir."
         )
     there, now = peek(path), config
+    if not (there.is_resnet or now.is_resnet):
+        _check_architecture(path, there, now)
+        return
     different = [name for name in _BACKBONE if getattr(there, name) != getattr(now, name)]
     if different:
         listed = ", ".join(
@@ -69,6 +73,15 @@ def check_initial_weights(config: Config, run_dir: Path) -> None:
         )
         flags = " ".join(f"--{name} {getattr(there, name)}" for name in different)
         raise InputError(f"init={path} holds another encoder: {listed}. Use {flags}.")
+
+
+def _check_architecture(path: Path, there: Config, now: Config) -> None:
+    """Raises `InputError` for another backbone, as far as the one of now is known yet."""
+    if now.architecture not in (None, there.architecture):
+        raise InputError(
+            f"init={path} holds another backbone, {there.encoder}, than encoder={now.encoder}. Use "
+            f"the model that it was trained with."
+        )
 
 
 def read_initial_weights(

@@ -25,6 +25,9 @@ def in_microbatches(function, rows, how):
     one_microbatch = tf.function(function)
     spec = one_microbatch.get_concrete_function(tf.TensorSpec(rows.shape[1:], rows.dtype))
 
+    def rule(name, value):
+        return "first" if how[name] == "mean" and value.dtype.is_integer else how[name]
+
     def start(name, value):
         if how[name] == "rows":
             return tf.TensorArray(value.dtype, microbatches, element_shape=value.shape)
@@ -33,14 +36,14 @@ def in_microbatches(function, rows, how):
     def add(index, name, so_far, value):
         if how[name] == "rows":
             return so_far.write(index, value)
-        if how[name] == "first":
+        if rule(name, value) == "first":
             return tf.where(index == 0, value, so_far)
         return so_far + value
 
     def finish(name, value):
         if how[name] == "rows":
             return value.concat()
-        return value / microbatches if how[name] == "mean" else value
+        return value / microbatches if rule(name, value) == "mean" else value
 
     def each(step, *results):
         return {

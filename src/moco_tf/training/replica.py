@@ -5,6 +5,7 @@ c in each microbatch.
 """
 
 import contextlib
+from itertools import compress
 
 import tensorflow as tf
 
@@ -59,7 +60,7 @@ class Replica:
         def one(rows):
             with self._beside_the_images():
                 mine = pick(images, tf.gather(order, rows))
-            return compiled(parameters, before, mine)
+            return compiled(parameters, network.drawing_for(before, rows[0]), mine)
 
         how = {"features": "rows", "statistics": env.statistics_rule, "nonfinite": "sum"}
         result = in_microbatches(one, self.rows, how)
@@ -91,7 +92,8 @@ class Replica:
                 with self._beside_the_images():
                     mine = [pick(each, self._own(rows)) for each in images]
                 others = [pick(each, rows) for each in by_row]
-            return compiled(parameters, statistics, loss_scale, mine, others, *constants)
+            drawing = network.drawing_for(statistics, rows[0])
+            return compiled(parameters, drawing, loss_scale, mine, others, *constants)
 
         how = {"gradients": "sum", "statistics": env.statistics_rule, "scalars": "mean"}
         how |= {"nonfinite": "sum"} | (keep or {})
@@ -105,8 +107,12 @@ class Replica:
 
     def agree(self, statistics):
         """The running statistics that all replicas are to keep."""
-        rule = self._envelope.statistics_rule
-        return {"first": broadcast_from_first, "mean": mean_over_replicas}[rule](statistics)
+        rule, own = self._envelope.statistics_rule, self._envelope.network.running
+        agreed = {"first": broadcast_from_first, "mean": mean_over_replicas}[rule](
+            list(compress(statistics, own))
+        )
+        others = iter(agreed)  # the replicas have the rest alike
+        return [next(others) if r else v for v, r in zip(statistics, own, strict=True)]
 
     def gather(self, features):
         """The features of all replicas in their order, [b, ...] -> [B, ...]."""

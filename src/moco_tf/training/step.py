@@ -7,10 +7,14 @@ a `Replica`, and changes variables with the `StepEnvelope`.
 Legend: B images in the global batch, R replicas, M microbatches of a replica, c images in each.
 """
 
+from itertools import compress
+
 import numpy as np
 import tensorflow as tf
 
 from moco_tf.distribute.strategy import worker_place
+from moco_tf.models.array_names import SEED, array_names
+from moco_tf.models.batch_norm import running_variables
 from moco_tf.training.accumulation import replica_rows
 from moco_tf.training.finite import all_finite, first_nonfinite, names_of_tensors, nonfinite
 from moco_tf.training.optimizer import Optimizer
@@ -22,15 +26,32 @@ class Network:
 
     Args:
         call: gives what `encoder.model.stateless_call` gives; none: that itself.
+        stream: of random numbers, for Dropout: networks with others draw others.
     """
 
-    def __init__(self, encoder, call=None):
+    def __init__(self, encoder, call=None, stream=0):
         self.encoder, self.model = encoder, encoder.model
         model, self.call = self.model, call or self.model.stateless_call
-        trainable, running = model.trainable_variables, model.non_trainable_variables
-        self.parameters, self.statistics = [v.value for v in trainable], [v.value for v in running]
-        self.names = [v.path for v in trainable]
-        self.variables = {v.path: v.value for v in model.variables}
+        trainable, others = model.trainable_variables, model.non_trainable_variables
+        self.parameters, self.statistics = [v.value for v in trainable], [v.value for v in others]
+        names = {id(v): name for v, name in zip(model.variables, array_names(model), strict=True)}
+        self.names = [names[id(v)] for v in trainable]
+        self.variables = {names[id(v)]: v.value for v in model.variables}
+        running = running_variables(model)
+        self.running = [id(v) in running for v in others]
+        self.seeds = [v.name == SEED for v in others]  # the rest are constants
+        self.first_seed = stream * 2**24  # more than a batch has rows
+
+    def drawing_for(self, statistics, row):
+        """The statistics, with seeds for the microbatch that begins with this row of the batch.
+
+        What Dropout draws is then a function of the run's seed, the step and the microbatch.
+        """
+        if not any(self.seeds):
+            return statistics
+        place = tf.stack([tf.cast(row, tf.int64) + self.first_seed, 0])
+        pairs = zip(statistics, self.seeds, strict=True)
+        return [value + place if seed else value for value, seed in pairs]
 
 
 class StepEnvelope:
@@ -149,13 +170,18 @@ class StepEnvelope:
             )
 
     def keep_statistics(self, network, statistics):
-        """Gives a network the running statistics that all replicas agreed on."""
+        """Gives a network the statistics that all replicas agreed on, and moves its seeds on."""
         new = [self.of_any_replica(value) for value in statistics]
-        if self.loss_scaling:
-            finite = all_finite(new)
-            new = [tf.where(finite, *pair) for pair in zip(new, network.statistics, strict=True)]
-        for variable, value in zip(network.statistics, new, strict=True):
+        running = list(compress(new, network.running))
+        variables = list(compress(network.statistics, network.running))
+        if self.loss_scaling and running:
+            finite = all_finite(running)
+            running = [tf.where(finite, *pair) for pair in zip(running, variables, strict=True)]
+        for variable, value in zip(variables, running, strict=True):
             variable.assign(value)
+        for variable in compress(zip(network.statistics, new, strict=True), network.seeds):
+            state, (_, drawn) = variable[0], tf.unstack(variable[1])
+            state.assign(tf.stack([state[0], drawn]))
 
     def logged(self, result, gradients):
         """Numbers to log: the scalars of `Replica.gradients`, and "first_nonfinite".

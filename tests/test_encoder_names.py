@@ -1,0 +1,41 @@
+"""Names of encoders, told right or wrong without TensorFlow."""
+
+import keras
+import pytest
+
+from moco_tf.config import Config, make_config
+from moco_tf.encoder_names import application_names, check_encoder
+from moco_tf.errors import InputError
+
+
+def test_the_applications_are_those_of_the_installed_keras():
+    made = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert set(application_names()) == made
+
+
+@pytest.mark.parametrize("name", ["resnet18", "keras:EfficientNetV2B0", "a/b.keras", "model"])
+def test_what_an_encoder_may_be(name):
+    assert check_encoder(name) == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "keras:EfficientNetV2b0"}, "Did you mean keras:EfficientNetV2B0?"),
+        ({"encoder": "EfficientNetV2B0"}, "Did you mean keras:EfficientNetV2B0?"),
+        ({"encoder": "resnet-50"}, "Did you mean resnet50?"),
+        ({"encoder": "keras:zzz"}, "keras.applications has ConvNeXtBase, "),
+        ({"encoder": "zzz"}, "received encoder='zzz'. Use one of resnet18"),
+        ({"pretrained": True}, "pretrained needs an encoder keras:NAME; received encoder=resnet50"),
+        (
+            {"encoder": "keras:VGG16", "pretrained": True, "init": "a"},
+            "pretrained and init are both weights",
+        ),
+        ({"encoder": "keras:VGG16", "recompute": True}, "recompute needs one of the ResNets"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(changes, message):
+    with pytest.raises(InputError) as error:
+        make_config(Config(), changes)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
