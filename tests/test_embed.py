@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+from support import compiled
 
 import moco_tf.export.embed
 import moco_tf.training.signals
@@ -101,6 +102,16 @@ def centre_crop_twin(path):
     resized = np.round(np.einsum("ih,hwc,jw->ijc", rows, image, columns)).clip(0, 255)
     top, left = (round((side - SIDE) / 2) for side in new)
     return resized[top : top + SIDE, left : left + SIDE]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_for_embed():
+    """Embeddings of the same encoder share what they compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load_encoder", "embedding"):
+            patch.setattr(moco_tf.export.embed, name, getattr(compiled, name))
+        yield
+    compiled.forget()
 
 
 @pytest.fixture(scope="module")

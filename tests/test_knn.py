@@ -19,6 +19,8 @@ from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 def unit_rows(generator, rows, size):
     values = generator.standard_normal((rows, size))
