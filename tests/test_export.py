@@ -104,7 +104,12 @@ def assert_equal(found, wanted, tolerance=1e-5):
 # The formats
 
 
-@pytest.mark.parametrize("to", FORMATS)
+def slow_but(*quick):
+    """The formats, those that are not `quick` marked slow."""
+    return [pytest.param(f, marks=[] if f in quick else [pytest.mark.slow]) for f in FORMATS]
+
+
+@pytest.mark.parametrize("to", slow_but("keras", "onnx"))
 def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch, to):
     need(to)
     settings = {"with_head": True, "with_preprocessing": True}
@@ -123,10 +128,7 @@ def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch
         assert_equal(found, features(tiny, prepared, head=True))
 
 
-@pytest.mark.parametrize(
-    "to",
-    [pytest.param(to, marks=[] if to == "onnx" else [pytest.mark.slow]) for to in FORMATS],
-)
+@pytest.mark.parametrize("to", slow_but("onnx"))
 def test_a_bottleneck_encoder_of_normalised_images(deep, exported, monkeypatch, to):
     need(to)
     folder, result = exported(to)
@@ -137,6 +139,7 @@ def test_a_bottleneck_encoder_of_normalised_images(deep, exported, monkeypatch, 
     assert_equal(found, features(deep, images))
 
 
+@pytest.mark.slow
 def test_a_keras_file_needs_nothing_of_this_package(tiny, tmp_path):
     export(tiny, tmp_path / "encoder.keras", to="keras")
     images = pixels(16)

@@ -352,7 +352,7 @@ def test_two_devices_go_where_one_does(run, whole, tmp_path):
 
 def test_a_fraction_takes_as_many_of_each_class_and_names_its_files(run, tmp_path, capsys):
     data = save_folder(tmp_path / "data", train=["ant", "bee", "cat"], val=["ant", "bee", "cat"])
-    flags = ["--data", data, "--epochs", "1", "--batch-size", "4", "--group-size", "4", "--json"]
+    flags = ["--data", data, "--epochs", "1", "--batch-size", "8", "--group-size", "4", "--json"]
     assert main(["finetune", run.folder, *flags, "--label-fraction", "0.7"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary.keys() >= KEYS and summary["train_images"] == 6

@@ -73,13 +73,8 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     batch_size = min(config.batch_size, -(-data.train.count // group_size) * group_size)
     strategy = make_strategy(config.devices or default_devices(batch_size // group_size))
     check_devices(batch_size, group_size, strategy.num_replicas_in_sync)
-    config = config.model_copy(
-        update={
-            "data": config.data or snapshot.config.data,
-            "group_size": group_size,
-            "batch_size": batch_size,
-        }
-    )
+    resolved = {"data": config.data or snapshot.config.data, "group_size": group_size}
+    config = config.model_copy(update=resolved | {"batch_size": batch_size})
     network = build_network(config, snapshot, data.classes, strategy)
     provenance = {
         "encoder_step": 0 if config.from_scratch else snapshot.step,
