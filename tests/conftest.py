@@ -37,6 +37,9 @@ LONG = [
     "probe",
     "pipeline",
     "embed",
+    "stops",
+    "pack",
+    "load_encoder",
     "remote",
     "readme",
 ]
@@ -134,6 +137,23 @@ def compiled_once():
         patch.setattr(moco_tf.pretraining, "build_method", compiled.build_method)
         for name in ("build_step", "build_monitors"):
             patch.setattr(moco_tf.pretraining, name, compiled.of_method(name))
+        yield
+    compiled.forget()
+
+
+@pytest.fixture(scope="module")
+def encoders_once():
+    """While a module asks for it, features of one encoder share what they compile."""
+    from support import compiled
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load_encoder", "embedding"):
+            for module in ("evaluate.knn_run", "evaluate.ridge_probe", "export.embed"):
+                patch.setattr(f"moco_tf.{module}.{name}", getattr(compiled, name))
+        for module in ("knn_run", "ridge_probe"):
+            patch.setattr(
+                f"moco_tf.evaluate.{module}.untrained_encoder", compiled.untrained_encoder
+            )
         yield
     compiled.forget()
 

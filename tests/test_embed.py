@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
-from support import compiled
 
 import moco_tf.export.embed
 import moco_tf.training.signals
@@ -30,6 +29,8 @@ from moco_tf.export.rows import Rows, one_line
 from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
+
+pytestmark = pytest.mark.usefixtures("encoders_once")
 
 SIDE = 16  # of small_run
 BROKEN = "train/bee/1.png"
@@ -102,16 +103,6 @@ def centre_crop_twin(path):
     resized = np.round(np.einsum("ih,hwc,jw->ijc", rows, image, columns)).clip(0, 255)
     top, left = (round((side - SIDE) / 2) for side in new)
     return resized[top : top + SIDE, left : left + SIDE]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_for_embed():
-    """Embeddings of the same encoder share what they compile."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("load_encoder", "embedding"):
-            patch.setattr(moco_tf.export.embed, name, getattr(compiled, name))
-        yield
-    compiled.forget()
 
 
 @pytest.fixture(scope="module")

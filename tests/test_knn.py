@@ -19,7 +19,7 @@ from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("shallow", "encoders_once")
 
 
 def unit_rows(generator, rows, size):

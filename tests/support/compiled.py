@@ -61,18 +61,29 @@ def build_network(config, start, classes, strategy):
 def load_encoder(run, *, warn):
     """In place of `moco_tf.runs.encoders.load_encoder`, for what does not train the encoder."""
     found = snapshot.load_snapshot(run, warn=warn)
-    key = found.config.model_dump_json(), checkpoint.digest(found.state)
+    key = *_kind(found.config), checkpoint.digest(found.state)
     if key not in _ENCODERS:
         _ENCODERS[key] = encoders.encoder_of(found, run)
     return _ENCODERS[key], found.config, found.step
 
 
+def untrained_encoder(config):
+    """In place of `moco_tf.runs.encoders.untrained_encoder`, likewise."""
+    if _kind(config) not in _ENCODERS:
+        _ENCODERS[_kind(config)] = encoders.untrained_encoder(config)
+    return _ENCODERS[_kind(config)]
+
+
+def _kind(config):
+    return config.model_dump_json(), str(ENCODERS[config.encoder])
+
+
 def embedding(encoder, **settings):
-    """In place of `moco_tf.evaluate.features.embedding`, of an encoder of `load_encoder`."""
+    """In place of `moco_tf.evaluate.features.embedding`."""
     key = id(encoder), *sorted(settings.items())
     if key not in _EMBEDDINGS:
-        _EMBEDDINGS[key] = features.embedding(encoder, **settings)
-    return _EMBEDDINGS[key]
+        _EMBEDDINGS[key] = features.embedding(encoder, **settings), encoder  # or its id is reused
+    return _EMBEDDINGS[key][0]
 
 
 def of_method(name):
