@@ -1,5 +1,6 @@
 """Shared fixtures: four virtual CPU devices, and the folder of recorded reference numbers."""
 
+import gc
 import os
 import re
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 import tensorflow as tf
 from support.runs import SHALLOW
 
+from moco_tf.training.memory import give_back_freed_memory, peak_memory_bytes
+
 ROOT = Path(__file__).resolve().parent.parent
 VIRTUAL_DEVICES = 4
+PEAKS = []  # of the processes of pytest-xdist, bytes
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -20,7 +24,7 @@ tf.config.set_logical_device_configuration(
 )
 
 
-# Half a minute and more each: begun first, so that no long file is left to one process at the end.
+# The longest: begun first, so that no long file is left to one process at the end.
 LONG = [
     "learning",
     "workers",
@@ -33,6 +37,9 @@ LONG = [
     "probe",
     "pipeline",
     "embed",
+    "stops",
+    "pack",
+    "load_encoder",
     "remote",
     "readme",
 ]
@@ -49,6 +56,30 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # of a process of pytest-xdist
+        session.config.workeroutput["peak"] = peak_memory_bytes()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    PEAKS.append(getattr(node, "workeroutput", {}).get("peak", 0))
+
+
+def pytest_terminal_summary(terminalreporter):
+    peaks = " and ".join(f"{peak / 1e9:.2f}" for peak in PEAKS or [peak_memory_bytes()])
+    terminalreporter.write_line(f"peak memory of a process: {peaks} GB")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget(request):
+    """What a long module has compiled goes with it."""
+    yield
+    if request.path.stem.removeprefix("test_") in LONG:
+        gc.collect()
+        give_back_freed_memory()
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +138,24 @@ def compiled_once():
         for name in ("build_step", "build_monitors"):
             patch.setattr(moco_tf.pretraining, name, compiled.of_method(name))
         yield
+    compiled.forget()
+
+
+@pytest.fixture(scope="module")
+def encoders_once():
+    """While a module asks for it, features of one encoder share what they compile."""
+    from support import compiled
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load_encoder", "embedding"):
+            for module in ("evaluate.knn_run", "evaluate.ridge_probe", "export.embed"):
+                patch.setattr(f"moco_tf.{module}.{name}", getattr(compiled, name))
+        for module in ("knn_run", "ridge_probe"):
+            patch.setattr(
+                f"moco_tf.evaluate.{module}.untrained_encoder", compiled.untrained_encoder
+            )
+        yield
+    compiled.forget()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """`moco-tf check`: every bit that counts is noticed, and nothing that a kill leaves is damage."""
 
+import hashlib
 import io
 import json
 import os
@@ -107,6 +108,23 @@ def test_a_file_that_a_training_run_writes_meanwhile_is_not_called_unknown(run, 
     monkeypatch.setattr(check, "_judge_folder", and_a_save)
     found = check_run(run)
     assert found["whole"] and found["unknown"] == []
+
+
+def test_a_log_that_grows_meanwhile_has_the_digest_of_the_bytes_that_were_judged(run, monkeypatch):
+    rows, opened = run / "metrics.jsonl", io.open
+
+    def and_a_row(file, *arguments, **options):
+        if file == rows:
+            with opened(rows, "a") as log:
+                log.write('{"step": 6}\n')
+        return opened(file, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        for module in ("builtins", "io"):
+            patch.setattr(f"{module}.open", and_a_row)
+        found = {file["file"]: file for file in check_run(run)["files"]}[rows.name]
+    assert found["damage"] is found["note"] is None
+    assert found["sha256"] == hashlib.sha256(rows.read_bytes()).hexdigest()
 
 
 def test_a_run_is_whole_and_each_of_its_files_is_named(run, capsys):

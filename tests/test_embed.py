@@ -31,6 +31,7 @@ from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 
+pytestmark = pytest.mark.usefixtures("encoders_once")
 embed = partial(embed_run, features="pooled", split="all")  # as `moco_tf.embed` calls it
 
 SIDE = 16  # of small_run

@@ -48,6 +48,7 @@ def flags(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_an_estimate_is_whole_exact_in_its_sizes_and_leaves_nothing(flags, tmp_path, capsys):
     assert main(["estimate", *flags, "--json"]) == 0
     output = capsys.readouterr()

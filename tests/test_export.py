@@ -2,8 +2,10 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,6 +52,43 @@ def deep(tmp_path_factory):
     return save(tmp_path_factory.mktemp("deep") / "deep.safetensors", **DEEP)
 
 
+@pytest.fixture(scope="module")
+def exported(deep, tmp_path_factory):
+    """A function: format -> (folder, result) of one export of `deep`."""
+
+    @cache
+    def exported(to):
+        folder = tmp_path_factory.mktemp(to)
+        return folder, export(deep, folder / PLACES[to], to=to, warn=pytest.fail)
+
+    return exported
+
+
+@pytest.fixture(scope="module")
+def kept():
+    return {}
+
+
+@pytest.fixture
+def written_once(kept, monkeypatch, tmp_path_factory):
+    """Exports of `tiny` without options copy what was written, and what was loaded, at the first.
+
+    For tests of what happens around it.
+    """
+    write, load = command.write, command.runtimes.load
+
+    def copied(model, path, *, to):
+        if to not in kept:
+            whole = tmp_path_factory.mktemp(to) / path.name
+            write(model, whole, to=to)
+            kept[to] = whole, load(whole, to=to)
+        copy = shutil.copytree if kept[to][0].is_dir() else shutil.copy
+        copy(kept[to][0], path)
+
+    monkeypatch.setattr(command, "write", copied)
+    monkeypatch.setattr(command.runtimes, "load", lambda path, *, to: kept[to][1])
+
+
 def run_snippet(to, images, folder, monkeypatch):
     """What the code in the documentation makes of `images`, run in `folder`."""
     monkeypatch.chdir(folder)
@@ -65,7 +104,12 @@ def assert_equal(found, wanted, tolerance=1e-5):
 # The formats
 
 
-@pytest.mark.parametrize("to", FORMATS)
+def slow_but(*quick):
+    """The formats, those that are not `quick` marked slow."""
+    return [pytest.param(f, marks=[] if f in quick else [pytest.mark.slow]) for f in FORMATS]
+
+
+@pytest.mark.parametrize("to", slow_but("keras", "onnx"))
 def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch, to):
     need(to)
     settings = {"with_head": True, "with_preprocessing": True}
@@ -84,20 +128,18 @@ def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch
         assert_equal(found, features(tiny, prepared, head=True))
 
 
-@pytest.mark.parametrize(
-    "to",
-    [pytest.param(to, marks=[] if to == "onnx" else [pytest.mark.slow]) for to in FORMATS],
-)
-def test_a_bottleneck_encoder_of_normalised_images(deep, tmp_path, monkeypatch, to):
+@pytest.mark.parametrize("to", slow_but("onnx"))
+def test_a_bottleneck_encoder_of_normalised_images(deep, exported, monkeypatch, to):
     need(to)
-    result = export(deep, tmp_path / PLACES[to], to=to, warn=pytest.fail)
+    folder, result = exported(to)
     assert result["equal"] and (result["features"], result["output"]) == ("pooled", 128)
     images = pixels(40)
-    found = run_snippet(to, normalized(images, "imagenet"), tmp_path, monkeypatch)
+    found = run_snippet(to, normalized(images, "imagenet"), folder, monkeypatch)
     assert found.dtype == np.float32 and found.shape == (3, 128)
     assert_equal(found, features(deep, images))
 
 
+@pytest.mark.slow
 def test_a_keras_file_needs_nothing_of_this_package(tiny, tmp_path):
     export(tiny, tmp_path / "encoder.keras", to="keras")
     images = pixels(16)
@@ -114,11 +156,10 @@ def test_a_keras_file_needs_nothing_of_this_package(tiny, tmp_path):
     assert_equal(np.load(tmp_path / "features.npy"), features(tiny, images))
 
 
-def test_an_onnx_graph_is_the_resnet_and_no_more(deep, tmp_path):
+def test_an_onnx_graph_is_the_resnet_and_no_more(exported):
     onnx = pytest.importorskip("onnx", reason="needs the extra export")
     pytest.importorskip("onnxruntime", reason="needs the extra export")
-    export(deep, tmp_path / "encoder.onnx", to="onnx")
-    graph = onnx.load(tmp_path / "encoder.onnx").graph
+    graph = onnx.load(exported("onnx")[0] / PLACES["onnx"]).graph
     kinds = [node.op_type for node in graph.node]
     wanted = {"Conv": 53, "Relu": 49, "Add": 16, "MaxPool": 1, "AveragePool": 3, "Pad": 1}
     wanted |= {"Transpose": 1, "GlobalAveragePool": 1, "Squeeze": 1}  # BatchNorm is in the Conv
@@ -288,6 +329,7 @@ def test_the_global_precision_of_keras_changes_no_export(tiny, global_policy):
 # What is refused
 
 
+@pytest.mark.usefixtures("written_once")
 def test_a_folder_with_more_than_a_saved_model_is_not_taken_away(tiny, tmp_path, capsys):
     out = tmp_path / "host"
     flags = ["--format", "savedmodel", "--out", str(out)]
@@ -298,6 +340,7 @@ def test_a_folder_with_more_than_a_saved_model_is_not_taken_away(tiny, tmp_path,
     assert (out / "notes.txt").read_text() == "keep"
 
 
+@pytest.mark.usefixtures("written_once")
 def test_a_signal_between_the_renames_brings_the_old_folder_back(tiny, tmp_path, monkeypatch):
     out = tmp_path / "e"
     export(tiny, out, to="savedmodel")
@@ -421,7 +464,8 @@ def test_a_diverged_encoder_and_one_too_large_for_the_format_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["nan.safetensors"]
 
 
-def test_overwriting_replaces_a_file_and_a_saved_model(tiny, deep, tmp_path):
+@pytest.mark.usefixtures("written_once")
+def test_overwriting_replaces_a_file_and_a_saved_model(tiny, tmp_path):
     for to, out in (("keras", tmp_path / "e.keras"), ("savedmodel", tmp_path / "folder")):
         if to == "keras":
             out.write_text("old")

@@ -22,6 +22,7 @@ from moco_tf.evaluate.finetune import build_network, finetune
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.files.digests import read_json
 from moco_tf.models import build_encoder
+from moco_tf.runs import variables
 from moco_tf.runs.check import check_run
 from moco_tf.runs.encoders import load_encoder
 from moco_tf.training.sgd import sgd_update
@@ -88,8 +89,22 @@ def batches(steps=3):
 RATES = ([0.05, 0.5], [0.05, 0.5], [0.005, 0.1])
 
 
-def test_steps_equal_the_naive_twin():
-    network, twin = build(1), tiny_encoder(tf.distribute.get_strategy()).model
+@pytest.fixture(scope="module")
+def on_one_device():
+    network = build(1)
+    return network, variables.arrays_of(network.state())
+
+
+@pytest.fixture
+def one(on_one_device):
+    """A network on one device in its first state, compiled once."""
+    network, first = on_one_device
+    variables.assign(network.state(), first)
+    return network
+
+
+def test_steps_equal_the_naive_twin(one):
+    network, twin = one, tiny_encoder(tf.distribute.get_strategy()).model
     buffers = {v.path: np.zeros(v.shape) for v in twin.trainable_variables}
     for images, labels, (backbone, head) in zip(*batches(), RATES, strict=True):
         rates = tf.constant([backbone, head], tf.float64)
@@ -113,9 +128,10 @@ def test_steps_equal_the_naive_twin():
     assert moved and all(np.abs(v.numpy() - np.round(v.numpy())).max() > 0 for v in moved)
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_devices_agree(devices):
-    one, several = build(1), build(devices)
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_agree(one, devices):
+    several = build(devices)
     for images, labels, rates in zip(*batches(), RATES, strict=True):
         step = (tf.constant(images), tf.constant(labels), tf.constant(rates))
         wanted, found = (network.train_step(*step) for network in (one, several))
@@ -130,8 +146,8 @@ def test_devices_agree(devices):
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
 
-def test_a_rate_of_zero_keeps_its_part_in_place():
-    network = build(1)
+def test_a_rate_of_zero_keeps_its_part_in_place(one):
+    network = one
     before = {name: v.numpy() for name, v in network.state().items() if "momentum" not in name}
     images, labels = (tf.constant(a[0]) for a in batches())
     network.train_step(images, labels, tf.constant([0.0, 0.5]))
@@ -336,7 +352,7 @@ def test_two_devices_go_where_one_does(run, whole, tmp_path):
 
 def test_a_fraction_takes_as_many_of_each_class_and_names_its_files(run, tmp_path, capsys):
     data = save_folder(tmp_path / "data", train=["ant", "bee", "cat"], val=["ant", "bee", "cat"])
-    flags = ["--data", data, "--epochs", "1", "--batch-size", "4", "--group-size", "4", "--json"]
+    flags = ["--data", data, "--epochs", "1", "--batch-size", "8", "--group-size", "4", "--json"]
     assert main(["finetune", run.folder, *flags, "--label-fraction", "0.7"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary.keys() >= KEYS and summary["train_images"] == 6

@@ -20,6 +20,7 @@ from moco_tf.models import build_encoder
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 
+pytestmark = pytest.mark.usefixtures("shallow", "encoders_once")
 # As `moco_tf.knn` calls it.
 evaluate_run = partial(knn_run.evaluate_run, features="projection", k=200, temperature=0.1)
 

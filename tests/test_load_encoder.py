@@ -195,8 +195,15 @@ def test_a_config_of_a_larger_encoder_than_the_arrays_is_refused_before_it_is_bu
         encoder_of(replace(snapshot, config=config), small_run)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("head", ["none", "linear", "mlp"])
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        pytest.param(head, name, marks=[pytest.mark.slow] if head != "mlp" and deep else [])
+        for head in ("none", "linear", "mlp")
+        for name in ENCODERS
+        for deep in [name not in ("resnet18", "resnet50")]
+    ],
+)
 def test_what_tells_an_encoders_size_is_so(name, head):
     """Of the built network, and a thirtieth of its weights at least."""
     settings = {"stem": "small", "width": 2, "head": head, "dim": 4}

@@ -11,8 +11,8 @@ from moco_tf.methods.shuffle import random_permutation
 @pytest.mark.parametrize(
     ("devices", "layout", "rule", "symmetric"),
     [
-        (4, "contiguous", "first_group", False),
         (2, "interleaved", "mean", True),
+        pytest.param(4, "contiguous", "first_group", False, marks=pytest.mark.slow),
         pytest.param(2, "contiguous", "first_group", False, marks=pytest.mark.slow),
         pytest.param(4, "interleaved", "mean", True, marks=pytest.mark.slow),
     ],
@@ -31,7 +31,10 @@ def test_one_two_and_four_devices_compute_the_same(devices, layout, rule, symmet
         np.testing.assert_allclose(other_state[name], value, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize(("rule", "devices"), [("first_group", 1), ("mean", 1), ("mean", 4)])
+@pytest.mark.parametrize(
+    ("rule", "devices"),
+    [("first_group", 1), ("mean", 1), pytest.param("mean", 4, marks=pytest.mark.slow)],
+)
 def test_no_sum_depends_on_what_is_ready_first(rule, devices):
     """AddN begins with any input that it can overwrite: of three and more the sum is not exact."""
     method = build(devices, rule=rule, symmetric=True)

@@ -37,6 +37,8 @@ from moco_tf.runs import folder as run_folder
 from moco_tf.runs.check import check_run
 from moco_tf.training.signals import Interrupted
 
+pytestmark = pytest.mark.usefixtures("shallow", "encoders_once")
+
 SETTINGS = {"epochs": 3, "batch_size": 8, "lr": (3.0, 0.3), "log_every": 1, "checkpoint_every": 1}
 KEYS = {"top1", "top5", "top1_best", "classes", "train_images", "test_images", "protocol"}
 

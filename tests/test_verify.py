@@ -63,14 +63,15 @@ def test_bundled_moco_traces_are_met(devices, float64, shared_replay):
 
 @pytest.mark.parametrize(
     ("path", "float64"),
-    [(DEMO, False), long(SYMMETRIC, True), long(DEMO, True), long(SYMMETRIC, False)],
+    [slow(DEMO, False), long(SYMMETRIC, True), long(DEMO, True), long(SYMMETRIC, False)],
 )
 def test_bundled_demo_traces_are_met(path, float64, shared_replay):
     assert failures(verify_files([path], devices=1, float64=float64)) == []
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("float64", [slow(False), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("float64", [False, True])
 def test_every_other_recorded_trace_is_met_on_one_device(golden_folder, float64):
     paths = traces_in(golden_folder)
     assert paths
@@ -88,19 +89,21 @@ def test_every_other_recorded_trace_is_met_on_several_devices(golden_folder, dev
     assert failures(verify_files(paths, devices=devices, float64=float64)) == []
 
 
-_REPLAYS = {}
+@pytest.fixture(scope="module")
+def replays():
+    return {}
 
 
 @pytest.fixture
-def shared_replay(monkeypatch):
+def shared_replay(monkeypatch, replays):
     """One compiled replay for all traces of the same settings: each starts by setting its state."""
 
     def replay(**settings):
         key = json.dumps({n: v for n, v in settings.items() if n != "strategy"}, sort_keys=True)
         key += str(id(settings["strategy"]))
-        if key not in _REPLAYS:
-            _REPLAYS[key] = replay_module.Replay(**settings)
-        return _REPLAYS[key]
+        if key not in replays:
+            replays[key] = replay_module.Replay(**settings)
+        return replays[key]
 
     monkeypatch.setattr(run_module, "Replay", replay)
 
@@ -303,7 +306,7 @@ IN_MOCO = ("no shuffle", "queue with this step's keys")
 
 # The tests of the optimizer, of BatchNorm and of the step show the others as well.
 @pytest.mark.parametrize("path", [V1, long(V2)])
-@pytest.mark.parametrize("name", [n if n in IN_MOCO else long(n) for n in MISTAKES])
+@pytest.mark.parametrize("name", [slow(n) if n in IN_MOCO else long(n) for n in MISTAKES])
 def test_each_known_mistake_is_caught(monkeypatch, name, path):
     MISTAKES[name](monkeypatch)
     assert not verify_files([path], devices=1, float64=False)["ok"]

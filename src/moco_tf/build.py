@@ -98,7 +98,7 @@ def build_step(config: Config, method: MoCo) -> Callable:
     """Returns the compiled step: (view 1, view 2, number, learning rate) -> scalars to log."""
     directions = 2 if config.symmetric else 1
 
-    @tf.function
+    @tf.function(autograph=False)
     def compiled(view1, view2, number, rate):
         permutations = random_permutation(config.seed, number, directions, config.batch_size)
         return method.train_step(view1, view2, permutations, rate)[0]

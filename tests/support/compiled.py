@@ -4,8 +4,9 @@ from functools import partial
 
 import moco_tf.evaluate.finetune
 import moco_tf.pretraining
+from moco_tf.evaluate import features
 from moco_tf.models import ENCODERS
-from moco_tf.runs import checkpoint, variables
+from moco_tf.runs import checkpoint, encoders, snapshot, variables
 
 # What a compiled step does not depend on.
 FREE = {
@@ -16,7 +17,7 @@ FREE_TO_FINETUNE = {
     "checkpoint_every", "data", "epochs", "label_fraction", "log_every", "lr", "head_lr", "run",
     "run_dir",
 }  # fmt: skip
-_METHODS, _OF_METHOD = {}, {}
+_METHODS, _OF_METHOD, _ENCODERS, _EMBEDDINGS = {}, {}, {}, {}
 _build_method = moco_tf.pretraining.build_method
 _build_network = moco_tf.evaluate.finetune.build_network
 
@@ -33,22 +34,56 @@ def _once(build, strategy, *settings):
     return method
 
 
+def forget():
+    """Frees the memory of all of them."""
+    for kept in (_METHODS, _OF_METHOD, _EMBEDDINGS, _ENCODERS):
+        kept.clear()
+
+
 def build_method(config, strategy, train):
     """In place of `moco_tf.build.build_method`."""
     settings = config.model_dump_json(exclude=FREE), str(ENCODERS[config.encoder]), train.identity
     return _once(partial(_build_method, config, strategy, train), strategy, *settings)
 
 
-def build_network(config, snapshot, classes, strategy):
+def build_network(config, start, classes, strategy):
     """In place of `moco_tf.evaluate.finetune.build_network`."""
     settings = (
         config.model_dump_json(exclude=FREE_TO_FINETUNE),
-        snapshot.config.model_dump_json(),
-        str(ENCODERS[snapshot.config.encoder]),
-        checkpoint.digest(snapshot.state),
+        start.config.model_dump_json(),
+        str(ENCODERS[start.config.encoder]),
+        checkpoint.digest(start.state),
         classes,
     )
-    return _once(partial(_build_network, config, snapshot, classes, strategy), strategy, *settings)
+    return _once(partial(_build_network, config, start, classes, strategy), strategy, *settings)
+
+
+def load_encoder(run, *, warn):
+    """In place of `moco_tf.runs.encoders.load_encoder`, for what does not train the encoder."""
+    found = snapshot.load_snapshot(run, warn=warn)
+    key = *_kind(found.config), checkpoint.digest(found.state)
+    if key not in _ENCODERS:
+        _ENCODERS[key] = encoders.encoder_of(found, run)
+    return _ENCODERS[key], found.config, found.step
+
+
+def untrained_encoder(config):
+    """In place of `moco_tf.runs.encoders.untrained_encoder`, likewise."""
+    if _kind(config) not in _ENCODERS:
+        _ENCODERS[_kind(config)] = encoders.untrained_encoder(config)
+    return _ENCODERS[_kind(config)]
+
+
+def _kind(config):
+    return config.model_dump_json(), str(ENCODERS[config.encoder])
+
+
+def embedding(encoder, **settings):
+    """In place of `moco_tf.evaluate.features.embedding`."""
+    key = id(encoder), *sorted(settings.items())
+    if key not in _EMBEDDINGS:
+        _EMBEDDINGS[key] = features.embedding(encoder, **settings), encoder  # or its id is reused
+    return _EMBEDDINGS[key][0]
 
 
 def of_method(name):

@@ -26,7 +26,8 @@ def mapped(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Da
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    parallel = dataset.map(function, num_parallel_calls=CORES, deterministic=True)
+    as_it_is = tf.autograph.experimental.do_not_convert(function)  # converting takes seconds
+    parallel = dataset.map(as_it_is, num_parallel_calls=CORES, deterministic=True)
     return parallel.with_options(options)
 
 

@@ -26,7 +26,7 @@ class Finetuner:
         self.of_head = [name.split("/")[0] == HEAD for name in self.network.names]
         self._compiled_loss = envelope.compiled_loss(self._loss)
 
-    @tf.function
+    @tf.function(autograph=False)
     def train_step(self, images, labels, rates):
         """One step on one batch.
 
@@ -50,7 +50,7 @@ class Finetuner:
         sums = {name: replica_sum(self.strategy, value) for name, value in result["sums"].items()}
         return sums | scalars | {"step_loss": classifier.best_loss(sums)}
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluate_step(self, images, labels):
         """Returns the `classifier.batch_sums` of one batch; R divides B, label -1 fills up."""
         sums = self.strategy.run(self._replica_sums, args=(images, labels))

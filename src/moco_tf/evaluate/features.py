@@ -34,7 +34,7 @@ def extract(
         InputError: if there is no image.
     """
     compiled = isinstance(model_fn, tf.types.experimental.PolymorphicFunction)
-    function = model_fn if compiled else tf.function(model_fn)
+    function = model_fn if compiled else tf.function(model_fn, autograph=False)
     rows = list(feature_rows(function, batches))
     if not rows:
         raise InputError("there are no images to compute features of.")
@@ -81,7 +81,7 @@ def embedding(encoder: Encoder, *, features: Features, normalization: str) -> An
             f"features={features}. Use --features pooled."
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def embed(images: tf.Tensor) -> tf.Tensor:
         inputs = normalize(images, normalization, tf.float32)
         return tf.cast(model(inputs, training=False), tf.float32)

@@ -16,17 +16,15 @@ import tensorflow as tf
 from moco_tf.batch_groups import check_devices
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.sources import Images
-from moco_tf.data.stream import Elements
 from moco_tf.distribute.strategy import default_devices, make_strategy
-from moco_tf.evaluate.classifier import evaluate, initial_kernel
-from moco_tf.evaluate.counted import counted
+from moco_tf.evaluate.classifier import initial_kernel
 from moco_tf.evaluate.end_to_end import HEAD, Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.finetune_report import describe, save_encoder, summarize
-from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
+from moco_tf.evaluate.labelled import Labelled, identity, open_labelled
 from moco_tf.evaluate.progress import Progress, restore
 from moco_tf.evaluate.subset import balanced_subset
-from moco_tf.evaluate.training import ADVICE, ClassifierJob, train
+from moco_tf.evaluate.training import ADVICE, ClassifierJob, on_test_images, train
 from moco_tf.files.atomic import write_atomically
 from moco_tf.files.digests import add_lines_digest, write_json
 from moco_tf.runs import checkpoint, variables
@@ -35,7 +33,6 @@ from moco_tf.runs.encoders import assign, check_size, untrained_encoder
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, folder_of, load_snapshot
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
-from moco_tf.training.loop import Plan
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.schedules import learning_rate
 from moco_tf.training.sgd import sgd_update
@@ -76,13 +73,8 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     batch_size = min(config.batch_size, -(-data.train.count // group_size) * group_size)
     strategy = make_strategy(config.devices or default_devices(batch_size // group_size))
     check_devices(batch_size, group_size, strategy.num_replicas_in_sync)
-    config = config.model_copy(
-        update={
-            "data": config.data or snapshot.config.data,
-            "group_size": group_size,
-            "batch_size": batch_size,
-        }
-    )
+    resolved = {"data": config.data or snapshot.config.data, "group_size": group_size}
+    config = config.model_copy(update=resolved | {"batch_size": batch_size})
     network = build_network(config, snapshot, data.classes, strategy)
     provenance = {
         "encoder_step": 0 if config.from_scratch else snapshot.step,
@@ -166,12 +158,6 @@ def _train(
     shape = {"batch_size": config.batch_size, "image_size": progress.provenance["image_size"]}
     epoch_steps = -(-data.train.count // config.batch_size)
     replicas = network.strategy.num_replicas_in_sync
-    reporter.start(
-        storage.folder.parent, config.epochs * epoch_steps, progress.step, before=progress.written
-    )
-    reporter.line(describe(config, progress.provenance, replicas, epoch_steps))
-    if progress.step:
-        reporter.line(f"resumed at step {progress.step}")
     crops = labelled_crops(
         data.train,
         min_area=config.crop_min_area,
@@ -188,29 +174,16 @@ def _train(
             _cosine(rate, step, config.epochs, epoch_steps) for rate in config.rates
         ],
         heads=config.rates[:1],
-        evaluation=lambda: evaluate(
-            network.evaluate_step,
-            counted(
-                test_batches(data.test, **shape), data.test.count, "test images", reporter.line
-            ),
-        ),
-    )
-    plan = Plan(
-        config.epochs * epoch_steps,
-        epoch_steps,
-        images_per_step=config.batch_size,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
-        preemption_seconds=config.preemption_seconds,
-        log_epochs=True,
+        evaluation=on_test_images(network, data, reporter, **shape),
     )
     train(
         job,
-        Elements(crops),
-        plan,
-        data.train,
-        seed=config.seed,
+        crops,
+        config,
+        data,
         batch_size=config.batch_size,
+        images_per_step=config.batch_size,
+        description=describe(config, progress.provenance, replicas, epoch_steps),
         storage=storage,
         strategy=network.strategy,
         reporter=reporter,

@@ -39,7 +39,7 @@ class LinearProbe:
             rule=classifier.update,
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def train_step(self, images, labels, rates):
         """One step of every head on one batch.
 
@@ -59,7 +59,7 @@ class LinearProbe:
         broken = tf.cast(tf.math.logical_not(tf.math.is_finite(loss)), tf.int64)
         return sums | {"step_loss": loss, "first_nonfinite": broken}
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluate_step(self, images, labels):
         """Returns the `classifier.batch_sums` of one batch."""
         sums = self.strategy.run(self._replica_forward, args=(images, labels))[-1]

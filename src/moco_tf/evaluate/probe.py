@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf.data.pipeline import labelled_crops, normalize
-from moco_tf.data.stream import Elements
 from moco_tf.distribute.strategy import default_devices, make_strategy
-from moco_tf.evaluate.classifier import evaluate
-from moco_tf.evaluate.counted import counted
-from moco_tf.evaluate.labelled import Labelled, identity, open_labelled, test_batches
+from moco_tf.evaluate.labelled import Labelled, identity, open_labelled
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
 from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
 from moco_tf.evaluate.progress import restore
-from moco_tf.evaluate.training import ADVICE, ClassifierJob, train
+from moco_tf.evaluate.training import ADVICE, ClassifierJob, on_test_images, train
 from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
@@ -27,7 +24,6 @@ from moco_tf.runs.encoders import load_encoder
 from moco_tf.runs.snapshot import folder_of
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
-from moco_tf.training.loop import Plan
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.schedules import learning_rate
 
@@ -102,43 +98,26 @@ def _probe(
     shape = {"batch_size": batch_size, "image_size": provenance["image_size"]}
     epoch_steps = -(-data.train.count // batch_size)
     progress = restore(out, linear, provenance, len(config.lr), reporter.line)
-    reporter.start(out, config.epochs * epoch_steps, progress.step, before=progress.written)
-    reporter.line(describe(config, provenance, replicas, epoch_steps))
-    if progress.step:
-        reporter.line(f"resumed at step {progress.step}")
-    order = {"seed": config.seed, "start_step": progress.step}
     job = ClassifierJob(
         linear,
         progress,
         DivergenceWatch(linear.tensor_names, storage.folder, of_state=False, advice=ADVICE),
         rates=lambda step: _rates(config, step, epoch_steps),
         heads=config.lr,
-        evaluation=lambda: evaluate(
-            linear.evaluate_step,
-            counted(
-                test_batches(data.test, **shape), data.test.count, "test images", reporter.line
-            ),
-        ),
+        evaluation=on_test_images(linear, data, reporter, **shape),
         after_first_epoch=lambda: check_backbone(
             progress.provenance["encoder_sha256"], backbone_digest(linear.backbone)
         ),
     )
-    plan = Plan(
-        config.epochs * epoch_steps,
-        epoch_steps,
-        images_per_step=data.train.count / epoch_steps,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
-        preemption_seconds=config.preemption_seconds,
-        log_epochs=True,
-    )
+    order = {"seed": config.seed, "start_step": progress.step}
     train(
         job,
-        Elements(labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape)),
-        plan,
-        data.train,
-        seed=config.seed,
+        labelled_crops(data.train, min_area=CROP_MIN_AREA, **order, **shape),
+        config,
+        data,
         batch_size=batch_size,
+        images_per_step=data.train.count / epoch_steps,
+        description=describe(config, provenance, replicas, epoch_steps),
         storage=storage,
         strategy=linear.strategy,
         reporter=reporter,

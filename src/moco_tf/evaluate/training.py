@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -10,9 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.failures import failure_of_step
-from moco_tf.data.sources import Images
+from moco_tf.data.stream import Elements
 from moco_tf.distribute.workers import Workers
-from moco_tf.evaluate.classifier import add, means
+from moco_tf.evaluate.classifier import add, evaluate, means
+from moco_tf.evaluate.counted import counted
+from moco_tf.evaluate.finetune_config import FinetuneConfig
+from moco_tf.evaluate.labelled import Labelled, test_batches
+from moco_tf.evaluate.probe_config import ProbeConfig
 from moco_tf.evaluate.progress import SUMS, Progress
 from moco_tf.runs import variables
 from moco_tf.runs.storage import RunStorage
@@ -29,6 +33,9 @@ class Trainable(Protocol):
 
     def train_step(self, images: Any, labels: Any, rates: Any) -> Mapping[str, Any]:
         """One step; returns `classifier.batch_sums`, "step_loss" and "first_nonfinite"."""
+
+    def evaluate_step(self, images: Any, labels: Any) -> Mapping[str, Any]:
+        """Returns the `classifier.batch_sums` of one batch."""
 
     def state(self) -> Mapping[str, tf.Variable]:
         """Everything that a step changes, by name."""
@@ -56,7 +63,7 @@ class ClassifierJob:
     Args:
         rates: step -> learning rates, as `model.train_step` takes them.
         heads: learning rates that name the classifiers in the logs, where there are several.
-        evaluation: returns {"loss", "top1", "top5"}, of each head.
+        evaluation: of `on_test_images`.
         after_first_epoch: called after the first evaluation.
     """
 
@@ -125,32 +132,62 @@ class ClassifierJob:
         return extra
 
 
+def on_test_images(
+    model: Trainable, data: Labelled, reporter: Reporter, *, batch_size: int, image_size: int
+) -> Callable[[], dict[str, list[float]]]:
+    """Returns a function that returns {"loss", "top1", "top5"}, of each head."""
+
+    def evaluation() -> dict[str, list[float]]:
+        batches = test_batches(data.test, batch_size=batch_size, image_size=image_size)
+        batches = counted(batches, data.test.count, "test images", reporter.line)
+        return evaluate(model.evaluate_step, batches)
+
+    return evaluation
+
+
 def train(
     job: ClassifierJob,
-    batches: Iterator[Any],
-    plan: Plan,
-    images: Images,
+    crops: tf.data.Dataset,
+    config: ProbeConfig | FinetuneConfig,
+    data: Labelled,
     *,
-    seed: int,
     batch_size: int,
+    images_per_step: float,
+    description: str,
     storage: RunStorage,
     strategy: tf.distribute.Strategy,
     reporter: Reporter,
 ) -> None:
-    """Runs the loop.
+    """Runs the loop for `config.epochs`.
 
     Args:
-        images: that the batches are of, in the order of `seed` and `batch_size`.
+        crops: of the training images from the job's step on, in the order of `config.seed`.
+        images_per_step: see `Plan`.
+        description: said at the start.
 
     Raises:
         What `Loop.run` does.
     """
-    settings = {"seed": seed, "batch_size": batch_size, "epoch_steps": plan.epoch_steps}
+    progress, epoch_steps = job.progress, -(-data.train.count // batch_size)
+    plan = Plan(
+        config.epochs * epoch_steps,
+        epoch_steps,
+        images_per_step=images_per_step,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        preemption_seconds=config.preemption_seconds,
+        log_epochs=True,
+    )
+    reporter.start(storage.folder.parent, plan.last_step, progress.step, before=progress.written)
+    reporter.line(description)
+    if progress.step:
+        reporter.line(f"resumed at step {progress.step}")
+    order = {"seed": config.seed, "batch_size": batch_size, "epoch_steps": epoch_steps}
     Loop(
         job,
-        batches,
+        Elements(crops),
         plan,
-        failed=partial(failure_of_step, images=images, advice=RESTORE, **settings),
+        failed=partial(failure_of_step, images=data.train, advice=RESTORE, **order),
         storage=storage,
         workers=Workers(strategy, None),
         reporter=reporter,

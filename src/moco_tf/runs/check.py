@@ -37,8 +37,8 @@ ENCODER, CHOSEN, FEATURES = "encoder.safetensors", "labelled_images.txt", "featu
 BASELINES = "baselines.json"  # of `knn` and `probe --quick`
 CHECKPOINTS = run_folder.checkpoint_folder("").name
 MISSING = "it is missing"
-# Judges a file: returns fields of its `Verdict`, or raises `DamagedError`.
-Judge = Callable[[Path], dict[str, Any]]
+# Judges the bytes of a file: returns fields of its `Verdict`, or raises `DamagedError`.
+Judge = Callable[[bytes], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def check_run(run: Path | str) -> dict[str, Any]:
     path = Path(run)
     names: list[str] = []
     if path.is_file() and path.suffix == ".safetensors":
-        verdicts = [_judge(path, path.name, _checkpoint)]
+        verdicts = [_judge(path, path.name, None)]
         last = None if verdicts[0].damage else verdicts[0]
     elif path.is_dir() and (_is_results(path.resolve()) or (path / CHECKPOINTS).is_dir()):
         before = {file.relative_to(path).as_posix() for file in path.rglob("*")}
@@ -123,21 +123,21 @@ def report(result: Mapping[str, Any]) -> list[str]:
 
 
 def _carries(check: Callable[[bytes], tuple[bytes, str | None]]) -> Judge:
-    return lambda path: {"carried": check(path.read_bytes())[1] is not None}
+    return lambda data: {"carried": check(data)[1] is not None}
 
 
-def _summary(checkpoints: list[Verdict], path: Path) -> dict[str, Any]:
+def _summary(folder: Path, checkpoints: list[Verdict], data: bytes) -> dict[str, Any]:
     """A checkpoint of its step was there, and a later one may be now."""
-    text, digest = check_json_digest(path.read_bytes())
+    text, digest = check_json_digest(data)
     summary = json.loads(text)
     step = summary.get("step")
     same = _newest([v for v in checkpoints if v.step == step])
     if same is not None and summary.get("state_sha256") not in (None, same.state_sha256):
         raise DamagedError(f"its state_sha256 is not that of {same.file}")
     # Looked up only now: a run that ends meanwhile has saved before it wrote the summary.
-    last = checkpoint.newest_step(path.with_name(CHECKPOINTS))
+    last = checkpoint.newest_step(folder / CHECKPOINTS)
     if isinstance(step, int) and step > (last or 0):
-        there = "there is none" if last is None else f"the last one is of step {last}"
+        there = f"the last one is of step {last}" if last is not None else "there is none"
         raise DamagedError(f"it is of step {step}, but of checkpoints {there}")
     return {"carried": digest is not None}
 
@@ -151,12 +151,15 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return {"carried": True, "step": step, "state_sha256": state, "logs": logs}
 
 
-def _judge(path: Path, name: str, judge: Judge) -> Verdict:
+def _judge(path: Path, name: str, judge: Judge | None) -> Verdict:
+    """Without `judge` it is a checkpoint: too large to hold, but it does not change. A log may."""
     sha256 = None
     try:
         with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return Verdict(name, sha256, **judge(path))
+            data = file.read() if judge else b""
+            digest = hashlib.sha256(data) if judge else hashlib.file_digest(file, "sha256")
+        sha256 = digest.hexdigest()
+        return Verdict(name, sha256, **(judge(data) if judge else _checkpoint(path)))
     except FileNotFoundError:
         return Verdict(name, damage=MISSING)
     except PermissionError as error:
@@ -170,7 +173,7 @@ def _judge(path: Path, name: str, judge: Judge) -> Verdict:
 def _judge_folder(root: Path, folder: Path) -> list[Verdict]:
     """Returns a verdict on each file that belongs to the run in `root`, as far as in `folder`."""
 
-    def judged(path: Path, judge: Judge) -> Verdict:
+    def judged(path: Path, judge: Judge | None) -> Verdict:
         name = path.relative_to(root).as_posix()
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
             return Verdict(name, damage="it is a link that leaves the run folder")
@@ -179,29 +182,29 @@ def _judge_folder(root: Path, folder: Path) -> list[Verdict]:
         return _judge(path, name, judge)
 
     found = sorted((folder / CHECKPOINTS).glob("[!.]*.safetensors"), reverse=True)
-    checkpoints = [judged(path, _checkpoint) for path in found]
+    checkpoints = [judged(path, None) for path in found]
     checkpoints = [v for v in checkpoints if v.damage != MISSING]  # deleted in the meantime
     logs = last.logs if (last := _newest(checkpoints)) else {}
-    judges: dict[str, Judge] = {
+    judges: dict[str, Judge | None] = {
         CONFIG: _carries(check_json_digest),
         ARCHITECTURE: _carries(check_json_digest),
         VERSIONS: _carries(check_json_digest),
-        SUMMARY: partial(_summary, checkpoints),
-        ENCODER: _checkpoint,
+        SUMMARY: partial(_summary, folder, checkpoints),
+        ENCODER: None,
         CHOSEN: _carries(check_lines_digest),
-        FEATURES: _checkpoint,
+        FEATURES: None,
         BASELINES: _carries(check_json_digest),
         TRACKING: _carries(check_json_digest),
     }
-    small = [
+    verdicts = [
         judged(folder / name, judge)
         for name, judge in judges.items()
         if (name == CONFIG and checkpoints) or os.path.lexists(folder / name)
     ]
     growing = [p for p in (folder / METRICS, *event_files(folder)) if os.path.lexists(p)]
     names = {path.relative_to(folder).as_posix() for path in growing} | logs.keys()
-    verdicts = [*small, *checkpoints]
-    verdicts += [judged(folder / n, partial(check_log, logs.get(n))) for n in sorted(names)]
+    verdicts += checkpoints
+    verdicts += [judged(folder / n, partial(check_log, n, logs.get(n))) for n in sorted(names)]
     sizes = sorted(folder.glob(".images-*.npz"))  # of the images
     verdicts += [judged(path, _carries(check_zip_digest)) for path in sizes]
     for inner in sorted(path for path in folder.iterdir() if _is_results(path)):

@@ -83,23 +83,24 @@ def begins_with(data: bytes, digest: Mapping[str, Any]) -> bool:
     return len(data) >= size and hashlib.sha256(data[:size]).hexdigest() == digest["sha256"]
 
 
-def check_log(digest: Mapping[str, Any] | None, path: Path) -> dict[str, Any]:
+def check_log(name: str, digest: Mapping[str, Any] | None, data: bytes) -> dict[str, Any]:
     """Returns whether a digest or checksums of a log are kept ("carried"), and a "note" on its end.
 
     A kill leaves half an entry at the end, which the next start takes away.
 
     Args:
+        name: in the run folder.
         digest: of its beginning, as the newest checkpoint carries it; none: there is none.
+        data: all of it.
 
     Raises:
         DamagedError: if it begins with other bytes, or an entry in it is none.
-        OSError: if it cannot be read.
     """
-    data, start = path.read_bytes(), digest["bytes"] if digest else 0
+    start = digest["bytes"] if digest else 0
     if digest is not None and not begins_with(data, digest):
         short = f", which are cut off after {len(data)}" if len(data) < start else ""
         raise DamagedError(f"its first {start} bytes{short} are not those of the newest checkpoint")
-    if path.name == METRICS:
+    if name == METRICS:
         *rows, rest = data.split(b"\n")
         for number, row in enumerate(rows, start=1):
             try:
@@ -109,7 +110,7 @@ def check_log(digest: Mapping[str, Any] | None, path: Path) -> dict[str, Any]:
     else:
         rest = data[whole_records(data, start) :]
     note = f"its last {len(rest)} bytes are half an entry, as after a kill" if rest else None
-    return {"carried": digest is not None or path.name != METRICS, "note": note}
+    return {"carried": digest is not None or name != METRICS, "note": note}
 
 
 def whole_records(data: bytes, start: int = 0) -> int:

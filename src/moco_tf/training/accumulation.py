@@ -22,7 +22,7 @@ def in_microbatches(function, rows, how):
     microbatches = rows.shape[0]
     if microbatches == 1:
         return function(rows[0])
-    one_microbatch = tf.function(function)
+    one_microbatch = tf.function(function, autograph=False)
     spec = one_microbatch.get_concrete_function(tf.TensorSpec(rows.shape[1:], rows.dtype))
 
     def rule(name, value):

@@ -150,7 +150,7 @@ class StepEnvelope:
 
     def _compiled(self, function):
         if self.xla or self.compile_parts:
-            return tf.function(function, jit_compile=self.xla)
+            return tf.function(function, autograph=False, jit_compile=self.xla)
         return function
 
     def run(self, function):

@@ -57,10 +57,12 @@ class Replay:
         )
         self.method = MoCo(Network(key), envelope=envelope, dim=encoder["dim"], **method)
         self.dtype = dtype
-        self._train_step = tf.function(partial(self.method.train_step, details=True))
+        self._train_step = tf.function(
+            partial(self.method.train_step, details=True), autograph=False
+        )
         self._update_statistics = {
-            "encoder_q": tf.function(partial(_statistics_after, query.model)),
-            "encoder_k": tf.function(partial(_statistics_after, key.model)),
+            "encoder_q": tf.function(partial(_statistics_after, query.model), autograph=False),
+            "encoder_k": tf.function(partial(_statistics_after, key.model), autograph=False),
         }
         self.parameter_names = [torch_name(v.path) for v in query.model.trainable_variables]
         self.statistics_names = [torch_name(v.path) for v in query.model.non_trainable_variables]

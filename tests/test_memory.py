@@ -1,0 +1,17 @@
+"""Memory: a process tells its own peak."""
+
+import subprocess
+import sys
+
+import pytest
+
+from moco_tf.training.memory import peak_memory_bytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent's peak counts")
+def test_a_child_of_a_large_parent_tells_its_own_peak():
+    large = b"\1" * 2**28
+    assert peak_memory_bytes() > len(large)
+    code = "from moco_tf.training.memory import peak_memory_bytes; print(peak_memory_bytes())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert 2**20 < int(child.stdout) < 2**27
