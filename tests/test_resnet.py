@@ -18,7 +18,7 @@ from moco_tf.convert.contents import take_apart
 from moco_tf.convert.reading import torch_shapes
 from moco_tf.convert.state_dict import to_ours
 from moco_tf.models import ENCODERS, build_encoder
-from moco_tf.models.resnet import _conv
+from moco_tf.models.resnet import _conv, resnet, zero_last_scales
 from moco_tf.models.torch_names import demo_name, to_torch, torch_name
 
 COMMON = {
@@ -59,6 +59,26 @@ def test_initial_values_follow_pytorch():
     small = build_encoder("resnet18", **COMMON | {"stem": "small", "image_size": 32})
     kernel = small.model.get_layer("conv1").kernel.numpy()
     assert 0.98 * 0.19245 < np.abs(kernel).max() <= 0.19245009
+
+
+@pytest.mark.parametrize(("block", "last"), [("basic", "bn2"), ("bottleneck", "bn3")])
+def test_blocks_with_a_zero_last_scale_are_the_identity(block, last):
+    """Of the others the scale stays 1."""
+    settings = {"image_size": 8, "stem": "small", "width": 2, "head": "none", "dim": 0}
+    norms = {"group_size": 4, "group_layout": "contiguous", "running_statistics": "mean"}
+    encoder = resnet(block=block, blocks=(2, 1), **settings, **norms)
+    zero_last_scales(encoder.backbone)
+    for variable in encoder.backbone.trainable_variables:
+        layer, leaf = variable.path.split("/")
+        if leaf == "gamma":
+            wanted = 0 if layer.endswith(last) and "." in layer else 1
+            np.testing.assert_array_equal(variable, np.full(variable.shape, wanted), layer)
+    before, after = encoder.cuts[1], encoder.cuts[2]  # around the second block, without a shortcut
+    images = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
+    inputs, outputs = keras.Model(encoder.backbone.inputs[0], [before, after])(
+        images, training=True
+    )
+    np.testing.assert_array_equal(inputs, outputs)
 
 
 def test_layers_draw_different_values_from_one_seed():

@@ -6,8 +6,14 @@ in groups of 32 means the same on one device (eight groups inside it) as on eigh
 Legend: B images on this device, N images in a group, G = B / N groups, C channels.
 """
 
+from functools import partial
+
 import keras
 import tensorflow as tf
+
+from moco_tf.models.global_moments import global_moments, replicas
+
+ALL = "all"  # as a group size: the whole batch
 
 
 @keras.saving.register_keras_serializable(package="moco_tf")
@@ -19,12 +25,14 @@ class GroupBatchNorm(keras.layers.Layer):
 
     Args:
         group_size: images in a group; must divide the batch on a device. None: one group.
+            "all": the images of all replicas are one group; see `global_moments`.
         group_layout: "contiguous" (rows gN to gN + N - 1 are group g) or "interleaved" (row n is in
             group n mod G).
         running_statistics: "first_group" keeps those of group 0 (DistributedDataParallel's
             effect: rank 0's buffers are the ones saved); "mean" averages over the groups.
         momentum: weight of the old running statistics (PyTorch's 0.1 is 0.9 here).
         epsilon: added to the variance.
+        center, scale: whether there is a beta and a gamma.
 
     Source: arXiv:1911.05722 section 3.3; PyTorch's BatchNorm2d for the statistics.
     """
@@ -36,6 +44,8 @@ class GroupBatchNorm(keras.layers.Layer):
         running_statistics="first_group",
         momentum=0.9,
         epsilon=1e-5,
+        center=True,
+        scale=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -44,12 +54,17 @@ class GroupBatchNorm(keras.layers.Layer):
         self.running_statistics = running_statistics
         self.momentum = momentum
         self.epsilon = epsilon
+        self.center, self.scale = center, scale
+        self.gamma = self.beta = None
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
         # Statistics stay in the variables' own precision under mixed precision.
-        self.gamma = self.add_weight(shape=shape, initializer="ones", autocast=False, name="gamma")
-        self.beta = self.add_weight(shape=shape, initializer="zeros", autocast=False, name="beta")
+        add = partial(self.add_weight, shape=shape, autocast=False)
+        if self.scale:
+            self.gamma = add(initializer="ones", name="gamma")
+        if self.center:
+            self.beta = add(initializer="zeros", name="beta")
         self.moving_mean = self.add_weight(
             shape=shape, initializer="zeros", trainable=False, autocast=False, name="moving_mean"
         )
@@ -61,16 +76,17 @@ class GroupBatchNorm(keras.layers.Layer):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
     def call(self, inputs, training=None):
+        gamma = tf.ones_like(self.moving_mean) if self.gamma is None else self.gamma.value
+        beta = tf.zeros_like(self.moving_mean) if self.beta is None else self.beta.value
         if not training:
-            scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
-            shift = self.beta - self.moving_mean * scale
+            scale = gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+            shift = beta - self.moving_mean * scale
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
         groups = self._split(inputs)
         # A copy of gamma and beta for each group, so that a reduction sums their gradients, always
         # in one order. The tape's AddN begins with whichever of them it can write to.
         gammas, betas = (
-            tf.unstack(tf.tile(parameter.value[None], [len(groups), 1]))
-            for parameter in (self.gamma, self.beta)
+            tf.unstack(tf.tile(parameter[None], [len(groups), 1])) for parameter in (gamma, beta)
         )
         outputs, means, variances = zip(*map(self._normalize, groups, gammas, betas), strict=True)
         self._update(self.moving_mean, means)
@@ -84,11 +100,13 @@ class GroupBatchNorm(keras.layers.Layer):
             "running_statistics": self.running_statistics,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
         }
 
     def _split(self, inputs):
         batch = inputs.shape[0]
-        if self.group_size is None or batch == self.group_size:
+        if self.group_size in (None, ALL, batch):
             return [inputs]
         if batch is None or batch % self.group_size:
             raise ValueError(
@@ -110,7 +128,8 @@ class GroupBatchNorm(keras.layers.Layer):
 
     def _normalize(self, group, gamma, beta):
         """Returns the normalised group, its mean [C] and its unbiased variance [C]."""
-        if len(group.shape) == 4 and self.compute_dtype != "float64":
+        parts = replicas() if self.group_size == ALL else 1
+        if parts == 1 and len(group.shape) == 4 and self.compute_dtype != "float64":
             # Fused kernel, straight from the raw op: the wrapper raises epsilon to 1.001e-5.
             empty = tf.constant([], gamma.dtype)
             result = tf.raw_ops.FusedBatchNormV3(
@@ -125,9 +144,9 @@ class GroupBatchNorm(keras.layers.Layer):
             return result.y, result.batch_mean, result.batch_variance
         axes = list(range(len(group.shape) - 1))
         values = tf.cast(group, gamma.dtype)
-        mean, variance = tf.nn.moments(values, axes)
+        mean, variance = (tf.nn.moments if parts == 1 else global_moments)(values, axes)
         scale = gamma * tf.math.rsqrt(variance + self.epsilon)
-        count = float(values.shape.num_elements() // values.shape[-1])
+        count = float(parts * values.shape.num_elements() // values.shape[-1])
         normalized = (values - mean) * scale + beta
         return tf.cast(normalized, group.dtype), mean, variance * (count / (count - 1))
 
