@@ -5,13 +5,13 @@ import os
 import re
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.recorded import drawn, recipe
 
 from moco_tf.convert.architecture import Architecture, infer
 from moco_tf.convert.contents import take_apart
@@ -87,23 +87,6 @@ def test_layers_draw_different_values_from_one_seed():
     assert not np.array_equal(first, second)
 
 
-def recipe(name, shape):
-    """Deterministic weights of the recorded architectures."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    leaf = name.rsplit(".", 1)[-1]
-    if leaf == "running_var":
-        value = 0.5 + rng.random(shape)
-    elif leaf == "running_mean":
-        value = 0.1 * rng.standard_normal(shape)
-    elif leaf == "weight" and len(shape) == 1:
-        value = 0.5 + rng.random(shape)
-    elif leaf == "weight":
-        value = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-    else:
-        value = 0.1 * rng.standard_normal(shape)
-    return value.astype(np.float32)
-
-
 def recipe_state_dict(z, name, prefix):
     """The recorded architecture's weights, by its own names: a state dict as from a file."""
     sizes = {
@@ -155,11 +138,6 @@ def named(name, variables, values):
         rename(torch_name(variable.path)): to_torch(np.asarray(value))
         for variable, value in zip(variables, values, strict=True)
     }
-
-
-def drawn(tag, shape):
-    rng = np.random.default_rng(zlib.crc32(tag.encode()))
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def assert_near(ours, recorded, gate):

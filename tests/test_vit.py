@@ -1,6 +1,5 @@
 """Vision transformers against NumPy, the specified initial values and the recorded networks."""
 
-import zlib
 from functools import partial
 from math import erf, sqrt
 
@@ -10,10 +9,9 @@ import pytest
 import tensorflow as tf
 
 from moco_tf.models.batch_norm import GroupBatchNorm
-from moco_tf.models.heads import with_predictor, with_projector
+from moco_tf.models.heads import with_projector
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.tokens import position_table
-from moco_tf.models.torch_names import from_torch, to_torch, torch_name
 from moco_tf.models.vit import VITS, gelu, vit
 
 TINY = {"width": 8, "depth": 2, "heads": 2, "stem": "patch", "image_size": 6, "patch_size": 3}
@@ -160,60 +158,6 @@ def test_recomputed_blocks_give_the_same_features_and_gradients(stem):
         found.append([features, after, tape.gradient(loss, parameters)])
     for pair in zip(*map(tf.nest.flatten, found), strict=True):
         np.testing.assert_allclose(*pair, rtol=1e-10, atol=1e-12)
-
-
-# The recorded networks: deterministic weights by name, see the reference's README.
-
-
-def draw(name, shape):
-    rng, leaf = np.random.default_rng(zlib.crc32(name.encode())), name.rsplit(".", 1)[-1]
-    if leaf == "running_var" or (leaf == "weight" and len(shape) == 1):
-        values = 0.5 + rng.random(shape)
-    elif leaf == "running_mean":
-        values = 0.1 * rng.standard_normal(shape)
-    elif leaf == "weight":
-        values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-    else:
-        values = 0.1 * rng.standard_normal(shape)
-    return values.astype(np.float32)
-
-
-def recorded_network(name, hidden):
-    """Backbone, projector and predictor of `name` in float64, with the recorded weights."""
-    encoder = vit(**VITS[name], image_size=224, dtype="float64")
-    head = {
-        "hidden": hidden,
-        "norm": partial(GroupBatchNorm, dtype="float64"),
-        **{"dtype": "float64", "seed": 0},
-    }
-    projected = with_projector(encoder, "vit", dim=256, **head)
-    query = with_predictor(projected, "vit", **head)
-    for variable in query.model.variables:
-        layer, leaf = variable.path.rsplit("/", 1)
-        if leaf == "pos_embed":
-            continue
-        own = leaf if layer == "tokens" else torch_name(variable.path)
-        prefix = "" if own.startswith("predictor.") else "base_encoder."
-        shape = to_torch(np.empty(variable.shape)).shape
-        variable.assign(from_torch(draw(f"v3/{prefix}{own}", shape)))
-    return encoder.backbone, projected.model, query.model
-
-
-@pytest.mark.golden
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "hidden"), [("vit_small", 4096), ("vit_conv_small", 1024)])
-def test_recorded_networks_are_met(golden, name, hidden):
-    """Features, projections and predictions, by running statistics and by those of the batch."""
-    z = golden("moco_v3")
-    seed = zlib.crc32(b"input/8x3x224x224")
-    images = np.random.default_rng(seed).standard_normal((8, 3, 224, 224)).astype(np.float32)
-    images = tf.constant(images.transpose(0, 2, 3, 1).astype(np.float64))
-    models = recorded_network(name, hidden)
-    for mode in ("eval", "train"):
-        for part, model in zip(("features", "proj", "pred"), models, strict=True):
-            found = model(images, training=mode == "train").numpy()
-            wanted = z[f"{name}/{mode}_{part}"]
-            np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-7 * np.abs(wanted).max())
 
 
 @pytest.mark.golden

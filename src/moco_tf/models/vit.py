@@ -21,7 +21,7 @@ VITS = {
     # One block fewer: the stem costs about as much.
     "vit_conv_small": {"width": 384, "depth": 11, "heads": 12, "stem": "conv"},
     "vit_conv_base": {"width": 768, "depth": 11, "heads": 12, "stem": "conv"},
-    "vit_tiny": {"width": 192, "depth": 12, "heads": 12, "stem": "patch"},
+    "vit_tiny": {"width": 192, "depth": 12, "heads": 3, "stem": "patch"},  # timm's
 }
 CONV_STRIDES = 4  # of the convolutional stem: each halves the sides
 EPSILON = 1e-6  # of LayerNorm; the class token's variance is far below Keras's default
