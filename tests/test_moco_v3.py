@@ -21,9 +21,10 @@ from moco_tf.training.step import Network, StepEnvelope
 
 
 @cache
-def trained(devices):
+def trained(devices, compiled=False):
     """(scalars and details of each step, state after the last)."""
-    return train(build(make_strategy(devices)))
+    method = build(make_strategy(devices), compile_parts=compiled)
+    return train(method, tf.function if compiled else lambda step: step)
 
 
 def naive_loss(queries, keys):
@@ -94,7 +95,7 @@ def top1(details):
 
 def test_the_first_step_moves_no_parameter_but_the_optimizers_memory():
     """Its learning rate is 0."""
-    method = build(make_strategy(1))
+    method = build(make_strategy(1), compile_parts=False)
     before = {name: variable.numpy() for name, variable in method.state().items()}
     method.train_step(*views(0), tf.constant(0.0, tf.float64), tf.constant(0.99, tf.float64))
     for name, variable in method.state().items():
@@ -112,10 +113,12 @@ def test_the_momentum_encoder_begins_as_the_query_networks_copy_without_its_pred
         np.testing.assert_array_equal(state[f"key_encoder/{name}"], state[f"query_encoder/{name}"])
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_devices_compute_the_same(devices):
+@pytest.mark.parametrize(
+    ("devices", "compiled"), [(2, False), pytest.param(4, True, marks=pytest.mark.slow)]
+)
+def test_several_devices_compute_the_same(devices, compiled):
     """BatchNorm is over the images of all devices, and so are the negatives."""
-    (outputs, state), (alone, alone_state) = trained(devices), trained(1)
+    (outputs, state), (alone, alone_state) = trained(devices, compiled), trained(1)
     for pair in zip(outputs, alone, strict=True):
         for found, wanted in zip(*map(tf.nest.flatten, pair), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)

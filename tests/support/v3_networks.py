@@ -17,7 +17,7 @@ from moco_tf.training.lars import lars
 from moco_tf.training.step import Network, StepEnvelope
 
 SIDE, DIM, HIDDEN, BATCH, TEMPERATURE, DECAY = 4, 6, 7, 8, 0.3, 0.1
-STEPS = ((0.0, 0.5), (0.3, 0.6), (0.2, 0.7))  # learning rate and momentum of each
+STEPS = ((0.0, 0.5), (0.3, 0.6), (0.2, 0.7), (0.1, 0.8))  # learning rate and momentum of each
 
 
 def networks(kind, seed=0):

@@ -11,9 +11,9 @@ import tensorflow as tf
 def global_moments(values, axes):
     """In a replica: mean and biased variance [C] over `axes` of the values of all replicas.
 
-    Each replica has as many values as the others. The variance is that within the replicas and
-    that of their means, which loses no digits, as the mean of squares would. All replicas get the
-    same bits: sums are in the order of the replicas.
+    Each replica has as many values as the others. The variance is that within the replicas plus
+    that of their means; a mean of squares would lose digits. Sums are in the order of the replicas,
+    so that all of them get the same bits.
 
     No part of a step that calls it may be a tf.function of its own, because replicas meet here.
     """

@@ -64,7 +64,6 @@ def vit(
     """
     patch_size = 2**CONV_STRIDES if stem == "conv" else patch_size
     _check_sizes(width, heads, image_size, patch_size)
-    dense = partial(_dense, dtype=dtype, seed=seed)
     norm = partial(layers.LayerNormalization, epsilon=EPSILON, dtype=dtype)
     inputs = keras.Input((image_size, image_size, 3), dtype=keras.DTypePolicy(dtype).compute_dtype)
     if stem == "conv":
@@ -91,18 +90,24 @@ def vit(
     x = layers.Reshape((side**2, width), dtype=dtype)(x)  # [B, P, D], row by row
     x = Tokens(side, seed=layer_seed(seed, "cls_token"), dtype=dtype, name="tokens")(x)  # [B, T, D]
     cuts = []
-    for block in range(depth):
+    for index in range(depth):
         cuts.append(x)
-        name = f"blocks.{block}"
-        y = dense(norm(name=f"{name}.norm1")(x), 3 * width, 2 * width, name=f"{name}.attn.qkv")
-        y = dense(_attention(y, heads), width, 2 * width, name=f"{name}.attn.proj")
-        x = layers.Add(dtype=dtype)([x, y])
-        y = norm(name=f"{name}.norm2")(x)
-        y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1", activation=gelu)
-        y = dense(y, width, 5 * width, name=f"{name}.mlp.fc2")
-        x = layers.Add(dtype=dtype)([x, y])
+        dense = partial(_dense, dtype=dtype, seed=seed)
+        x = _block(x, heads, name=f"blocks.{index}", norm=norm, dense=dense, dtype=dtype)
     features = norm(name="norm")(x)[:, 0]  # [B, D]
     return Encoder(None, keras.Model(inputs, features), tuple(cuts))
+
+
+def _block(x, heads, *, name, norm, dense, dtype):
+    """Attention between the tokens, then a perceptron for each: [B, T, D] -> [B, T, D]."""
+    width = x.shape[-1]
+    y = dense(norm(name=f"{name}.norm1")(x), 3 * width, 2 * width, name=f"{name}.attn.qkv")
+    y = dense(_attention(y, heads), width, 2 * width, name=f"{name}.attn.proj")
+    x = layers.Add(dtype=dtype)([x, y])
+    y = norm(name=f"{name}.norm2")(x)
+    y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1", activation=gelu)
+    y = dense(y, width, 5 * width, name=f"{name}.mlp.fc2")
+    return layers.Add(dtype=dtype)([x, y])
 
 
 def _attention(qkv, heads):

@@ -38,7 +38,7 @@ def adamw_update(
 
     Args:
         parameter, mean, square, gradient: tensors of one shape. The first means are zero.
-        step: 1 for the first step, a float64 scalar; in float32 1 - b2 loses four digits.
+        step: 1 for the first step, a float64 scalar, because 1 - b2^step loses digits in float32.
 
     Source: arXiv:1711.05101; epsilon is where PyTorch has it (Keras adds it before it corrects the
     bias).
