@@ -232,7 +232,10 @@ def _parts(config, options):
 
     def sgd():
         for parameter, buffer, gradient in zip(
-            method.query.parameters, method.envelope.optimizer.slots, gradients, strict=True
+            method.query.parameters,
+            method.envelope.optimizer.slots["momentum"],
+            gradients,
+            strict=True,
         ):
             new, new_buffer = sgd_update(
                 parameter, buffer, gradient, 1e-6, momentum=config.sgd_momentum,

@@ -58,3 +58,15 @@ def test_epsilon_is_pytorchs_even_in_the_fused_kernel():
 def test_a_group_that_does_not_divide_the_batch_is_refused():
     with pytest.raises(ValueError, match="group_size=5, batch=8"):
         GroupBatchNorm(5)(tf.zeros([8, 2]), training=True)
+
+
+def test_without_scale_and_shift_nothing_is_trained():
+    x = RNG.standard_normal((6, 3)) * 3 + 2
+    layer = GroupBatchNorm(6, center=False, scale=False, dtype="float64")
+    y = layer(tf.constant(x), training=True).numpy()
+    np.testing.assert_allclose(y, naive(x, [np.arange(6)])[0], atol=1e-12)
+    assert layer.trainable_variables == []
+    still = layer(tf.constant(x), training=False).numpy()
+    mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    np.testing.assert_allclose(still, (x - mean) / np.sqrt(variance + 1e-5), rtol=1e-10)
+    assert GroupBatchNorm.from_config(layer.get_config()).scale is False

@@ -7,11 +7,12 @@ import tensorflow as tf
 from moco_tf import build as assembly
 from moco_tf import pretraining as train
 from moco_tf.config import make_config
+from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import DivergedError
 from moco_tf.recipes import RECIPES
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs.check import check_run
-from moco_tf.training.divergence import refuse_diverged
+from moco_tf.training.divergence import DivergenceWatch, refuse_diverged
 
 GOOD = {"a": np.ones(3, np.float32), "pointer": np.int64(3)}
 
@@ -136,6 +137,19 @@ def test_a_loss_scale_that_cannot_help_ends_the_run(tmp_path, monkeypatch):
         train.pretrain(tiny(tmp_path, precision="mixed_float16"))
     state, *_ = checkpoint.load_latest(tmp_path / "run" / "checkpoints", warn=pytest.fail)
     assert all(np.isfinite(array).all() for array in state.values())
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_only_the_smallest_loss_scale_ends_a_run(tmp_path, devices):
+    with make_strategy(devices).scope():
+        scale = tf.Variable(2.0)
+    watch = DivergenceWatch(["the loss"], tmp_path, scale)
+    watch.add(3, tf.constant(np.nan), tf.constant(1))
+    watch.check()
+    scale.assign(1.0)
+    watch.add(4, tf.constant(np.nan), tf.constant(1))
+    with pytest.raises(DivergedError, match="at step 4, where it began with the loss"):
+        watch.check()
 
 
 def tiny(tmp_path, **more):

@@ -25,6 +25,7 @@ from moco_tf.models import build_encoder
 from moco_tf.runs import variables
 from moco_tf.runs.check import check_run
 from moco_tf.runs.encoders import load_encoder
+from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.sgd import sgd_update
 from moco_tf.training.signals import Interrupted
 from moco_tf.training.step import Network, StepEnvelope
@@ -72,7 +73,7 @@ def build(devices):
         batch_size=8,
         group_size=2,
         group_layout="contiguous",
-        rule=partial(sgd_update, momentum=MOMENTUM, weight_decay=DECAY),
+        rule=UpdateRule(partial(sgd_update, momentum=MOMENTUM, weight_decay=DECAY)),
         running_statistics="mean",
         preprocess=lambda images: tf.cast(images, tf.float64) / 64 - 2,
         dtype="float64",

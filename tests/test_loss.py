@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 from moco_tf.methods.loss import (
+    feature_std,
+    in_batch_logits,
     info_nce,
     queue_logits,
     top_k_accuracy,
@@ -42,3 +44,47 @@ def test_top_k_accuracy_counts_rows_beaten_by_fewer_than_k():
 def test_no_numbers_are_no_success():
     logits = tf.constant([[np.nan, np.nan, np.nan], [1.0, 1.0, 1.0]])  # ties count as reached
     assert float(top_k_accuracy(logits, 1)) == 50
+
+
+def test_in_batch_logits_and_loss_match_a_loop():
+    """Rows 2, 0 and 5 of a batch of 6: wherever the positive is, it comes to column 0."""
+    keys, labels = RNG.standard_normal((6, 4)), [2, 0, 5]
+    queries = RNG.standard_normal((3, 4))
+    logits = in_batch_logits(*map(tf.constant, (queries, keys, labels)), 0.2)
+    losses = info_nce(logits).numpy()
+    for row, label in enumerate(labels):
+        similarities = np.array([queries[row] @ key for key in keys]) / 0.2
+        np.testing.assert_allclose(logits[row, 0], similarities[label], rtol=1e-12)
+        np.testing.assert_allclose(np.sort(logits[row]), np.sort(similarities), rtol=1e-12)
+        expected = np.log(np.exp(similarities).sum()) - similarities[label]
+        np.testing.assert_allclose(losses[row], expected, rtol=1e-10)
+
+
+def test_feature_std_of_all_directions_and_of_one():
+    assert float(feature_std(tf.zeros([16]))) == pytest.approx(0.25)
+    assert float(feature_std(tf.one_hot(3, 16))) == 0
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("temperature", [1.0, 0.2])
+def test_recorded_contrast_of_two_ranks(golden, temperature):
+    """Each has its share of the queries and all keys; gradients are those of a rank's own loss."""
+    z = golden("moco_v3")
+    q1, q2, k1, k2 = (z[f"contrastive/{n}"].astype(np.float64) for n in ("q1", "q2", "k1", "k2"))
+    ranks, rows, _ = q1.shape
+    for rank in range(ranks):
+        queries = [tf.constant(q1[rank]), tf.constant(q2[rank])]
+        with tf.GradientTape() as tape:
+            tape.watch(queries)
+            losses = []
+            for query, keys in zip(queries, (k2, k1), strict=True):
+                every = unit_norm(tf.constant(keys.reshape(ranks * rows, -1)))
+                labels = tf.range(rows) + rows * rank
+                logits = in_batch_logits(unit_norm(query), every, labels, temperature)
+                losses.append(2 * temperature * tf.reduce_mean(info_nce(logits)))
+            total = sum(losses)
+        recorded = f"contrastive/T{temperature}"
+        np.testing.assert_allclose(losses, z[f"{recorded}/loss"][rank], rtol=1e-6)
+        for name, gradient in zip(("q1", "q2"), tape.gradient(total, queries), strict=True):
+            wanted = z[f"{recorded}/grad_{name}"][rank]
+            np.testing.assert_allclose(gradient, wanted, atol=2e-6 * np.abs(wanted).max())

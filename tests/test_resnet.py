@@ -5,20 +5,20 @@ import os
 import re
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.recorded import drawn, recipe
 
 from moco_tf.convert.architecture import Architecture, infer
 from moco_tf.convert.contents import take_apart
 from moco_tf.convert.reading import torch_shapes
 from moco_tf.convert.state_dict import to_ours
 from moco_tf.models import ENCODERS, build_encoder
-from moco_tf.models.resnet import _conv
+from moco_tf.models.resnet import _conv, resnet, zero_last_scales
 from moco_tf.models.torch_names import demo_name, to_torch, torch_name
 
 COMMON = {
@@ -61,27 +61,30 @@ def test_initial_values_follow_pytorch():
     assert 0.98 * 0.19245 < np.abs(kernel).max() <= 0.19245009
 
 
+@pytest.mark.parametrize(("block", "last"), [("basic", "bn2"), ("bottleneck", "bn3")])
+def test_blocks_with_a_zero_last_scale_are_the_identity(block, last):
+    """Of the others the scale stays 1."""
+    settings = {"image_size": 8, "stem": "small", "width": 2, "head": "none", "dim": 0}
+    norms = {"group_size": 4, "group_layout": "contiguous", "running_statistics": "mean"}
+    encoder = resnet(block=block, blocks=(2, 1), **settings, **norms)
+    zero_last_scales(encoder.backbone)
+    for variable in encoder.backbone.trainable_variables:
+        layer, leaf = variable.path.split("/")
+        if leaf == "gamma":
+            wanted = 0 if layer.endswith(last) and "." in layer else 1
+            np.testing.assert_array_equal(variable, np.full(variable.shape, wanted), layer)
+    before, after = encoder.cuts[1], encoder.cuts[2]  # around the second block, without a shortcut
+    images = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
+    inputs, outputs = keras.Model(encoder.backbone.inputs[0], [before, after])(
+        images, training=True
+    )
+    np.testing.assert_array_equal(inputs, outputs)
+
+
 def test_layers_draw_different_values_from_one_seed():
     encoder = build_encoder("resnet18", **COMMON)
     first, second = (encoder.model.get_layer(f"layer1.{i}.conv1").kernel.numpy() for i in range(2))
     assert not np.array_equal(first, second)
-
-
-def recipe(name, shape):
-    """Deterministic weights of the recorded architectures."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    leaf = name.rsplit(".", 1)[-1]
-    if leaf == "running_var":
-        value = 0.5 + rng.random(shape)
-    elif leaf == "running_mean":
-        value = 0.1 * rng.standard_normal(shape)
-    elif leaf == "weight" and len(shape) == 1:
-        value = 0.5 + rng.random(shape)
-    elif leaf == "weight":
-        value = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-    else:
-        value = 0.1 * rng.standard_normal(shape)
-    return value.astype(np.float32)
 
 
 def recipe_state_dict(z, name, prefix):
@@ -135,11 +138,6 @@ def named(name, variables, values):
         rename(torch_name(variable.path)): to_torch(np.asarray(value))
         for variable, value in zip(variables, values, strict=True)
     }
-
-
-def drawn(tag, shape):
-    rng = np.random.default_rng(zlib.crc32(tag.encode()))
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def assert_near(ours, recorded, gate):

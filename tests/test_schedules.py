@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from moco_tf.training.schedules import learning_rate
+from moco_tf.training.schedules import cosine_momentum, learning_rate
 
 COSINE = {
     "steps_per_epoch": 10,
@@ -57,3 +57,38 @@ def test_rates_match_the_recorded_tables(golden):
         }
         ours = [learning_rate(epoch * 10, **settings) for epoch in range(c["n"])]
         np.testing.assert_allclose(ours, z[name], rtol=1e-6, atol=1e-18, err_msg=name)
+
+
+V3 = COSINE | {"steps_per_epoch": 312, "epochs": 100, "base": 9.6, "unit": "step"}
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.0), (1, 0.00307692), (5 * 312, 4.8), (10 * 312, 9.6), (55 * 312, 4.8)],
+)
+def test_the_cosine_comes_after_the_warm_up(step, rate):
+    assert learning_rate(step, **V3, warmup_epochs=10) == pytest.approx(rate, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "momentum"), [(0, 0.99), (10, 0.99024472), (50, 0.995), (90, 0.99975528)]
+)
+def test_momentum_rises_to_one(epoch, momentum):
+    found = cosine_momentum(epoch * 312, steps_per_epoch=312, epochs=100, base=0.99)
+    assert found == pytest.approx(momentum, abs=5e-9)
+
+
+@pytest.mark.golden
+def test_rates_and_momenta_of_v3_match_the_recorded_tables(golden):
+    z = golden("schedules")
+    configs = json.loads(str(z["meta_json"]))["config"]
+    for name in ("v3_r50_lars_100ep", "v3_vits_adamw_300ep"):
+        config = configs[name]
+        length = {"steps_per_epoch": config["iters_per_epoch"], "epochs": config["epochs"]}
+        recorded = zip(z[f"{name}/lr_per_iter"], z[f"{name}/momentum_per_iter"], strict=True)
+        settings = COSINE | length | {"base": config["lr"], "unit": "step"}
+        for step, (rate, momentum) in enumerate(recorded):
+            found = learning_rate(step, **settings, warmup_epochs=config["warmup_epochs"])
+            assert found == pytest.approx(rate, rel=1e-12, abs=1e-15)
+            found = cosine_momentum(step, base=config["moco_m"], **length)
+            assert found == pytest.approx(momentum, rel=1e-12)

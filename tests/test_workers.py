@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.processes import end, free_ports
 from support.runs import PREPARE, RUN, metrics
 
 from moco_tf.runs import checkpoint
@@ -44,16 +44,6 @@ def data(tmp_path_factory):
     return str(path)
 
 
-def free_ports(count):
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
-
-
 def begin(data, run_dir, *flags, code="", workers=1, by_environment=False):
     """Starts the processes of one run, told by flags or by TF_CONFIG who they are."""
     command = [sys.executable, "-c", PREPARE + code + RUN, "pretrain", "shapes", "--data", data]
@@ -79,16 +69,6 @@ def begin(data, run_dir, *flags, code="", workers=1, by_environment=False):
             )
         )
     return processes
-
-
-def end(processes, seconds=240):
-    """Exit codes and what was said, of each."""
-    try:
-        said = [process.communicate(timeout=seconds)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], said
 
 
 def train(data, run_dir, *flags, workers=1, by_environment=False):

@@ -35,6 +35,7 @@ from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models.recompute import recomputing
 from moco_tf.runs.encoders import untrained_encoder
+from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.schedules import learning_rate
 from moco_tf.training.sgd import sgd_update
 from moco_tf.training.step import Network, StepEnvelope
@@ -67,7 +68,9 @@ def build_method(
         group_size=config.group_size,
         group_layout=config.group_layout,
         accumulation_steps=config.accumulation_steps,
-        rule=partial(sgd_update, momentum=config.sgd_momentum, weight_decay=config.weight_decay),
+        rule=UpdateRule(
+            partial(sgd_update, momentum=config.sgd_momentum, weight_decay=config.weight_decay)
+        ),
         running_statistics=config.running_statistics,
         preprocess=lambda view: normalize(finish(view), config.normalization, compute_dtype),
         xla=use_xla(config),

@@ -11,6 +11,7 @@ from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.resnet import resnet
+from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.sgd import sgd_update
 from moco_tf.training.step import Network, StepEnvelope
 
@@ -41,7 +42,7 @@ def build(devices, *, layout="contiguous", rule="first_group", symmetric=False, 
         "group_size": GROUP,
         "group_layout": layout,
         "running_statistics": rule,
-        "rule": partial(sgd_update, momentum=0.9, weight_decay=1e-4),
+        "rule": UpdateRule(partial(sgd_update, momentum=0.9, weight_decay=1e-4)),
     }
     known = inspect.signature(StepEnvelope).parameters
     step |= {name: changes.pop(name) for name in changes.keys() & known.keys()}

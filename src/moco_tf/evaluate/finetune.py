@@ -33,6 +33,7 @@ from moco_tf.runs.encoders import assign, check_size, untrained_encoder
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, folder_of, load_snapshot
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.schedules import learning_rate
 from moco_tf.training.sgd import sgd_update
@@ -139,7 +140,9 @@ def build_network(
         batch_size=config.batch_size,
         group_size=config.group_size,
         group_layout="contiguous",
-        rule=partial(sgd_update, momentum=config.momentum, weight_decay=config.weight_decay),
+        rule=UpdateRule(
+            partial(sgd_update, momentum=config.momentum, weight_decay=config.weight_decay)
+        ),
         running_statistics="mean",
         compile_parts=False,
         preprocess=lambda images: normalize(images, pretraining.normalization, compute_dtype),

@@ -9,7 +9,7 @@ from moco_tf.distribute.strategy import own_share, replica_sum
 from moco_tf.evaluate import classifier
 from moco_tf.models.array_names import SEED, array_names
 from moco_tf.runs import checkpoint
-from moco_tf.training.optimizer import Optimizer
+from moco_tf.training.optimizer import Optimizer, UpdateRule
 
 
 class LinearProbe:
@@ -36,7 +36,7 @@ class LinearProbe:
             [self.kernels, self.biases],
             ["fc/kernel", "fc/bias"],
             strategy=strategy,
-            rule=classifier.update,
+            rule=UpdateRule(classifier.update),
         )
 
     @tf.function(autograph=False)

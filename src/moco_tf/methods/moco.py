@@ -6,7 +6,13 @@ size, D directions: a symmetric loss compares twice (D = 2), with the views' rol
 
 import tensorflow as tf
 
-from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm
+from moco_tf.methods.loss import (
+    contrast_scalars,
+    feature_std,
+    info_nce,
+    queue_logits,
+    unit_norm,
+)
 from moco_tf.methods.momentum import momentum_update
 from moco_tf.methods.queue import enqueue, initial_queue
 from moco_tf.methods.shuffle import unshuffle
@@ -83,9 +89,7 @@ class MoCo:
         env.optimizer.apply(gradients, learning_rate)
         env.keep_statistics(self.query, result["statistics"])
         env.keep_statistics(self.key, result["key_statistics"])
-        # Rows are unit vectors, so the mean square of a feature over all of them is 1 / C.
-        spread = 1 - tf.reduce_sum(scalars.pop("feature_mean") ** 2)
-        scalars["feature_std"] = tf.sqrt(tf.maximum(spread, 0) / self.queue.shape[1])
+        scalars["feature_std"] = feature_std(scalars.pop("feature_mean"))
         return scalars, self._details(result, gradients) if details else {}
 
     def _features(self, encode, images):
@@ -101,14 +105,7 @@ class MoCo:
         losses = tf.stack([info_nce(direction) for direction in logits])  # [D, c]
         loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))
         every, features = tf.concat(logits, axis=0), tf.concat(queries, axis=0)
-        scalars = {
-            "loss": loss,
-            "top1": top_k_accuracy(every, 1),
-            "top5": top_k_accuracy(every, 5),
-            "positive_similarity": tf.reduce_mean(every[:, 0]) * self.temperature,
-            "negative_similarity": tf.reduce_mean(every[:, 1:]) * self.temperature,
-            "feature_mean": tf.reduce_mean(features, axis=0),  # [C]
-        }
+        scalars = {"loss": loss} | contrast_scalars(every, features, self.temperature)
         by_image = {"queries": queries, "logits": logits}
         by_image = {name: tf.stack(value, axis=1) for name, value in by_image.items()}
         by_image["losses"] = tf.transpose(losses)

@@ -12,7 +12,9 @@ import keras
 import tensorflow as tf
 
 from moco_tf.models.array_names import within
+from moco_tf.models.global_moments import global_moments, replicas
 
+ALL = "all"  # as a group size: the whole batch
 _INITIALIZERS = (
     *("beta_initializer", "gamma_initializer"),
     *("moving_mean_initializer", "moving_variance_initializer"),
@@ -28,6 +30,7 @@ class GroupBatchNorm(keras.layers.Layer):
 
     Args:
         group_size: images in a group; must divide the batch on a device. None: one group.
+            "all": the images of all replicas are one group; see `global_moments`.
         group_layout: "contiguous" (rows gN to gN + N - 1 are group g) or "interleaved" (row n is in
             group n mod G).
         running_statistics: "first_group" keeps those of group 0 (DistributedDataParallel's
@@ -138,7 +141,7 @@ class GroupBatchNorm(keras.layers.Layer):
 
     def _split(self, inputs):
         batch = inputs.shape[0]
-        if self.group_size is None or batch == self.group_size:
+        if self.group_size in (None, ALL, batch):
             return [inputs]
         if batch is None or batch % self.group_size:
             raise ValueError(
@@ -160,7 +163,9 @@ class GroupBatchNorm(keras.layers.Layer):
 
     def _normalize(self, group, gamma, beta):
         """Returns the normalised group, its mean [C] and its unbiased variance [C]."""
-        if len(group.shape) == 4 and self.axis == 3 and self.compute_dtype != "float64":
+        parts = replicas() if self.group_size == ALL else 1
+        fused = len(group.shape) == 4 and self.axis == 3 and self.compute_dtype != "float64"
+        if fused and parts == 1:
             # Fused kernel, straight from the raw op: the wrapper raises epsilon to 1.001e-5.
             empty = tf.constant([], gamma.dtype)
             result = tf.raw_ops.FusedBatchNormV3(
@@ -175,9 +180,9 @@ class GroupBatchNorm(keras.layers.Layer):
             return result.y, result.batch_mean, result.batch_variance
         axes = [axis for axis in range(len(group.shape)) if axis != self.axis]
         values = tf.cast(group, gamma.dtype)
-        mean, variance = tf.nn.moments(values, axes)
+        mean, variance = (tf.nn.moments if parts == 1 else global_moments)(values, axes)
         scale = gamma * tf.math.rsqrt(variance + self.epsilon)
-        count = float(values.shape.num_elements() // values.shape[self.axis])
+        count = float(parts * values.shape.num_elements() // values.shape[self.axis])
         mean_, scale, beta = (self._along_axis(v, group) for v in (mean, scale, beta))
         normalized = (values - mean_) * scale + beta
         return tf.cast(normalized, group.dtype), mean, variance * (count / (count - 1))

@@ -147,12 +147,12 @@ def _conv(x, channels, size, *, stride=1, name, dtype, seed, default_init=False)
         # A pooling over single pixels: x[:, ::2, ::2] has a gradient that takes TensorFlow longer.
         x = layers.AveragePooling2D(1, stride, dtype=dtype)(x)
         stride = 1
-    layer_seed = _layer_seed(seed, name)
+    draw_seed = layer_seed(seed, name)
     if default_init:  # uniform within 1 / sqrt(fan_in)
-        init = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=layer_seed)
+        init = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=draw_seed)
     else:
         init = keras.initializers.VarianceScaling(
-            2.0, "fan_out", "untruncated_normal", seed=layer_seed
+            2.0, "fan_out", "untruncated_normal", seed=draw_seed
         )
     return layers.Conv2D(
         channels,
@@ -168,7 +168,7 @@ def _conv(x, channels, size, *, stride=1, name, dtype, seed, default_init=False)
 
 def _linear(x, units, *, name, dtype, seed):
     bound = 1 / sqrt(x.shape[-1])
-    kernel_seed, bias_seed = _layer_seed(seed, name), _layer_seed(seed, name + ".bias")
+    kernel_seed, bias_seed = layer_seed(seed, name), layer_seed(seed, name + ".bias")
     return layers.Dense(
         units,
         kernel_initializer=keras.initializers.RandomUniform(-bound, bound, seed=kernel_seed),
@@ -178,5 +178,20 @@ def _linear(x, units, *, name, dtype, seed):
     )(x)
 
 
-def _layer_seed(seed, name):
+def zero_last_scales(model):
+    """Zeroes the scale of the last BatchNorm of each residual block, which is the identity then.
+
+    Source: arXiv:1706.02677, section 5.1; MoCo v3 does so, v1 and v2 do not.
+    """
+    last = {}
+    for layer in model.layers:  # in order
+        block, _, name = layer.name.rpartition(".")
+        if block and name.startswith("bn"):
+            last[block] = layer
+    for layer in last.values():
+        layer.gamma.assign(keras.ops.zeros_like(layer.gamma))
+
+
+def layer_seed(seed, name):
+    """The seed of the initial weights of a layer: a function of the model's seed and its name."""
     return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF

@@ -92,6 +92,6 @@ class DivergenceWatch:
         if self._loss_scale is None:
             arrays = state if state and self._of_state else {}
             refuse_diverged(unchecked, self._names, arrays, self._folder, self._advice)
-        elif unchecked and float(self._loss_scale) <= 1:
+        elif unchecked and self._loss_scale.numpy() <= 1:
             last = max(unchecked)
             refuse_diverged({last: unchecked[last]}, self._names, {}, self._folder, self._advice)

@@ -1,5 +1,8 @@
 """An update rule on variables of a strategy, with dynamic loss scaling if asked for."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import tensorflow as tf
 
 from moco_tf.training.finite import all_finite
@@ -11,12 +14,36 @@ GROWTH_STEPS = 2000
 INITIAL_LOSS_SCALE = 2.0**15
 
 
+@dataclass(frozen=True)
+class UpdateRule:
+    """What a step does to each parameter, as a pure function of tensors.
+
+    Attributes:
+        update: (parameter, *slots, gradient, rate) -> (parameter, *slots).
+        slots: names of what is kept for each parameter: tensors of its shape, zero at first.
+        counts_steps: `update` also takes `step`, the number of this step, from 1 on: a float64
+            scalar.
+        one_dimensional: another `update`, of biases and of scales and shifts; none: the same.
+    """
+
+    update: Callable
+    slots: tuple[str, ...] = ("momentum",)
+    counts_steps: bool = False
+    one_dimensional: Callable | None = None
+
+    def of(self, parameter) -> Callable:
+        """Returns the `update` of a parameter."""
+        if self.one_dimensional is None or len(parameter.shape) > 1:
+            return self.update
+        return self.one_dimensional
+
+
 class Optimizer:
     """The rule, its slots and the loss scale.
 
     Args:
         parameters: variables made in `strategy.scope()`, and their names.
-        rule: (parameter, slot, gradient, rate) -> (parameter, slot), on tensors.
+        rule: an `UpdateRule`.
         loss_scaling: scale the loss against float16 underflow, and let a step that overflows
             change neither parameters nor slots.
         dtype: of the parameters.
@@ -26,7 +53,11 @@ class Optimizer:
         self.parameters, self.names, self.strategy, self.rule = parameters, names, strategy, rule
         self.loss_scaling, self.dtype = loss_scaling, dtype
         with strategy.scope():
-            self.slots = [tf.Variable(tf.zeros_like(p), trainable=False) for p in parameters]
+            self.slots = {
+                slot: [tf.Variable(tf.zeros_like(p), trainable=False) for p in parameters]
+                for slot in rule.slots
+            }
+            self.steps = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.loss_scale = tf.Variable(
                 tf.cast(INITIAL_LOSS_SCALE if loss_scaling else 1, dtype), trainable=False
             )
@@ -47,22 +78,31 @@ class Optimizer:
         rates = rates if isinstance(rates, list) else [rates] * len(self.parameters)
         rates = [tf.cast(rate, self.dtype) for rate in rates]
         finite = self._scale_loss(gradients) if self.loss_scaling else tf.constant(True)
+        counted = {}
+        if self.rule.counts_steps:
+            self.steps.assign_add(tf.cast(finite, tf.int64))  # an overflow is no step
+            counted = {"step": tf.cast(tf.maximum(self.steps, 1), tf.float64)}
 
-        def update(parameter, slot, gradient, rate, finite):
-            new, new_slot = self.rule(parameter, slot, gradient, rate)
-            if self.loss_scaling:
-                new = tf.where(finite, new, parameter)
-                new_slot = tf.where(finite, new_slot, slot)
-            slot.assign(new_slot)
-            parameter.assign(new)
+        def update(parameter, gradient, rate, finite, counted, *slots):
+            new = self.rule.of(parameter)(parameter, *slots, gradient, rate, **counted)
+            for variable, value in zip((parameter, *slots), new, strict=True):
+                kept = tf.where(finite, value, variable) if self.loss_scaling else value
+                variable.assign(kept)
 
-        each = zip(self.parameters, self.slots, gradients, rates, strict=True)
-        for parameter, *arguments in each:
-            self.strategy.extended.update(parameter, update, args=(*arguments, finite))
+        each = zip(self.parameters, gradients, rates, *self.slots.values(), strict=True)
+        for parameter, gradient, rate, *slots in each:
+            arguments = (gradient, rate, finite, counted, *slots)
+            self.strategy.extended.update(parameter, update, args=arguments)
 
     def state(self):
         """Everything that `apply` changes beside the parameters, by name."""
-        state = {f"momentum/{n}": s for n, s in zip(self.names, self.slots, strict=True)}
+        state = {
+            f"{slot}/{name}": variable
+            for slot, variables in self.slots.items()
+            for name, variable in zip(self.names, variables, strict=True)
+        }
+        if self.rule.counts_steps:
+            state["optimizer_steps"] = self.steps
         if self.loss_scaling:
             state |= {"loss_scale": self.loss_scale, "finite_steps": self.finite_steps}
         return state

@@ -44,7 +44,7 @@ class Replica:
         Args:
             compiled: of `compiled_forward`.
             images: [B, ...], or a nest of such tensors.
-            order: int [B].
+            order: int [B]; none: that of the batch, so that no image leaves its worker.
             statistics: to start from; none: the network's.
 
         Returns:
@@ -53,14 +53,18 @@ class Replica:
         env = self._envelope
         parameters = [tf.identity(p) for p in network.parameters]
         before = [tf.identity(s) for s in network.statistics] if statistics is None else statistics
-        if env.workers > 1:  # each has the images of its own replicas
+        if env.workers > 1 and order is not None:  # each has the images of its own replicas
             with_all = pick(images, self._own(tf.reshape(self.rows, [-1])))
             images, order = gather_rows(with_all), tf.gather(env.position, order)
 
         def one(rows):
+            return compiled(parameters, network.drawing_for(before, rows[0]), chosen(rows))
+
+        def chosen(rows):
+            if order is None:
+                return self._of_rows(images, rows)
             with self._beside_the_images():
-                mine = pick(images, tf.gather(order, rows))
-            return compiled(parameters, network.drawing_for(before, rows[0]), mine)
+                return pick(images, tf.gather(order, rows))
 
         how = {"features": "rows", "statistics": env.statistics_rule, "nonfinite": "sum"}
         result = in_microbatches(one, self.rows, how)
@@ -87,11 +91,8 @@ class Replica:
         loss_scale = tf.identity(env.optimizer.loss_scale)
 
         def one(rows):
-            mine, others = images, by_row
-            if env.microbatches > 1:
-                with self._beside_the_images():
-                    mine = [pick(each, self._own(rows)) for each in images]
-                others = [pick(each, rows) for each in by_row]
+            mine = [self._of_rows(each, rows) for each in images]
+            others = by_row if env.microbatches == 1 else [pick(each, rows) for each in by_row]
             drawing = network.drawing_for(statistics, rows[0])
             return compiled(parameters, drawing, loss_scale, mine, others, *constants)
 
@@ -120,6 +121,13 @@ class Replica:
             return features
         gathered = self._context.all_gather(features, axis=0)
         return tf.ensure_shape(gathered, [self._envelope.rows.size, *features.shape[1:]])
+
+    def _of_rows(self, images, rows):
+        """The images of a microbatch, in the order of the batch."""
+        if self._envelope.microbatches == 1:
+            return images
+        with self._beside_the_images():
+            return pick(images, self._own(rows))
 
     def _own(self, rows):
         """Where these rows of the global batch are among the images of this worker."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from moco_tf.distribute.strategy import worker_place
 from moco_tf.models.array_names import SEED, array_names
-from moco_tf.models.batch_norm import running_variables
+from moco_tf.models.batch_norm import ALL, running_variables
 from moco_tf.training.accumulation import replica_rows
 from moco_tf.training.finite import all_finite, first_nonfinite, names_of_tensors, nonfinite
 from moco_tf.training.optimizer import Optimizer
@@ -60,7 +60,8 @@ class StepEnvelope:
     Args:
         network: the `Network` that the optimizer trains, built in `strategy.scope()`.
         strategy: tf.distribute strategy; the global batch is spread over its replicas.
-        batch_size, group_size: B, and images that BatchNorm normalises together.
+        batch_size, group_size: B, and images that BatchNorm normalises together; "all": B, on all
+            replicas together, which takes neither microbatches nor parts of their own.
         group_layout: "contiguous" or "interleaved"; see `replica_rows`.
         accumulation_steps: M, microbatches of whole groups. The step is that of the whole batch,
             but for rounding.
@@ -101,7 +102,14 @@ class StepEnvelope:
         self.first_position = worker * rows.size // self.workers
         self.statistics_rule = {"first_group": "first", "mean": "mean"}[running_statistics]
         self.preprocess, self.dtype = preprocess, dtype
-        self.xla, self.loss_scaling, self.compile_parts = xla, loss_scaling, compile_parts
+        apart = group_size != ALL or self.replicas == 1
+        if group_size == ALL and (accumulation_steps > 1 or (xla and not apart)):
+            raise ValueError(
+                'group_size="all" takes whole batches, and on several replicas no XLA; received '
+                f"accumulation_steps={accumulation_steps}, xla={xla}, replicas={self.replicas}."
+            )
+        # Replicas that meet inside a part of the step cannot do so in a tf.function.
+        self.xla, self.loss_scaling, self.compile_parts = xla, loss_scaling, compile_parts and apart
         self.optimizer = Optimizer(
             network.parameters,
             network.names,

@@ -14,6 +14,7 @@ import tensorflow as tf
 from moco_tf.methods.moco import MoCo
 from moco_tf.models.resnet import resnet
 from moco_tf.models.torch_names import from_torch, to_torch, torch_name
+from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.sgd import sgd_update
 from moco_tf.training.step import Network, StepEnvelope
 
@@ -50,7 +51,7 @@ class Replay:
         envelope = StepEnvelope(
             Network(query),
             strategy=strategy,
-            rule=partial(sgd_update, **sgd),
+            rule=UpdateRule(partial(sgd_update, **sgd)),
             **{name: encoder[name] for name in shared},
             batch_size=batch_size,
             dtype=dtype,

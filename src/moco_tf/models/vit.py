@@ -1,0 +1,178 @@
+"""Vision transformers as MoCo v3 trains them (arXiv:2104.02057, section 4).
+
+Layers carry timm's names ("blocks.0.attn.qkv"), so that weights map one to one.
+
+Legend: B images, T tokens (a class token and P patches), D width, H heads.
+"""
+
+from functools import partial
+from math import sqrt
+
+import keras
+from keras import layers, ops
+
+from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.models.resnet import Encoder, layer_seed
+from moco_tf.models.tokens import Tokens
+
+VITS = {
+    "vit_small": {"width": 384, "depth": 12, "heads": 12, "stem": "patch"},
+    "vit_base": {"width": 768, "depth": 12, "heads": 12, "stem": "patch"},
+    # One block fewer: the stem costs about as much.
+    "vit_conv_small": {"width": 384, "depth": 11, "heads": 12, "stem": "conv"},
+    "vit_conv_base": {"width": 768, "depth": 11, "heads": 12, "stem": "conv"},
+    "vit_tiny": {"width": 192, "depth": 12, "heads": 3, "stem": "patch"},  # timm's
+}
+CONV_STRIDES = 4  # of the convolutional stem: each halves the sides
+EPSILON = 1e-6  # of LayerNorm; the class token's variance is far below Keras's default
+
+
+def vit(
+    *,
+    width,
+    depth,
+    heads,
+    stem,
+    image_size,
+    patch_size=16,
+    freeze_patch_projection=False,
+    group_size=None,
+    group_layout="contiguous",
+    running_statistics="first_group",
+    dtype="float32",
+    seed=0,
+):
+    """Returns an `Encoder` without a head; its features are the class token, [B, D].
+
+    Pre-norm blocks with exact GELU and hidden layers of 4 D; no dropout.
+
+    Args:
+        width, depth, heads: D, blocks, H.
+        stem: "patch" (one linear projection of each patch) or "conv" (four 3x3/2 convolutions with
+            BatchNorm and ReLU, then 1x1; its patches are of 16 pixels).
+        image_size: side of the images, pixels.
+        patch_size: side of a patch, pixels.
+        freeze_patch_projection: keep the random projection of the patches; no effect on "conv".
+        group_size, group_layout, running_statistics: see `GroupBatchNorm`; of "conv" only.
+        dtype: Keras dtype policy.
+        seed: of the initial weights; each layer draws from (seed, its name).
+
+    Raises:
+        ValueError: sizes do not fit.
+
+    Source: arXiv:2010.11929; position table and initial values are those of the official MoCo v3.
+    """
+    patch_size = 2**CONV_STRIDES if stem == "conv" else patch_size
+    _check_sizes(width, heads, image_size, patch_size)
+    norm = partial(layers.LayerNormalization, epsilon=EPSILON, dtype=dtype)
+    inputs = keras.Input((image_size, image_size, 3), dtype=keras.DTypePolicy(dtype).compute_dtype)
+    if stem == "conv":
+        bn = partial(
+            GroupBatchNorm,
+            group_size=group_size,
+            group_layout=group_layout,
+            running_statistics=running_statistics,
+            dtype=dtype,
+        )
+        x = _conv_stem(inputs, width, bn=bn, dtype=dtype, seed=seed)
+    else:
+        name, bound = "patch_embed.proj", sqrt(6 / (3 * patch_size**2 + width))
+        x = layers.Conv2D(
+            width,
+            patch_size,
+            patch_size,
+            kernel_initializer=_uniform(bound, name, seed),
+            trainable=not freeze_patch_projection,
+            dtype=dtype,
+            name=name,
+        )(inputs)
+    side = image_size // patch_size
+    x = layers.Reshape((side**2, width), dtype=dtype)(x)  # [B, P, D], row by row
+    x = Tokens(side, seed=layer_seed(seed, "cls_token"), dtype=dtype, name="tokens")(x)  # [B, T, D]
+    cuts = []
+    for index in range(depth):
+        cuts.append(x)
+        dense = partial(_dense, dtype=dtype, seed=seed)
+        x = _block(x, heads, name=f"blocks.{index}", norm=norm, dense=dense, dtype=dtype)
+    features = norm(name="norm")(x)[:, 0]  # [B, D]
+    return Encoder(None, keras.Model(inputs, features), tuple(cuts))
+
+
+def _block(x, heads, *, name, norm, dense, dtype):
+    """Attention between the tokens, then a perceptron for each: [B, T, D] -> [B, T, D]."""
+    width = x.shape[-1]
+    y = dense(norm(name=f"{name}.norm1")(x), 3 * width, 2 * width, name=f"{name}.attn.qkv")
+    y = dense(_attention(y, heads), width, 2 * width, name=f"{name}.attn.proj")
+    x = layers.Add(dtype=dtype)([x, y])
+    y = norm(name=f"{name}.norm2")(x)
+    y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1", activation=gelu)
+    y = dense(y, width, 5 * width, name=f"{name}.mlp.fc2")
+    return layers.Add(dtype=dtype)([x, y])
+
+
+def _attention(qkv, heads):
+    """Scaled dot-product attention of all heads: [B, T, 3 D] -> [B, T, D]."""
+    _, tokens, width = qkv.shape
+    size = width // 3 // heads
+    query, key, value = ops.unstack(ops.reshape(qkv, (-1, tokens, 3, heads, size)), 3, axis=2)
+    # The scale on the queries: Keras rounds the one that it is given to float32.
+    attended = ops.dot_product_attention(query * size**-0.5, key, value, scale=1.0)
+    return ops.reshape(attended, (-1, tokens, heads * size))
+
+
+def _dense(x, units, fans, *, name, dtype, seed, activation=None):
+    """A linear layer with Xavier's uniform weights; `fans` is fan_in + fan_out."""
+    draw = _uniform(sqrt(6 / fans), name, seed)
+    return layers.Dense(
+        units, activation=activation, kernel_initializer=draw, dtype=dtype, name=name
+    )(x)
+
+
+@keras.saving.register_keras_serializable(package="moco_tf")
+def gelu(x):
+    """Exact GELU. Keras's rounds the square root of 2 to float32, also in float64."""
+    return 0.5 * x * (1 + ops.erf(x / ops.convert_to_tensor(sqrt(2), x.dtype)))
+
+
+def _conv_stem(x, width, *, bn, dtype, seed):
+    """Convolutions of width D/8, D/4, D/2 and D, each of stride 2, then 1x1; [B, S/16, S/16, D]."""
+    for index in range(CONV_STRIDES):
+        name = f"patch_embed.proj.{3 * index}"
+        bound = 1 / sqrt(9 * x.shape[-1])
+        x = layers.Conv2D(
+            width // 2 ** (CONV_STRIDES - 1 - index),
+            3,
+            2,
+            use_bias=False,
+            kernel_initializer=_uniform(bound, name, seed),
+            dtype=dtype,
+            name=name,
+        )(layers.ZeroPadding2D(1, dtype=dtype)(x))
+        x = layers.ReLU(dtype=dtype)(bn(name=f"patch_embed.proj.{3 * index + 1}")(x))
+    name, bound = f"patch_embed.proj.{3 * CONV_STRIDES}", 1 / sqrt(width)
+    return layers.Conv2D(
+        width,
+        1,
+        kernel_initializer=_uniform(bound, name, seed),
+        bias_initializer=_uniform(bound, f"{name}.bias", seed),
+        dtype=dtype,
+        name=name,
+    )(x)
+
+
+def _uniform(bound, name, seed):
+    return keras.initializers.RandomUniform(-bound, bound, seed=layer_seed(seed, name))
+
+
+def _check_sizes(width, heads, image_size, patch_size):
+    if width % heads or width % 4:
+        raise ValueError(
+            f"the width of a ViT must be a multiple of its heads and of 4; received width={width}, "
+            f"heads={heads}."
+        )
+    if image_size % patch_size:
+        near = max(image_size // patch_size, 1) * patch_size
+        raise ValueError(
+            f"image_size must be a multiple of patch_size; received image_size={image_size}, "
+            f"patch_size={patch_size}. Use image_size={near}."
+        )
