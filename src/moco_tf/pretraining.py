@@ -5,7 +5,7 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,123 +99,104 @@ def pretrain(
         Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
         WorkerLostError: another process of the cluster is gone.
     """
-    if source is not None:
-        config = config.model_copy(update={"data": text_of(source)})
     check_tracker(config.track)
+    config = _with_objects(config, source, backbone, augment)
     name = config.run_dir or f"runs/{config.recipe}"
-    if augment is not None:
-        config = config.model_copy(update={"augment_function": qualified_name(augment)})
-    if backbone is not None:
-        config = with_given_model(config)
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else NullReporter()
     with contextlib.ExitStack() as held:
         with workers.startup():
-            run_dir, remote, check_lock = Path(name), None, _nothing
-            weights = None
-            if workers.chief:
-                run_dir, remote = held.enter_context(working_folder(name, reporter.line))
-                check_lock = held.enter_context(run_folder.locked(run_dir))
-                saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
-                reporter.stage(f"reading the backbone {config.encoder}")
-                there = None if saved is None else run_dir
-                config, weights = find_backbone(config, backbone, there)
-                if run_folder.check(run_dir, config):
-                    config = run_folder.recorded(run_dir, config)
-                if config.init and saved is None:
-                    weights = read_initial_weights(config, run_dir, warn=reporter.line)
-                    config = config.model_copy(update={"init_sha256": weights.sha256})
-            check_augment(config, augment)
-            own = workers.chief or run_dir.is_dir()
-            cache = run_dir if own else cache_folder()
-            reporter.stage(f"reading the images of {config.data}")
-            images = build_images(config, cache, reporter.stage, source)
-            if augment is not None:
-                augment = checked_function(augment, images[0], config.image_size)
+            run = _open(name, config, held, workers, reporter, source, backbone, augment)
         held.callback(reporter.close)
-        storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
-        summary = _pretrain(
-            config,
-            run_dir,
-            reporter,
-            workers,
-            storage,
-            *images,
-            weights,
-            extend,
-            callbacks,
-            augment,
-        )
-    for line in ending_lines(summary, name, *images):
+        summary = _train(run, extend, callbacks)
+    for line in ending_lines(summary, name, run.train, run.test):
         reporter.line(line)
     return summary
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A run before anything is built."""
+
+    config: Config
+    run_dir: Path
+    workers: Workers
+    reporter: Reporter
+    storage: RunStorage
+    train: Images
+    test: Images | None
+    weights: InitialWeights | None  # to begin with; none: those drawn by the seed
+    augment: Callable | None
+
+
+def _with_objects(config: Config, source: Any, backbone: Any, augment: Any) -> Config:
+    """The config with what it can say of objects that Python gave."""
+    if source is not None:
+        config = config.model_copy(update={"data": text_of(source)})
+    if augment is not None:
+        config = config.model_copy(update={"augment_function": qualified_name(augment)})
+    return config if backbone is None else with_given_model(config)
+
+
+def _open(
+    name: str,
+    config: Config,
+    held: contextlib.ExitStack,
+    workers: Workers,
+    reporter: Reporter,
+    source: Any,
+    backbone: Any,
+    augment: Callable | None,
+) -> _Opened:
+    """Locks the folder, reads what the run begins with, and opens the images."""
+    run_dir, remote, check_lock, weights = Path(name), None, _nothing, None
+    if workers.chief:
+        run_dir, remote = held.enter_context(working_folder(name, reporter.line))
+        check_lock = held.enter_context(run_folder.locked(run_dir))
+        saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
+        reporter.stage(f"reading the backbone {config.encoder}")
+        config, weights = find_backbone(config, backbone, None if saved is None else run_dir)
+        if run_folder.check(run_dir, config):
+            config = run_folder.recorded(run_dir, config)
+        if config.init and saved is None:
+            weights = read_initial_weights(config, run_dir, warn=reporter.line)
+            config = config.model_copy(update={"init_sha256": weights.sha256})
+    check_augment(config, augment)
+    cache = run_dir if workers.chief or run_dir.is_dir() else cache_folder()
+    reporter.stage(f"reading the images of {config.data}")
+    train, test = build_images(config, cache, reporter.stage, source)
+    if augment is not None:
+        augment = checked_function(augment, train, config.image_size)
+    storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
+    return _Opened(config, run_dir, workers, reporter, storage, train, test, weights, augment)
 
 
 def _nothing() -> None:
     """What a worker checks that writes nothing."""
 
 
-def _pretrain(
-    config: Config,
-    run_dir: Path,
-    reporter: Reporter,
-    workers: Workers,
-    storage: RunStorage,
-    train: Images,
-    test: Images | None,
-    weights: InitialWeights | None,
-    extend: bool,
-    callbacks: Sequence[Callback],
-    augment: Callable | None,
-) -> dict:
-    strategy = workers.strategy
-    if not config.is_resnet:  # which the chief alone has found
-        config = config.model_copy(
-            update=workers.from_chief({name: getattr(config, name) for name in FOUND_FIELDS})
-        )
-    fixed = config.model_dump_json(exclude=OWN_FIELDS)
-    workers.refuse_different({"config": fixed, "set of images": train.identity})
-    epoch_steps, longer = steps_per_epoch(train.count, config.batch_size), ""
-    with workers.startup():
-        if workers.chief:
-            config, longer = _extended(config, run_dir, storage.folder, epoch_steps, extend)
-    known = workers.from_chief({name: getattr(config, name) for name in RECORDED_FIELDS})
-    if not workers.chief:  # which alone sees the folder
-        config = config.model_copy(update=known)
-    total_steps = config.epochs * epoch_steps
-    last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
+def _train(run: _Opened, extend: bool, callbacks: Sequence[Callback]) -> dict:
+    workers, reporter, train = run.workers, run.reporter, run.train
+    epoch_steps = steps_per_epoch(train.count, run.config.batch_size)
+    config, longer = _agreed(run, epoch_steps, extend)
     rate = build_schedule(config, epoch_steps)
-    replicas = strategy.num_replicas_in_sync
-    reporter.line(describe(config, train, test, replicas, rate(0), epoch_steps))
-    new = checkpoint.newest_step(storage.folder) is None
-    hints = [one.line for one in advice(config, train, replicas)] if new else []
-    first = [*backbone_lines(config), weights.line if weights else "", longer]
-    for line in (*first, *notes(config, train, test), *hints):
-        if line:
-            reporter.line(line)
+    _tell(run, config, rate(0), epoch_steps, longer)
     reporter.stage("building the encoders")
     with workers.collective():  # variables begin with the values of the chief
-        method = build_method(config, strategy, None if augment else train)  # whole views come
+        whole_views = None if run.augment else train
+        method = build_method(config, workers.strategy, whole_views)
     monitor, pixels = None, None
     if workers.chief:
-        monitor, pixels = _monitors(config, method, train, test, augment)
-    progress = Progress()
-    with workers.startup():
-        if workers.chief:
-            run_folder.claim(run_dir, config)  # only now: bad data must not leave a run behind
-            progress = _restore(run_dir, method, reporter)
-            if weights:
-                weights.assign(method.state())
-    progress = Progress(**workers.from_chief(asdict(progress)))
+        monitor, pixels = _monitors(config, method, train, run.test, run.augment)
     given = bool(config.init or config.architecture)  # weights that are not drawn by the seed
-    if progress.step or given:
-        workers.assign_from_chief(method.state())
-    healthy = _healthy(config, train)
+    progress = _begun(run, config, method, given)
+    total_steps = config.epochs * epoch_steps
+    last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
     reporter.start(
-        run_dir,
+        run.run_dir,
         last_step,
         progress.step,
-        healthy=healthy,
+        healthy=_healthy(config, train),
         before=progress.written,
         track=config.track,
         config=config.model_dump(mode="json"),
@@ -237,22 +218,65 @@ def _pretrain(
         save_first=given and not progress.step,  # then nobody needs them any more
     )
     loop = Loop(
-        _job(config, method, progress, rate, monitor, storage.folder, reporter),
-        build_batches(config, train, progress.step, method.envelope.own_rows(), augment),
+        _job(config, method, progress, rate, monitor, run.storage.folder, reporter),
+        build_batches(config, train, progress.step, method.envelope.own_rows(), run.augment),
         plan,
         failed=partial(_failed, config, train, epoch_steps),
-        storage=storage,
+        storage=run.storage,
         workers=workers,
         reporter=reporter,
     )
     with called(callbacks, reporter, loop):
         loop.run()
-    summary = _summary(progress, method, train, test)
+    summary = _summary(progress, method, train, run.test)
     if workers.chief:
-        write_json(run_dir / run_folder.SUMMARY, summary)
+        write_json(run.run_dir / run_folder.SUMMARY, summary)
         reporter.end(summary)
     workers.barrier()
     return summary
+
+
+def _agreed(run: _Opened, epoch_steps: int, extend: bool) -> tuple[Config, str]:
+    """The config that all workers go by, and a line on it where its run had fewer epochs."""
+    workers, config, longer = run.workers, run.config, ""
+    if not config.is_resnet:  # which the chief alone has found
+        found = {name: getattr(config, name) for name in FOUND_FIELDS}
+        config = config.model_copy(update=workers.from_chief(found))
+    fixed = config.model_dump_json(exclude=OWN_FIELDS)
+    workers.refuse_different({"config": fixed, "set of images": run.train.identity})
+    with workers.startup():
+        if workers.chief:
+            config, longer = _extended(config, run.run_dir, run.storage.folder, epoch_steps, extend)
+    known = workers.from_chief({name: getattr(config, name) for name in RECORDED_FIELDS})
+    if not workers.chief:  # which alone sees the folder
+        config = config.model_copy(update=known)
+    return config, longer
+
+
+def _tell(run: _Opened, config: Config, first_rate: float, epoch_steps: int, longer: str) -> None:
+    """Reports what is trained, on what, and what is off in the config of a new run."""
+    train, replicas = run.train, run.workers.strategy.num_replicas_in_sync
+    run.reporter.line(describe(config, train, run.test, replicas, first_rate, epoch_steps))
+    new = checkpoint.newest_step(run.storage.folder) is None
+    hints = [one.line for one in advice(config, train, replicas)] if new else []
+    first = [*backbone_lines(config), run.weights.line if run.weights else "", longer]
+    for line in filter(None, (*first, *notes(config, train, run.test), *hints)):
+        run.reporter.line(line)
+
+
+def _begun(run: _Opened, config: Config, method: MoCo, given: bool) -> Progress:
+    """How far the run is. The method gets the state that is saved, or the weights given."""
+    workers, progress = run.workers, Progress()
+    with workers.startup():
+        if workers.chief:
+            run_folder.claim(run.run_dir, config)  # only now: bad data leave no run behind
+            progress = _restore(run.run_dir, method, run.reporter)
+            if run.weights:
+                run.weights.assign(method.state())
+    progress = Progress(**workers.from_chief(asdict(progress)))
+    if progress.step or given:
+        workers.assign_from_chief(method.state())
+    return progress
 
 
 def _job(
