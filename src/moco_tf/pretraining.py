@@ -154,7 +154,8 @@ def _open(
         run_dir, remote = held.enter_context(working_folder(name, reporter.line))
         check_lock = held.enter_context(run_folder.locked(run_dir))
         saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
-        reporter.stage(f"reading the backbone {config.encoder}")
+        if not config.is_resnet:
+            reporter.stage(f"reading the backbone {config.encoder}")
         config, weights = find_backbone(config, backbone, None if saved is None else run_dir)
         if run_folder.check(run_dir, config):
             config = run_folder.recorded(run_dir, config)
