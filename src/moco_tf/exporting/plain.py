@@ -107,6 +107,12 @@ def plain_model(
         scale = [1 / (255 * s) for s in std]
         offset = [-m / s for m, s in zip(mean, std, strict=True)]
         x = keras.layers.Rescaling(scale, offset, name="normalize", dtype="float32")(inputs)
+    if encoder.architecture:  # a chain, whose first link is a model with an input of its own
+        for layer in model.layers[1:]:
+            copy = _standard(layer, dtype, encoder.architecture)
+            x = copy(x)
+            _copy_arrays(layer, copy)
+        return keras.Model(inputs, x, name=name)
     tensors = {id(model.input): x}
     for layer, given, made in calls(model):
         copy = _standard(layer, dtype, encoder.architecture)
