@@ -130,13 +130,17 @@ def compiled_once():
     from support import compiled
 
     import moco_tf.evaluate.finetune
+    import moco_tf.evaluate.monitor
     import moco_tf.pretraining
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moco_tf.evaluate.finetune, "build_network", compiled.build_network)
         patch.setattr(moco_tf.pretraining, "build_method", compiled.build_method)
-        for name in ("build_step", "build_monitors"):
-            patch.setattr(moco_tf.pretraining, name, compiled.of_method(name))
+        for module, name in (
+            (moco_tf.pretraining, "build_step"),
+            (moco_tf.evaluate.monitor, "build_monitors"),
+        ):
+            patch.setattr(module, name, compiled.of_method(module, name))
         yield
     compiled.forget()
 
@@ -148,7 +152,7 @@ def encoders_once():
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("load_encoder", "embedding"):
-            for module in ("evaluate.knn_run", "evaluate.ridge_probe", "export.embed"):
+            for module in ("evaluate.knn_run", "evaluate.ridge_probe", "exporting.embed"):
                 patch.setattr(f"moco_tf.{module}.{name}", getattr(compiled, name))
         for module in ("knn_run", "ridge_probe"):
             patch.setattr(

@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf.build import build_views
 from moco_tf.config import make_config
 from moco_tf.data.file_set import file_set
 from moco_tf.data.image_folder import open_files
@@ -22,6 +21,7 @@ from moco_tf.evaluate.label_free import (
     uniformity,
     view_retrieval,
 )
+from moco_tf.evaluate.monitor import build_views
 from moco_tf.recipes import RECIPES
 
 EYE = np.eye(8, dtype=np.float32)

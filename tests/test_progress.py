@@ -9,7 +9,7 @@ import pytest
 from moco_tf.errors import InputError
 from moco_tf.evaluate import progress as of_classifiers
 from moco_tf.evaluate.progress import check_heads
-from moco_tf.pretraining import _restore
+from moco_tf.pretraining.opening import _restore
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.training.progress import Progress, progress_of

@@ -13,6 +13,7 @@ from PIL import Image
 from support.quick_runs import Event
 from support.runs import config, metrics, start, wait_for_step
 
+import moco_tf.evaluate.monitor
 import moco_tf.pretraining
 import moco_tf.training.loop
 from moco_tf.errors import InputError
@@ -85,7 +86,7 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
     """Evaluations after steps 3, 6 and 9; a signal comes in that of step 6 or 9."""
     run = {"knn_every": 1, "preemption_seconds": 60}
     undisturbed = pretrain(config(data, tmp_path / "whole", **run))
-    original = moco_tf.pretraining.build_monitors
+    original = moco_tf.evaluate.monitor.build_monitors
 
     def monitors(*args):
         top1, *others = original(*args)
@@ -101,7 +102,7 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
         return signalled, *others
 
     with monkeypatch.context() as patch:
-        patch.setattr(moco_tf.pretraining, "build_monitors", monitors)
+        patch.setattr(moco_tf.evaluate.monitor, "build_monitors", monitors)
         with pytest.raises(Interrupted, match=f"step {9 if last else 6}; saved"):
             pretrain(config(data, tmp_path / "run", **run))
     _, step, extra = newest(tmp_path / "run")

@@ -1,6 +1,6 @@
 """From a `Config` to the objects of a run: method, batches, step, schedule, monitors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,6 @@ import tensorflow as tf
 from moco_tf.batch_groups import check_accumulation, check_devices, check_enough_images
 from moco_tf.config import Config
 from moco_tf.data.augment.padded import padded_shape
-from moco_tf.data.failures import readable
-from moco_tf.data.order import epoch_order
 from moco_tf.data.pipeline import normalize, two_views
 from moco_tf.data.sources import SMALLEST_CROP, Images, check_sizes, open_images
 from moco_tf.data.stream import Elements
@@ -27,10 +25,6 @@ from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.connect import wait_for_workers
 from moco_tf.distribute.strategy import default_devices, make_strategy
 from moco_tf.errors import InputError
-from moco_tf.evaluate.features import embedding
-from moco_tf.evaluate.knn import EVAL_BATCH, knn_top1_features, knn_top1_pixels
-from moco_tf.evaluate.label_free import PICTURES, held_out, label_free_signals
-from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models.recompute import recomputing
@@ -260,68 +254,3 @@ def build_schedule(config: Config, epoch_steps: int) -> Callable[[int], float]:
         )
 
     return rate
-
-
-def build_split(config: Config, train: Images, test: Images | None) -> Split | None:
-    """Returns the images that the kNN monitor searches and classifies; None without labels."""
-    return monitor_split(
-        train,
-        test,
-        max_bank=config.knn_max_bank,
-        max_queries=config.knn_max_queries,
-        seed=config.seed,
-    )
-
-
-def build_views(
-    config: Config,
-    train: Images,
-    test: Images | None,
-    pictures: int = PICTURES,
-    augment: Callable | None = None,
-) -> Callable[[], Iterator[Any]]:
-    """Returns a function that gives batches of two views of `held_out` images, always the same.
-
-    They are augmented as the run's are, by draws of their own.
-
-    Args:
-        pictures: at most, a random choice by the seed.
-        augment: the function that makes the views; none: the config's augmentation does.
-    """
-    images = held_out(train, test)
-    chosen = np.random.default_rng(config.seed).permutation(images.count)[:pictures]
-    images = images.subset(np.sort(chosen))
-    whole = HostViews(config.views, config.image_size)
-    views = two_views(
-        images,
-        FunctionViews(augment, config.image_size) if augment else whole,
-        batch_size=1,
-        seed=config.seed,
-        start_step=0,
-        steps=images.count,  # it ends by itself, with nothing left in its threads
-    )
-    batches = views.unbatch().batch(EVAL_BATCH)  # kNN's: the encoder is traced once for both
-    order = epoch_order(config.seed, 0, images.count)
-    return lambda: readable(batches, images, order, EVAL_BATCH)
-
-
-def build_monitors(
-    config: Config, method: MoCo
-) -> tuple[Callable[[Split], float], Callable[[Split], float], Callable[[Any], dict[str, float]]]:
-    """Returns kNN top-1 (percent) of the query encoder and of plain pixels, as functions.
-
-    The third gives the label-free signals of the query encoder on what `build_views` returns.
-    """
-    votes: dict[str, Any] = {
-        "image_size": config.image_size,
-        "k": config.knn_k,
-        "temperature": config.knn_temperature,
-    }
-    embed = embedding(
-        method.query.encoder, features=config.knn_features, normalization=config.normalization
-    )
-    return (
-        lambda split: knn_top1_features(split, embed, **votes),
-        lambda split: knn_top1_pixels(split, **votes),
-        lambda views: label_free_signals(embed, views()),
-    )

@@ -42,7 +42,11 @@ def forget():
 
 def build_method(config, strategy, train):
     """In place of `moco_tf.build.build_method`."""
-    settings = config.model_dump_json(exclude=FREE), str(ENCODERS[config.encoder]), train.identity
+    settings = (
+        config.model_dump_json(exclude=FREE),
+        str(ENCODERS.get(config.encoder)),
+        train.identity,
+    )
     return _once(partial(_build_method, config, strategy, train), strategy, *settings)
 
 
@@ -51,7 +55,7 @@ def build_network(config, start, classes, strategy):
     settings = (
         config.model_dump_json(exclude=FREE_TO_FINETUNE),
         start.config.model_dump_json(),
-        str(ENCODERS[start.config.encoder]),
+        str(ENCODERS.get(start.config.encoder)),
         checkpoint.digest(start.state),
         classes,
     )
@@ -86,9 +90,9 @@ def embedding(encoder, **settings):
     return _EMBEDDINGS[key][0]
 
 
-def of_method(name):
-    """Replaces `moco_tf.pretraining`'s function of (config, method): called once for a method."""
-    original = getattr(moco_tf.pretraining, name)
+def of_method(module, name):
+    """Replaces a module's function of (config, method): called once for a method."""
+    original = getattr(module, name)
 
     def once(config, method):
         if method not in [kept for kept, _ in _METHODS.values()]:

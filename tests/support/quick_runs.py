@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow as tf
 
+import moco_tf.evaluate.monitor
 import moco_tf.pretraining
 from moco_tf.training.reporting import Reporter
 
@@ -36,7 +37,7 @@ def put_in_place(monkeypatch):
     patch(moco_tf.pretraining, "build_method", lambda *_: Method())
     patch(moco_tf.pretraining, "build_step", lambda _, method: method.step)
     patch(
-        moco_tf.pretraining,
+        moco_tf.evaluate.monitor,
         "build_monitors",
         lambda _, method: (
             lambda split: float(method.total) % 100,
@@ -44,7 +45,7 @@ def put_in_place(monkeypatch):
             lambda views: {"alignment": float(method.total)},
         ),
     )
-    patch(moco_tf.pretraining, "build_views", lambda *_, **__: None)
+    patch(moco_tf.evaluate.monitor, "build_views", lambda *_, **__: None)
 
 
 class Event(Reporter):

@@ -14,17 +14,15 @@ from moco_tf.build import (
     build_batches,
     build_images,
     build_method,
-    build_monitors,
-    build_split,
     build_step,
     build_strategy,
-    build_views,
 )
 from moco_tf.config import Config
 from moco_tf.data.pipeline import PREFETCHED_BATCHES
 from moco_tf.data.sources import Images
 from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
 from moco_tf.evaluate.label_free import PICTURES, held_out
+from moco_tf.evaluate.monitor import build_monitors, build_split, build_views
 from moco_tf.evaluate.opening import advice
 from moco_tf.methods.moco import MoCo
 from moco_tf.runs.backbone import find_backbone

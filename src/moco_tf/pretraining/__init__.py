@@ -1,0 +1,250 @@
+"""pretrain(config): from a `Config` to a run folder with a trained encoder.
+
+The config is unpacked here, once; everything below takes numbers, arrays and functions.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from moco_tf.build import (
+    build_batches,
+    build_method,
+    build_schedule,
+    build_step,
+    build_strategy,
+)
+from moco_tf.build import (
+    build_images as build_images,
+)
+from moco_tf.build import (
+    check_augment as check_augment,
+)
+from moco_tf.config import RECORDED_FIELDS as RECORDED_FIELDS
+from moco_tf.config import Config
+from moco_tf.data.failures import failure_of_step
+from moco_tf.data.found import left_out
+from moco_tf.data.pipeline import steps_per_epoch
+from moco_tf.data.sources import Images
+from moco_tf.data.view_function import checked_function as checked_function
+from moco_tf.data.view_function import qualified_name as qualified_name
+from moco_tf.data_names import text_of as text_of
+from moco_tf.distribute.cluster import Cluster
+from moco_tf.distribute.workers import Workers
+from moco_tf.errors import InputError
+from moco_tf.evaluate.ending import ending_lines
+from moco_tf.evaluate.label_free import SIGNALS
+from moco_tf.evaluate.monitor import evaluate_untrained, evaluations
+from moco_tf.evaluate.opening import OTHER_IMAGES
+from moco_tf.files.digests import write_json
+from moco_tf.files.store import cache_folder as cache_folder
+from moco_tf.methods.moco import MoCo
+from moco_tf.pretraining.opening import (
+    OpenedRun,
+    agreed_config,
+    begin,
+    open_run,
+    tell,
+    with_objects,
+)
+from moco_tf.runs import checkpoint, variables
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.backbone import backbone_lines as backbone_lines
+from moco_tf.runs.backbone import find_backbone as find_backbone
+from moco_tf.runs.backbone import with_given_model as with_given_model
+from moco_tf.runs.extension import more_epochs as more_epochs
+from moco_tf.runs.initial_weights import InitialWeights as InitialWeights
+from moco_tf.runs.initial_weights import read_initial_weights as read_initial_weights
+from moco_tf.runs.remote import working_folder as working_folder
+from moco_tf.runs.storage import RunStorage as RunStorage
+from moco_tf.training.callbacks import Callback, called
+from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.loop import Loop, Plan
+from moco_tf.training.memory import peak_memory_bytes
+from moco_tf.training.pretraining_job import PretrainingJob
+from moco_tf.training.pretraining_job import baselines as baselines
+from moco_tf.training.progress import Progress, summary_of
+from moco_tf.training.progress import progress_of as progress_of
+from moco_tf.training.reporting import NullReporter, Reporter
+from moco_tf.training.trackers import check_tracker
+
+MONITORED = ("knn_top1", *SIGNALS)  # fields of `Progress`
+
+
+def pretrain(
+    config: Config,
+    *,
+    reporter: Reporter | None = None,
+    cluster: Cluster | None = None,
+    extend: bool = False,
+    callbacks: Sequence[Callback] = (),
+    augment: Callable | None = None,
+    source: Any = None,
+    backbone: Any = None,
+) -> dict:
+    """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
+
+    Args:
+        cluster: the processes that train together, each calling this; the first one reports and
+            writes the run folder, which the others need not see.
+        extend: more epochs than the run in the folder had are welcome also where the learning rate
+            depends on them, and jumps.
+        callbacks: see `moco_tf.pretrain`.
+        augment: function(image, seed) that makes the views instead of the config's augmentation:
+            uint8 [h, w, 3] and int64 [2] -> uint8 [S, S, 3]. A pure function in TensorFlow ops; no
+            two views of a run have the same seed.
+        source: the images, as `open_images` takes them, instead of those that `config.data` names;
+            the run records their text there. Each process of a cluster gives its own.
+        backbone: a `keras.Model` from images [b, S, S, 3] to features [b, D] or [b, h, w, D], in
+            place of `config.encoder`; its weights are what the encoders begin with.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        InputError: anything wrong with the config, the data or the folder.
+        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
+        WorkerLostError: another process of the cluster is gone.
+    """
+    check_tracker(config.track)
+    config = with_objects(config, source, backbone, augment)
+    name = config.run_dir or f"runs/{config.recipe}"
+    workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
+    reporter = (reporter or Reporter()) if workers.chief else NullReporter()
+    with contextlib.ExitStack() as held:
+        with workers.startup():
+            run = open_run(name, config, held, workers, reporter, source, backbone, augment)
+        held.callback(reporter.close)
+        summary = _train(run, extend, callbacks)
+    for line in ending_lines(summary, name, run.train, run.test):
+        reporter.line(line)
+    return summary
+
+
+def _train(run: OpenedRun, extend: bool, callbacks: Sequence[Callback]) -> dict:
+    workers, reporter, train = run.workers, run.reporter, run.train
+    epoch_steps = steps_per_epoch(train.count, run.config.batch_size)
+    config, longer = agreed_config(run, epoch_steps, extend)
+    rate = build_schedule(config, epoch_steps)
+    tell(run, config, rate(0), epoch_steps, longer)
+    reporter.stage("building the encoders")
+    with workers.collective():  # variables begin with the values of the chief
+        whole_views = None if run.augment else train
+        method = build_method(config, workers.strategy, whole_views)
+    monitor, pixels = None, None
+    if workers.chief:
+        monitor, pixels = evaluations(config, method, train, run.test, run.augment)
+    given = bool(config.init or config.architecture)  # weights that are not drawn by the seed
+    progress = begin(run, config, method, given)
+    total_steps = config.epochs * epoch_steps
+    last_step = min(total_steps, config.max_steps if config.max_steps is not None else total_steps)
+    reporter.start(
+        run.run_dir,
+        last_step,
+        progress.step,
+        healthy=_healthy(config, train),
+        before=progress.written,
+        track=config.track,
+        config=config.model_dump(mode="json"),
+    )
+    if progress.step:
+        reporter.line(f"resumed at step {progress.step}")
+        if progress.images != train.identity:
+            reporter.line(OTHER_IMAGES)
+    progress.images = train.identity
+    if monitor and not progress.step:
+        evaluate_untrained(progress, monitor, pixels, reporter)
+    plan = Plan(
+        last_step,
+        epoch_steps,
+        images_per_step=config.batch_size,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        preemption_seconds=config.preemption_seconds,
+        save_first=given and not progress.step,  # then nobody needs them any more
+    )
+    loop = Loop(
+        _job(config, method, progress, rate, monitor, run.storage.folder, reporter),
+        build_batches(config, train, progress.step, method.envelope.own_rows(), run.augment),
+        plan,
+        failed=partial(_failed, config, train, epoch_steps),
+        storage=run.storage,
+        workers=workers,
+        reporter=reporter,
+    )
+    with called(callbacks, reporter, loop):
+        loop.run()
+    summary = _summary(progress, method, train, run.test)
+    if workers.chief:
+        write_json(run.run_dir / run_folder.SUMMARY, summary)
+        reporter.end(summary)
+    workers.barrier()
+    return summary
+
+
+def _job(
+    config: Config,
+    method: MoCo,
+    progress: Progress,
+    rate: Callable[[int], float],
+    monitor: Callable[[], dict[str, float]] | None,
+    checkpoints: Path,
+    reporter: Reporter,
+) -> PretrainingJob:
+    # With float16 a step that overflows changes nothing.
+    scale = method.envelope.optimizer.loss_scale if config.precision == "mixed_float16" else None
+    return PretrainingJob(
+        method,
+        progress,
+        DivergenceWatch(method.envelope.tensor_names, checkpoints, scale),
+        reporter,
+        train_step=build_step(config, method),
+        rate=rate,
+        monitor=monitor,
+        monitored=MONITORED,
+        knn_every=config.knn_every,
+    )
+
+
+def _summary(progress: Progress, method: MoCo, train: Images, test: Images | None) -> dict:
+    """What `summary.json` holds."""
+    return summary_of(progress) | {
+        "left_out": left_out(train, test),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "state_sha256": checkpoint.digest(variables.arrays_of(method.state())),
+    }
+
+
+def _healthy(config: Config, train: Images) -> dict[str, Any]:
+    """Settings of `health_messages`."""
+    directions = 2 if config.symmetric else 1
+    return {
+        "dim": config.dim,
+        "queue_size": config.queue_size,
+        "directions": directions,
+        "keys_per_step": directions * config.batch_size,
+        "blank_share": train.blank_share,
+    }
+
+
+def _failed(config: Config, train: Images, epoch_steps: int, error, *, step: int) -> InputError:
+    """What to raise where a batch could not be read, here or, without an error, elsewhere."""
+    if error is None:
+        return InputError(
+            f"an image could not be read by another worker after step {step}, which is saved. "
+            f"{train.mend}"
+        )
+    return failure_of_step(
+        error,
+        images=train,
+        advice=""
+        if config.augment_function is None
+        else f"{config.augment_function} made its views: if that is at fault, mend it and go on.",
+        seed=config.seed,
+        step=step,
+        batch_size=config.batch_size,
+        epoch_steps=epoch_steps,
+    )

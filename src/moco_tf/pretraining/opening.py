@@ -1,0 +1,171 @@
+"""Before a run trains: its folder, its images, what its workers agree on, where it begins."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from moco_tf.build import (
+    build_images,
+    build_schedule,
+    check_augment,
+)
+from moco_tf.config import RECORDED_FIELDS, Config
+from moco_tf.data.sources import Images
+from moco_tf.data.view_function import checked_function, qualified_name
+from moco_tf.data_names import text_of
+from moco_tf.distribute.workers import Workers
+from moco_tf.evaluate.opening import advice, describe, notes
+from moco_tf.files.store import cache_folder
+from moco_tf.methods.moco import MoCo
+from moco_tf.runs import checkpoint, variables
+from moco_tf.runs import folder as run_folder
+from moco_tf.runs.backbone import backbone_lines, find_backbone, with_given_model
+from moco_tf.runs.extension import more_epochs
+from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
+from moco_tf.runs.remote import working_folder
+from moco_tf.runs.storage import RunStorage
+from moco_tf.training.progress import Progress, progress_of
+from moco_tf.training.reporting import Reporter
+
+# What one of several workers may have otherwise than the others; all else decides what is computed.
+OWN_FIELDS = {
+    *("run_dir", "max_bad_images", "max_small_images", "preemption_seconds", "init", "track"),
+    *RECORDED_FIELDS,
+} - {"augment_function"}
+FOUND_FIELDS = ("architecture", "encoder", "normalization")  # of a backbone
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run before anything is built."""
+
+    config: Config
+    run_dir: Path
+    workers: Workers
+    reporter: Reporter
+    storage: RunStorage
+    train: Images
+    test: Images | None
+    weights: InitialWeights | None  # to begin with; none: those drawn by the seed
+    augment: Callable | None
+
+
+def with_objects(config: Config, source: Any, backbone: Any, augment: Any) -> Config:
+    """The config with what it can say of objects that Python gave."""
+    if source is not None:
+        config = config.model_copy(update={"data": text_of(source)})
+    if augment is not None:
+        config = config.model_copy(update={"augment_function": qualified_name(augment)})
+    return config if backbone is None else with_given_model(config)
+
+
+def open_run(
+    name: str,
+    config: Config,
+    held: contextlib.ExitStack,
+    workers: Workers,
+    reporter: Reporter,
+    source: Any,
+    backbone: Any,
+    augment: Callable | None,
+) -> OpenedRun:
+    """Locks the folder, reads what the run begins with, and opens the images."""
+    run_dir, remote, check_lock, weights = Path(name), None, _nothing, None
+    if workers.chief:
+        run_dir, remote = held.enter_context(working_folder(name, reporter.line))
+        check_lock = held.enter_context(run_folder.locked(run_dir))
+        saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
+        if not config.is_resnet:
+            reporter.stage(f"reading the backbone {config.encoder}")
+        config, weights = find_backbone(config, backbone, None if saved is None else run_dir)
+        if run_folder.check(run_dir, config):
+            config = run_folder.recorded(run_dir, config)
+        if config.init and saved is None:
+            weights = read_initial_weights(config, run_dir, warn=reporter.line)
+            config = config.model_copy(update={"init_sha256": weights.sha256})
+    check_augment(config, augment)
+    cache = run_dir if workers.chief or run_dir.is_dir() else cache_folder()
+    reporter.stage(f"reading the images of {config.data}")
+    train, test = build_images(config, cache, reporter.stage, source)
+    if augment is not None:
+        augment = checked_function(augment, train, config.image_size)
+    storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
+    return OpenedRun(config, run_dir, workers, reporter, storage, train, test, weights, augment)
+
+
+def _nothing() -> None:
+    """What a worker checks that writes nothing."""
+
+
+def agreed_config(run: OpenedRun, epoch_steps: int, extend: bool) -> tuple[Config, str]:
+    """The config that all workers go by, and a line on it where its run had fewer epochs."""
+    workers, config, longer = run.workers, run.config, ""
+    if not config.is_resnet:  # which the chief alone has found
+        found = {name: getattr(config, name) for name in FOUND_FIELDS}
+        config = config.model_copy(update=workers.from_chief(found))
+    fixed = config.model_dump_json(exclude=OWN_FIELDS)
+    workers.refuse_different({"config": fixed, "set of images": run.train.identity})
+    with workers.startup():
+        if workers.chief:
+            config, longer = _extended(config, run.run_dir, run.storage.folder, epoch_steps, extend)
+    known = workers.from_chief({name: getattr(config, name) for name in RECORDED_FIELDS})
+    if not workers.chief:  # which alone sees the folder
+        config = config.model_copy(update=known)
+    return config, longer
+
+
+def tell(run: OpenedRun, config: Config, first_rate: float, epoch_steps: int, longer: str) -> None:
+    """Reports what is trained, on what, and what is off in the config of a new run."""
+    train, replicas = run.train, run.workers.strategy.num_replicas_in_sync
+    run.reporter.line(describe(config, train, run.test, replicas, first_rate, epoch_steps))
+    new = checkpoint.newest_step(run.storage.folder) is None
+    hints = [one.line for one in advice(config, train, replicas)] if new else []
+    first = [*backbone_lines(config), run.weights.line if run.weights else "", longer]
+    for line in filter(None, (*first, *notes(config, train, run.test), *hints)):
+        run.reporter.line(line)
+
+
+def begin(run: OpenedRun, config: Config, method: MoCo, given: bool) -> Progress:
+    """How far the run is. The method gets the state that is saved, or the weights given."""
+    workers, progress = run.workers, Progress()
+    with workers.startup():
+        if workers.chief:
+            run_folder.claim(run.run_dir, config)  # only now: bad data leave no run behind
+            progress = _restore(run.run_dir, method, run.reporter)
+            if run.weights:
+                run.weights.assign(method.state())
+    progress = Progress(**workers.from_chief(asdict(progress)))
+    if progress.step or given:
+        workers.assign_from_chief(method.state())
+    return progress
+
+
+def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
+    folder = run_folder.checkpoint_folder(run_dir)
+    restored = checkpoint.load_latest(folder, warn=reporter.line)
+    if restored is None:
+        return Progress()
+    arrays, step, extra = restored
+    progress = progress_of(Progress, extra, step=step, folder=folder)
+    variables.assign(method.state(), arrays)
+    return progress
+
+
+def _extended(
+    config: Config, run_dir: Path, checkpoints: Path, epoch_steps: int, allowed: bool
+) -> tuple[Config, str]:
+    """The config to go on with, and a line on it where its run had fewer epochs."""
+    resumed = (run_dir / run_folder.CONFIG).exists()
+    before = run_folder.read_config(run_dir).epochs if resumed else config.epochs
+    if before == config.epochs:
+        return config, ""
+    return more_epochs(
+        config.model_copy(update={"epochs": before}),
+        config.epochs,
+        step=checkpoint.newest_step(checkpoints) or 0,
+        rate_of=partial(build_schedule, epoch_steps=epoch_steps),
+        allowed=allowed,
+    )
