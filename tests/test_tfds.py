@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from moco_tf.augmentation.named import view_pair
 from moco_tf.data.decode import decode
 from moco_tf.data.pipeline import two_views
 from moco_tf.data.sources import open_images
+from moco_tf.data.view_making import HostViews
 from moco_tf.errors import InputError
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="the extra tfds is not installed")
@@ -53,8 +55,8 @@ def test_pictures_and_labels_are_read_by_index(folder):
         theirs = {picture(images.count, n).tobytes(): n % 3 for n in range(images.count)}
         assert len({image.tobytes() for image in ours}) == images.count
         assert [theirs[image.tobytes()] for image in ours] == list(images.labels)
-    settings = {"augmentation": "v2", "crop_min_area": 0.2, "color_strength": 1.0, "seed": 0}
-    views = two_views(train, batch_size=8, image_size=16, start_step=0, **settings)
+    making = HostViews(view_pair("v2", 0.2, 1.0), 16)
+    views = two_views(train, making, batch_size=8, seed=0, start_step=0)
     assert next(iter(views))[0].shape == (8, 16, 16, 3)
 
 

@@ -79,7 +79,8 @@ class MoCo:
             query_images = [images for images, _ in directions]
             queue = tf.identity(self.queue)  # [K, C], as it is before this step
             result = replica.gradients(self._compiled_loss, query_images, keys, queue, keep=kept)
-            return result | {"keys": tf.stack(keys), "key_statistics": replica.agree(statistics)}
+            agreed = replica.agree(self.key, statistics)
+            return result | {"keys": tf.stack(keys), "key_statistics": agreed}
 
         result = env.run(forward_and_backward)
         gradients = env.optimizer.sum_over_replicas(result["gradients"])

@@ -65,7 +65,8 @@ class MoCoV3:
                 )
                 keys.append(tf.gather(replica.gather(mine), env.position))  # [B, C]
             result = replica.gradients(self._compiled_loss, views, [rows], *keys, keep=kept)
-            return result | {"keys": tf.stack(keys), "key_statistics": replica.agree(statistics)}
+            agreed = replica.agree(self.key, statistics)
+            return result | {"keys": tf.stack(keys), "key_statistics": agreed}
 
         result = env.run(forward_and_backward)
         gradients = env.optimizer.sum_over_replicas(result["gradients"])

@@ -102,13 +102,13 @@ class Replica:
         scalars = result["scalars"] | {"nonfinite": result["nonfinite"] + self._nonfinite}
         return {
             "gradients": result["gradients"],
-            "statistics": self.agree(result["statistics"]),
+            "statistics": self.agree(network, result["statistics"]),
             "scalars": mean_over_replicas(scalars),
         } | {name: result[name] for name in keep or ()}
 
-    def agree(self, statistics):
-        """The running statistics that all replicas are to keep."""
-        rule, own = self._envelope.statistics_rule, self._envelope.network.running
+    def agree(self, network, statistics):
+        """The statistics of `network` that all replicas are to keep."""
+        rule, own = self._envelope.statistics_rule, network.running
         agreed = {"first": broadcast_from_first, "mean": mean_over_replicas}[rule](
             list(compress(statistics, own))
         )
