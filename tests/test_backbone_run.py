@@ -57,7 +57,7 @@ def test_a_resumed_run_is_the_same_and_needs_the_folder_alone(whole, pictures, m
     there = run_folder.read_config(tmp_path / "run")
     assert there.encoder == "model"
     resumed = pretrain(there.model_copy(update={"max_steps": 4}))
-    assert resumed["step"] == 4
+    assert (resumed["step"], resumed["encoder"]) == (4, "model")
     assert resumed["state_sha256"] == whole[1]["state_sha256"]
     other = sequential(width=5)
     with pytest.raises(InputError, match=r"another configuration: architecture \("):

@@ -60,6 +60,7 @@ def test_summary_and_metrics_hold_what_scripts_read(whole_run, uninterrupted):
     assert {"loss", "knn_top1", "knn_top1_untrained", "knn_top1_pixels", "state_sha256"} <= set(
         summary
     )
+    assert summary["encoder"] == "resnet18"
     points = metrics(whole_run)
     assert [row["step"] for row in points] == list(range(1, 10))
     names = {"epoch", "loss", "top1", "top5", "lr", "images_per_second", "data_wait"}

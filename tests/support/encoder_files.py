@@ -10,6 +10,7 @@ from moco_tf.commands.export import FORMATS
 from moco_tf.config import Config
 from moco_tf.data.pipeline import NORMALIZATIONS
 from moco_tf.evaluate.features import embedding
+from moco_tf.models.array_names import array_names
 from moco_tf.runs import snapshot as encoder_file
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
 from moco_tf.runs.snapshot import EncoderCheckpoint
@@ -31,11 +32,12 @@ def save(path, provenance=None, **settings):
     """A converted file of an encoder whose parameters and statistics are all random."""
     config = Config(**settings)
     encoder, rng, state = untrained_encoder(config), np.random.default_rng(0), {}
-    for variable in (encoder.model or encoder.backbone).variables:
+    model = encoder.model or encoder.backbone
+    for name, variable in zip(array_names(model), model.variables, strict=True):
         value = variable.numpy()
-        if variable.path.split("/")[-1] in ("gamma", "beta", "moving_mean", "moving_variance"):
+        if variable.name in ("gamma", "beta", "moving_mean", "moving_variance"):
             value = (0.5 + rng.random(value.shape)).astype(np.float32)
-        state["query_encoder/" + "/".join(variable.path.split("/")[-2:])] = value
+        state[f"query_encoder/{name}"] = value
     snapshot = EncoderCheckpoint(state, config, 9, {"source": "a run", "format": "run", "epoch": 2})
     if provenance:
         snapshot = EncoderCheckpoint(state, config, 9, provenance)

@@ -143,7 +143,7 @@ def _users_model(
         return model
     pool = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")
     if model.inputs:  # then its layers are those of what comes back
-        return keras.Model(model.inputs, pool(model.outputs[0]), name=name)
+        return keras.Model(model.inputs[0], pool(model.outputs[0]), name=name)
     return keras.Model(inputs, pool(features), name=name)
 
 

@@ -177,7 +177,7 @@ def _train(run: OpenedRun, extend: bool, callbacks: Sequence[Callback]) -> dict:
     )
     with called(callbacks, reporter, loop):
         loop.run()
-    summary = _summary(progress, method, train, run.test)
+    summary = _summary(config, progress, method, train, run.test)
     if workers.chief:
         write_json(run.run_dir / run_folder.SUMMARY, summary)
         reporter.end(summary)
@@ -209,9 +209,12 @@ def _job(
     )
 
 
-def _summary(progress: Progress, method: MoCo, train: Images, test: Images | None) -> dict:
+def _summary(
+    config: Config, progress: Progress, method: MoCo, train: Images, test: Images | None
+) -> dict:
     """What `summary.json` holds."""
     return summary_of(progress) | {
+        "encoder": config.encoder,
         "left_out": left_out(train, test),
         "peak_memory_bytes": peak_memory_bytes(),
         "state_sha256": checkpoint.digest(variables.arrays_of(method.state())),
