@@ -27,8 +27,7 @@ from moco_tf.data.failures import failure_of_step
 from moco_tf.data.found import left_out
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
-from moco_tf.data.view_function import checked_function, qualified_name
-from moco_tf.data_names import text_of
+from moco_tf.data.view_function import checked_function
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.workers import Workers
 from moco_tf.errors import InputError
@@ -40,9 +39,10 @@ from moco_tf.files.store import cache_folder
 from moco_tf.methods.moco import MoCo
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.backbone import backbone_lines, find_backbone, with_given_model
+from moco_tf.runs.backbone import backbone_lines, find_backbone
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
+from moco_tf.runs.objects import with_objects
 from moco_tf.runs.remote import working_folder
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.callbacks import Callback, called
@@ -100,7 +100,7 @@ def pretrain(
         WorkerLostError: another process of the cluster is gone.
     """
     check_tracker(config.track)
-    config = _with_objects(config, source, backbone, augment)
+    config = with_objects(config, source, backbone, augment)
     name = config.run_dir or f"runs/{config.recipe}"
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else NullReporter()
@@ -127,15 +127,6 @@ class _Opened:
     test: Images | None
     weights: InitialWeights | None  # to begin with; none: those drawn by the seed
     augment: Callable | None
-
-
-def _with_objects(config: Config, source: Any, backbone: Any, augment: Any) -> Config:
-    """The config with what it can say of objects that Python gave."""
-    if source is not None:
-        config = config.model_copy(update={"data": text_of(source)})
-    if augment is not None:
-        config = config.model_copy(update={"augment_function": qualified_name(augment)})
-    return config if backbone is None else with_given_model(config)
 
 
 def _open(
