@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
+from moco_tf import data_names
 from moco_tf.api import starting
 from moco_tf.api.run import AnyRun, text_of, texts_of
 from moco_tf.config import make_config
@@ -73,9 +74,9 @@ def probe(
         baselines: with `quick`, also evaluate random weights and the plain pixels.
         out: folder of the results. None: probe/ or probe-quick/ in the run.
         reporter: see `pretrain`.
-        fields: `data`, `split`, `seed`, `max_bad_images`; without `quick` also `epochs`, `lr` (one
-            rate or several), `milestones`, `batch_size`, `devices`, `log_every`,
-            `checkpoint_every`, `preemption_seconds`.
+        fields: `data` (as `pretrain` takes it), `split`, `seed`, `max_bad_images`; without `quick`
+            also `epochs`, `lr` (one rate or several), `milestones`, `batch_size`, `devices`,
+            `log_every`, `checkpoint_every`, `preemption_seconds`.
 
     Returns:
         "top1", "top5", "top1_best" (percent), "protocol" and others, as `moco-tf probe --json`
@@ -86,6 +87,7 @@ def probe(
         BackboneChangedError: the encoder is not what it was before the first epoch.
         Interrupted: Ctrl-C or SIGTERM; the state is saved, and the same call goes on.
     """
+    source = _source(fields)
     changes = _changes(run, out, fields)
     config = make_config(ProbeConfig(run=""), changes)
     if quick:
@@ -94,12 +96,12 @@ def probe(
         raise InputError(
             "--no-baselines is of --quick; the official protocol has none. Leave it out."
         )
-    starting.start_with_images(config.run, config.data)
+    starting.start_with_images(config.run, config.data if source is None else source)
     from moco_tf.evaluate import probe, ridge_probe
 
     if quick:
-        return ridge_probe.ridge_probe(config, compare=baselines, reporter=reporter)
-    return probe.probe(config, reporter=reporter)
+        return ridge_probe.ridge_probe(config, compare=baselines, reporter=reporter, source=source)
+    return probe.probe(config, reporter=reporter, source=source)
 
 
 def finetune(
@@ -118,8 +120,9 @@ def finetune(
         run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
         out: folder of the results. None: finetune[-scratch][-FRACTION]/ in the run.
         reporter: see `pretrain`.
-        fields: `data`, `split`, `label_fraction`, `from_scratch`, `epochs`, `lr`, `head_lr`,
-            `batch_size`, `weight_decay` and the other flags of `moco-tf finetune`.
+        fields: `data` (as `pretrain` takes it), `split`, `label_fraction`, `from_scratch`,
+            `epochs`, `lr`, `head_lr`, `batch_size`, `weight_decay` and the other flags of
+            `moco-tf finetune`.
 
     Returns:
         "top1", "top5", "top1_best" (percent), "protocol", "state_sha256" and others, as
@@ -129,11 +132,21 @@ def finetune(
         InputError: anything wrong with the run, the fields, the data or the folder.
         Interrupted: Ctrl-C or SIGTERM; the state is saved, and the same call goes on.
     """
+    source = _source(fields)
     config = make_config(FinetuneConfig(run=""), _changes(run, out, fields))
-    starting.start_with_images(config.run, config.data)
+    starting.start_with_images(config.run, config.data if source is None else source)
     from moco_tf.evaluate import finetune
 
-    return finetune.finetune(config, reporter=reporter)
+    return finetune.finetune(config, reporter=reporter, source=source)
+
+
+def _source(fields: dict[str, Any]) -> Any:
+    """Returns the images where they are an object of Python, and leaves its name in `fields`."""
+    data = fields.get("data")
+    if data is None or isinstance(data, (str, os.PathLike)):
+        return None
+    fields["data"] = data_names.text_of(data)
+    return data
 
 
 def _changes(

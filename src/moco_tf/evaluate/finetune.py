@@ -43,11 +43,12 @@ CHOSEN = "labelled_images.txt"
 ENCODER = "encoder.safetensors"
 
 
-def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dict[str, Any]:
+def finetune(
+    config: FinetuneConfig, *, reporter: Reporter | None = None, source: Any = None
+) -> dict[str, Any]:
     """Trains encoder and classifier end to end; goes on where its folder stopped.
 
-    Returns:
-        What `summary.json` holds.
+    Returns what `summary.json` holds. `source`: images instead of those that `config.data` names.
 
     Raises:
         InputError: anything wrong with the run, the config, the data or the folder.
@@ -61,7 +62,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     if config.devices:
         make_strategy(config.devices)  # the CPU is split before TensorFlow has used it
     data = open_labelled(
-        config.data,
+        config.data if source is None else source,
         snapshot.config,
         max_bad_images=config.max_bad_images,
         say=reporter.line,

@@ -30,8 +30,13 @@ from moco_tf.training.schedules import learning_rate
 CROP_MIN_AREA, LR_DROP = 0.08, 0.1
 
 
-def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str, Any]:
+def probe(
+    config: ProbeConfig, *, reporter: Reporter | None = None, source: Any = None
+) -> dict[str, Any]:
     """Trains a linear classifier on frozen features; goes on where its folder stopped.
+
+    Args:
+        source: the images, as `open_images` takes them, instead of those that `config.data` names.
 
     Returns:
         What `summary.json` holds.
@@ -47,7 +52,7 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
     with strategy.scope():
         encoder, pretraining, step = load_encoder(config.run, warn=reporter.line)
     data = open_labelled(
-        config.data,
+        config.data if source is None else source,
         pretraining,
         max_bad_images=config.max_bad_images,
         say=reporter.line,

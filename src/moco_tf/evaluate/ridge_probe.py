@@ -40,13 +40,18 @@ PIXEL_SIZE = 16  # side at which raw pixels are compared: those of 32 take minut
 
 
 def ridge_probe(
-    config: ProbeConfig, *, compare: bool = True, reporter: Reporter | None = None
+    config: ProbeConfig,
+    *,
+    compare: bool = True,
+    reporter: Reporter | None = None,
+    source: Any = None,
 ) -> dict[str, Any]:
     """Returns top-1 and top-5 (percent) of a ridge classifier, and how it was made.
 
     Args:
         compare: whether to compute "top1_untrained", of the same architecture with random weights
             drawn by the run's seed, and "top1_pixels", else None; they are kept in the folder.
+        source: the images, as `open_images` takes them, instead of those that `config.data` names.
 
     Raises:
         InputError: anything wrong with the run, the data or the folder.
@@ -55,7 +60,7 @@ def ridge_probe(
     say = (reporter or Reporter()).line
     encoder, pretraining, step = load_encoder(config.run, warn=say)
     data = open_labelled(
-        config.data,
+        config.data if source is None else source,
         pretraining,
         max_bad_images=config.max_bad_images,
         say=say,
