@@ -228,11 +228,34 @@ def test_what_the_command_line_cannot_give_is_passed_on_only_if_given(data, tmp_
     assert not {"source", "backbone", "augment"} & given.keys()
     images = np.zeros((4, 8, 8, 3), np.uint8)
     run = moco_tf.pretrain(
-        "shapes", data=images, backbone="a model", augment="views", run_dir=tmp_path / "passed"
+        "shapes", data=images, backbone="a model", augment=print, run_dir=tmp_path / "passed"
     )
     assert run.summary == {"step": 0}
     assert given["source"] is images
-    assert (given["backbone"], given["augment"]) == ("a model", "views")
+    assert (given["backbone"], given["augment"]) == ("a model", print)
+
+
+def views(image, seed):
+    return tf.image.stateless_random_crop(image, [8, 8, 3], seed)
+
+
+def test_array_backbone_and_function_together_go_on_by_the_same_call(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (32, 12, 12, 3)).astype(np.uint8)
+    layers = [keras.layers.Conv2D(4, 3, strides=2), keras.layers.GlobalAveragePooling2D()]
+    objects = {"data": pictures, "backbone": keras.Sequential([keras.Input((8, 8, 3)), *layers])}
+    settings = TINY | {"image_size": 8, "knn_every": 0, "stem": "small"}
+
+    def begin(folder, **given):
+        given = objects | {"augment": views, "run_dir": tmp_path / folder} | settings | given
+        return moco_tf.pretrain("small", **given)
+
+    whole = begin("whole", max_steps=3).summary
+    begin("run", max_steps=1)
+    assert begin("run", max_steps=3).summary["state_sha256"] == whole["state_sha256"]
+    with pytest.raises(InputError, match=r"data \(object:numpy.ndarray there, object:list now\)"):
+        begin("run", data=list(pictures))
+    with pytest.raises(InputError, match=r"encoder \(model there, resnet18 now\)"):
+        begin("run", backbone=None)
 
 
 def test_images_in_python_choose_the_recipe_that_suits_them(tmp_path, monkeypatch, capsys):
@@ -270,6 +293,9 @@ BAD = {  # what is called, and what its one line says
     "moco_tf.pretrain('shapes', callbacks=print)": "callbacks must be a list of functions",
     "moco_tf.pretrain('shapes', callbacks=[3])": "received callbacks=[3]",
     "moco_tf.pretrain('shapes', worker_index=1)": "workers",
+    "moco_tf.pretrain('shapes', backbone=1, encoder='resnet50')": "encoder=resnet50 does not go",
+    "moco_tf.pretrain('shapes', backbone=1, pretrained=True)": "encoder=model",
+    "moco_tf.pretrain('shapes', augment='v2')": "a function of (image, seed); received a str",
     "moco_tf.load_run('absent')": "absent is not a run folder",
     "moco_tf.load_run('file.txt')": "file.txt is a file",
     "moco_tf.knn('absent')": "absent is not a run folder",
@@ -349,6 +375,24 @@ def test_linear_probe_and_finetuning_are_those_of_the_commands(judged, folder, c
     found = moco_tf.finetune(run, epochs=1, batch_size=4, out=folder / "tuned")
     theirs = said(capsys, "finetune", run, *flags, folder / "tuned2")
     assert found["state_sha256"] == theirs["state_sha256"] and found["top1"] == theirs["top1"]
+
+
+def test_labelled_images_in_python_are_judged_as_those_of_a_file(judged, folder, monkeypatch):
+    arrays = np.load(judged.data)
+    parts = {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
+    results = [
+        moco_tf.probe(judged.folder, quick=True, baselines=False, data=data, out=folder / name)
+        for name, data in (("from file", judged.data), ("from Python", parts))
+    ]
+    assert same(*results, "run_dir", "data", "protocol")
+
+    def opened(data, *_, **__):
+        raise OwnError if data is parts else AssertionError
+
+    for judge in ("probe", "finetune"):
+        monkeypatch.setattr(f"moco_tf.evaluate.{judge}.open_labelled", opened)
+        with pytest.raises(OwnError):
+            getattr(moco_tf, judge)(judged.folder, data=parts, batch_size=8)
 
 
 def test_embed_gives_what_the_command_writes(judged, folder, capsys):

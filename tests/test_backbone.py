@@ -27,7 +27,8 @@ from moco_tf.models.backbone import (
     preprocesses,
 )
 from moco_tf.models.batch_norm import GroupBatchNorm
-from moco_tf.runs.backbone import backbone_lines, find_backbone, with_given_model
+from moco_tf.runs.backbone import backbone_lines, find_backbone
+from moco_tf.runs.objects import with_given_model
 
 GROUP = {"group_size": 4, "group_layout": "contiguous", "running_statistics": "mean"}
 MODELS = {"sequential": sequential, "functional": functional, "code": lambda: Subclassed(7)}

@@ -19,9 +19,10 @@ from moco_tf.models.array_names import SEED, array_names
 from moco_tf.models.backbone import arrays_of as arrays_of_model
 from moco_tf.pretraining import pretrain
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.backbone import find_backbone, with_given_model
+from moco_tf.runs.backbone import find_backbone
 from moco_tf.runs.check import check_run
 from moco_tf.runs.encoders import load_encoder
+from moco_tf.runs.objects import with_given_model
 from moco_tf.runs.variables import arrays_of
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf.data.failures import failure_of_step
+from moco_tf.data.decode import decode
+from moco_tf.data.failures import failure_of_step, reason
 from moco_tf.data.order import images_of_step
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
@@ -75,3 +76,9 @@ def test_a_training_step_is_told_with_what_is_saved():
         f"({'abcdefghi'.index(largest) + 1} x 10 pixels), after step 5, which is saved (OOM when "
         f"allocating). Make that image smaller or take it away, or free some memory."
     )
+
+
+def test_bytes_that_are_no_image_are_told_without_tensorflows_words():
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        decode(b"nope")
+    assert reason(caught.value).startswith("it is no JPEG, PNG, BMP")

@@ -12,7 +12,8 @@ from moco_tf.build import build_batches
 from moco_tf.commands.cli import main
 from moco_tf.data.order import epoch_order
 from moco_tf.data.sources import from_arrays
-from moco_tf.data.view_function import checked_function, qualified_name
+from moco_tf.data.view_function import checked_function
+from moco_tf.data_names import qualified_name
 from moco_tf.errors import InputError
 from moco_tf.pretraining import pretrain
 
@@ -54,6 +55,11 @@ def broken(image, seed):
     raise RuntimeError("no such\nlayer")
 
 
+def with_global_seed(image, seed):
+    """Draws that a global seed makes repeat, though they depend on the calls before."""
+    return tf.image.random_crop(image, [SIDE, SIDE, 3], seed=3)
+
+
 BAD = {
     "float32": (
         lambda image, seed: tf.cast(cut(image, seed), tf.float32),
@@ -71,8 +77,19 @@ BAD = {
         ),
         "gave two views for one image and seed",
     ),
-    "error": (broken, "broken failed on an image uint8 .*: RuntimeError: .*no such layer"),
-    "arguments": (lambda image: image, "TypeError: .*takes 1 positional argument but 2 were given"),
+    "stateful, its seed set": (
+        with_global_seed,
+        "gave two views for one image and seed",
+    ),
+    "error": (
+        broken,
+        r"broken failed on an image uint8 \[20, 18, 3\]: RuntimeError: no such layer",
+    ),
+    "zero": (lambda image, seed: image // (1 // 0), r"3\]: ZeroDivisionError: integer division"),
+    "arguments": (
+        lambda image: image,
+        r"3\]: TypeError: .*takes 1 positional argument but 2 were given",
+    ),
 }
 
 

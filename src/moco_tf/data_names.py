@@ -9,6 +9,7 @@ import glob
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from moco_tf.errors import InputError
 
@@ -29,9 +30,13 @@ def text_of(data: object) -> str:
         folders = len(paths) == len(data) and all(map(os.path.isdir, paths))
         if folders and len(several(joined)) == len(paths):
             return joined
-    kind = type(data)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"{OBJECT}{module}{kind.__qualname__}"
+    return f"{OBJECT}{qualified_name(type(data)).removeprefix('builtins.')}"
+
+
+def qualified_name(named: Any) -> str:
+    """Returns the name that a run records of a class or a function; of others their class's."""
+    named = named if hasattr(named, "__qualname__") else type(named)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def several(text: str) -> list[str]:

@@ -13,11 +13,13 @@ from moco_tf.api.run import Run, texts_of
 from moco_tf.api.settings import resolve_config
 from moco_tf.config import Config, short_repr
 from moco_tf.distribute.cluster import find_cluster
+from moco_tf.encoder_names import GIVEN
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import newest_step
 from moco_tf.runs.initial_weights import check_initial_weights
+from moco_tf.runs.objects import with_objects
 from moco_tf.training.signals import Interrupted
 from moco_tf.training.trackers import check_tracker
 
@@ -56,9 +58,11 @@ def pretrain(
             and others; a list of folders or of files; an array, uint8 [N, h, w, 3], or (array,
             labels); or any object with a length and items that are images, pairs (image, label) or
             mappings with "image" and perhaps "label". None: the recipe's.
-        backbone: a Keras model to train in place of the recipe's encoder.
+        backbone: a Keras model from images [b, S, S, 3] to features [b, D] or [b, h, w, D], to
+            train in place of the recipe's encoder, beginning with its weights.
         run_dir: folder to write. None: runs/RECIPE.
-        augment: the views of an image, in place of the recipe's.
+        augment: function(image, seed) that makes a view, in place of the recipe's augmentation:
+            uint8 [h, w, 3] and int64 [2] -> uint8 [S, S, 3], in TensorFlow ops; S is `image_size`.
         callbacks: functions of the step and its numbers, {"loss": ..., "lr": ..., ...}, called at
             every logging point (`log_every`), when metrics.jsonl has the row. What they return is
             ignored. The first exception of one ends the run, saved, and is raised from here. Of
@@ -87,8 +91,13 @@ def pretrain(
     _check_callbacks(callbacks)
     reporter = reporter or Reporter()
     source = None if data is None or isinstance(data, (str, os.PathLike)) else data
+    if backbone is not None and fields.setdefault("encoder", GIVEN) != GIVEN:
+        raise InputError(
+            f"encoder={fields['encoder']} does not go with backbone=. Leave one of them out."
+        )
     given = texts_of(fields, data=data if source is None else None, run_dir=run_dir)
     config = resolve_config(recipe, None, given, say=reporter.stage, source=source)
+    config = with_objects(config, source, backbone, augment)
     cluster = find_cluster(workers, worker_index, os.environ)
     if cluster is None or cluster.chief:
         _check_folders(config)

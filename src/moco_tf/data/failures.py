@@ -75,6 +75,7 @@ def reason(error) -> str:
     text = " ".join(str(error.message).split())
     text = re.sub(r"\{\{.*?\}\}|\[\[.*|\[Op:.*| Traceback .*", "", text).strip()
     text = re.sub(r"^Error in user-defined function .*? iterator: \S+: ", "", text)
+    text = re.sub(r"^Expected '.*' to be true\. Summarized data: b'(.*)'$", r"\1", text)
     return re.sub(r"^\w+Error: ", "", text).strip()[:200]
 
 

@@ -1,5 +1,6 @@
 """A user's function that makes the views of an image, tried before the first step."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,15 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.view_making import decoded
+from moco_tf.data_names import qualified_name
 from moco_tf.errors import InputError
 
 SEEDS = 8  # tried: what is drawn with a probability of a half is drawn in some of them
-
-
-def qualified_name(function: Callable) -> str:
-    """The name that a run records of its function."""
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
 
 
 def checked_function(function: Callable, images: Any, image_size: int) -> Callable:
@@ -37,7 +33,8 @@ def checked_function(function: Callable, images: Any, image_size: int) -> Callab
 
         return tf.function(view, input_signature=signature)
 
-    # Twice, and the seeds the other way round: what does not come from the seed differs then.
+    # Twice: what Python draws at random as it is traced would be other numbers in a resumed run.
+    # In two orders: what TensorFlow draws without the seed depends on the calls before.
     traces = [traced(), traced()]
     try:
         results = [
@@ -45,10 +42,11 @@ def checked_function(function: Callable, images: Any, image_size: int) -> Callab
             for made, order in zip(traces, (range(SEEDS), reversed(range(SEEDS))), strict=True)
         ]
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        text = f"\n{type(error).__name__}: {error}"
+        last = re.search(r".*\n\s*([\w.]+: .*)", text, re.DOTALL)  # after Python's own traceback
+        reason = " ".join((last[1] if last else text).split())[:300]
         raise InputError(
-            f"augment={name} failed on an image uint8 {image.shape.as_list()}: "
-            f"{type(error).__name__}: {reason}"
+            f"augment={name} failed on an image uint8 {image.shape.as_list()}: {reason}"
         ) from error
     shape = [image_size, image_size, 3]
     for view in results[0].values():

@@ -47,7 +47,6 @@ from moco_tf.pretraining.opening import (
     begin,
     open_run,
     tell,
-    with_objects,
 )
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
@@ -57,6 +56,7 @@ from moco_tf.runs.backbone import with_given_model as with_given_model
 from moco_tf.runs.extension import more_epochs as more_epochs
 from moco_tf.runs.initial_weights import InitialWeights as InitialWeights
 from moco_tf.runs.initial_weights import read_initial_weights as read_initial_weights
+from moco_tf.runs.objects import with_objects
 from moco_tf.runs.remote import working_folder as working_folder
 from moco_tf.runs.storage import RunStorage as RunStorage
 from moco_tf.training.callbacks import Callback, called

@@ -14,15 +14,14 @@ from moco_tf.build import (
 )
 from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.data.sources import Images
-from moco_tf.data.view_function import checked_function, qualified_name
-from moco_tf.data_names import text_of
+from moco_tf.data.view_function import checked_function
 from moco_tf.distribute.workers import Workers
 from moco_tf.evaluate.opening import advice, describe, notes
 from moco_tf.files.store import cache_folder
 from moco_tf.methods.moco import MoCo
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.backbone import backbone_lines, find_backbone, with_given_model
+from moco_tf.runs.backbone import backbone_lines, find_backbone
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.remote import working_folder
@@ -51,15 +50,6 @@ class OpenedRun:
     test: Images | None
     weights: InitialWeights | None  # to begin with; none: those drawn by the seed
     augment: Callable | None
-
-
-def with_objects(config: Config, source: Any, backbone: Any, augment: Any) -> Config:
-    """The config with what it can say of objects that Python gave."""
-    if source is not None:
-        config = config.model_copy(update={"data": text_of(source)})
-    if augment is not None:
-        config = config.model_copy(update={"augment_function": qualified_name(augment)})
-    return config if backbone is None else with_given_model(config)
 
 
 def open_run(

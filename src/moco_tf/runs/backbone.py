@@ -58,14 +58,6 @@ def find_backbone(
     return config, InitialWeights(arrays, digest(arrays), line)
 
 
-def with_given_model(config: Config) -> Config:
-    """Returns the config of a run whose backbone is a `keras.Model` that Python has."""
-    for name in ("recompute", "pretrained"):
-        if getattr(config, name):
-            raise InputError(f"{name} does not go with backbone=. Leave it out.")
-    return config.model_copy(update={"encoder": GIVEN})
-
-
 def backbone_lines(config: Config) -> list[str]:
     """Returns a line on the pixels that a backbone gets; none for a ResNet."""
     if config.is_resnet:

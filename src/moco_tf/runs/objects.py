@@ -1,0 +1,32 @@
+"""What a run's config says of objects that Python gave: images, a backbone, a function of views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moco_tf.config import Config
+from moco_tf.data_names import qualified_name, text_of
+from moco_tf.encoder_names import GIVEN
+from moco_tf.errors import InputError
+
+
+def with_objects(config: Config, source: Any, backbone: Any, augment: Any) -> Config:
+    """Returns the config that names them; None is an object that was not given."""
+    if source is not None:
+        config = config.model_copy(update={"data": text_of(source)})
+    if augment is not None:
+        if not callable(augment):
+            raise InputError(
+                f"augment must be a function of (image, seed); received a "
+                f"{type(augment).__name__}. A name or a description goes to augmentation=."
+            )
+        config = config.model_copy(update={"augment_function": qualified_name(augment)})
+    return config if backbone is None else with_given_model(config)
+
+
+def with_given_model(config: Config) -> Config:
+    """Returns the config of a run whose backbone is a `keras.Model` that Python has."""
+    for name in ("recompute", "pretrained"):
+        if getattr(config, name):
+            raise InputError(f"{name} does not go with backbone=. Leave it out.")
+    return config.model_copy(update={"encoder": GIVEN})
