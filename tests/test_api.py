@@ -366,6 +366,24 @@ def test_probe_is_that_of_the_command(judged, folder, capsys):
     assert same(found, theirs, "features_cached") and 0 <= found["top1"] <= 100
 
 
+def in_python(path):
+    """The images of an .npz file, as Python gives them."""
+    arrays = np.load(path)
+    return {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
+
+
+def test_the_quick_probe_of_images_in_python_is_that_of_their_file(judged, folder):
+    once = {"quick": True, "baselines": False}
+    wanted = moco_tf.probe(judged.folder, out=folder / "quick3", **once)
+    images = in_python(judged.data)
+    found = moco_tf.probe(judged.folder, data=images, out=folder / "quick4", **once)
+    assert same(found, wanted, "features_cached", "protocol", "data")
+    for judge in (moco_tf.probe, moco_tf.finetune):
+        with pytest.raises(InputError, match=r"in Python \{'train': ..., 'test': ...\}"):
+            judge(judged.folder, data=images["train"], out=folder / "none")
+    assert not (folder / "none").exists()
+
+
 @pytest.mark.slow
 def test_linear_probe_and_finetuning_are_those_of_the_commands(judged, folder, capsys):
     run, flags = moco_tf.Run(judged.folder), ["--epochs", 1, "--batch-size", 4, "--out"]
@@ -393,6 +411,20 @@ def test_labelled_images_in_python_are_judged_as_those_of_a_file(judged, folder,
         monkeypatch.setattr(f"moco_tf.evaluate.{judge}.open_labelled", opened)
         with pytest.raises(OwnError):
             getattr(moco_tf, judge)(judged.folder, data=parts, batch_size=8)
+
+
+@pytest.mark.slow
+def test_linear_probe_and_finetuning_take_images_in_python(judged, folder):
+    images, short = in_python(judged.data), {"epochs": 1, "batch_size": 4}
+    for name, judge in (("probe", moco_tf.probe), ("finetune", moco_tf.finetune)):
+        wanted = judge(judged.folder, out=folder / f"{name}-file", **short)
+        out = folder / f"{name}-python"
+        found = judge(judged.folder, data=images, out=out, **short)
+        assert found["state_sha256"] == wanted["state_sha256"] and found["top1"] == wanted["top1"]
+        assert judge(judged.folder, data=images, out=out, **short) == found  # is done
+        with pytest.raises(InputError, match="other"):
+            others = images | {"train": (images["train"][0][::-1], images["train"][1])}
+            judge(judged.folder, data=others, out=out, **short)
 
 
 def test_embed_gives_what_the_command_writes(judged, folder, capsys):

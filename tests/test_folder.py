@@ -123,6 +123,22 @@ def test_a_pack_in_a_store_is_nowhere_on_this_machine(tmp_path):
         claim(stored, with_fields(data="cifar10"))
 
 
+def test_the_same_architecture_in_another_file_is_no_other_config(tmp_path):
+    began = with_fields(encoder="a.keras", architecture='{"layers":1}')
+    claim(tmp_path, began)
+    for name in ("moved/b.keras", "model"):
+        assert claim(tmp_path, began.model_copy(update={"encoder": name})) is True
+        assert run_folder.check(tmp_path, with_fields(encoder=name)) is True  # not read yet
+    assert read_config(tmp_path) == began
+    with pytest.raises(InputError, match=r"encoder \(a\.keras there, b\.keras now\), archit"):
+        claim(tmp_path, with_fields(encoder="b.keras", architecture='{"layers":2}'))
+    with pytest.raises(InputError, match=r"encoder \(a\.keras there, resnet18 now\)\."):
+        claim(tmp_path, with_fields(encoder="resnet18"))
+    claim(tmp_path / "resnet", with_fields(encoder="resnet18"))
+    with pytest.raises(InputError, match=r"encoder \(resnet18 there, b\.keras now\)"):
+        claim(tmp_path / "resnet", with_fields(encoder="b.keras"))
+
+
 def test_what_only_watches_a_run_may_change_but_not_what_its_accuracies_mean(tmp_path):
     claim(tmp_path, CONFIG)
     assert claim(tmp_path, with_fields(knn_every=5)) is True

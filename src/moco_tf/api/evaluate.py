@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from moco_tf.api import starting
 from moco_tf.api.run import AnyRun, text_of, texts_of
 from moco_tf.config import make_config
+from moco_tf.data_names import text_of as data_text
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
@@ -56,6 +57,7 @@ def knn(
 def probe(
     run: AnyRun,
     *,
+    data: Any = None,
     quick: bool = False,
     baselines: bool = True,
     out: str | os.PathLike[str] | None = None,
@@ -69,11 +71,13 @@ def probe(
 
     Args:
         run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
+        data: labelled images with a test part: text or a path, or an object as `pretrain` takes
+            it, {"train": (images, labels), "test": (images, labels)}. None: the run's own.
         quick: the classifier in closed form.
         baselines: with `quick`, also evaluate random weights and the plain pixels.
         out: folder of the results. None: probe/ or probe-quick/ in the run.
         reporter: see `pretrain`.
-        fields: `data`, `split`, `seed`, `max_bad_images`; without `quick` also `epochs`, `lr` (one
+        fields: `split`, `seed`, `max_bad_images`; without `quick` also `epochs`, `lr` (one
             rate or several), `milestones`, `batch_size`, `devices`, `log_every`,
             `checkpoint_every`, `preemption_seconds`.
 
@@ -86,7 +90,7 @@ def probe(
         BackboneChangedError: the encoder is not what it was before the first epoch.
         Interrupted: Ctrl-C or SIGTERM; the state is saved, and the same call goes on.
     """
-    changes = _changes(run, out, fields)
+    changes, source = _changes(run, data, out, fields)
     config = make_config(ProbeConfig(run=""), changes)
     if quick:
         check_quick(changes)
@@ -94,17 +98,18 @@ def probe(
         raise InputError(
             "--no-baselines is of --quick; the official protocol has none. Leave it out."
         )
-    starting.start_with_images(config.run, config.data)
+    starting.start_with_images(config.run, config.data if source is None else source)
     from moco_tf.evaluate import probe, ridge_probe
 
     if quick:
-        return ridge_probe.ridge_probe(config, compare=baselines, reporter=reporter)
-    return probe.probe(config, reporter=reporter)
+        return ridge_probe.ridge_probe(config, source, compare=baselines, reporter=reporter)
+    return probe.probe(config, source, reporter=reporter)
 
 
 def finetune(
     run: AnyRun,
     *,
+    data: Any = None,
     out: str | os.PathLike[str] | None = None,
     reporter: Reporter | None = None,
     **fields: Any,
@@ -116,9 +121,10 @@ def finetune(
 
     Args:
         run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
+        data: as `probe` takes it.
         out: folder of the results. None: finetune[-scratch][-FRACTION]/ in the run.
         reporter: see `pretrain`.
-        fields: `data`, `split`, `label_fraction`, `from_scratch`, `epochs`, `lr`, `head_lr`,
+        fields: `split`, `label_fraction`, `from_scratch`, `epochs`, `lr`, `head_lr`,
             `batch_size`, `weight_decay` and the other flags of `moco-tf finetune`.
 
     Returns:
@@ -129,15 +135,18 @@ def finetune(
         InputError: anything wrong with the run, the fields, the data or the folder.
         Interrupted: Ctrl-C or SIGTERM; the state is saved, and the same call goes on.
     """
-    config = make_config(FinetuneConfig(run=""), _changes(run, out, fields))
-    starting.start_with_images(config.run, config.data)
+    changes, source = _changes(run, data, out, fields)
+    config = make_config(FinetuneConfig(run=""), changes)
+    starting.start_with_images(config.run, config.data if source is None else source)
     from moco_tf.evaluate import finetune
 
-    return finetune.finetune(config, reporter=reporter)
+    return finetune.finetune(config, source, reporter=reporter)
 
 
 def _changes(
-    run: AnyRun, out: str | os.PathLike[str] | None, fields: dict[str, Any]
-) -> dict[str, Any]:
-    """The fields of a config that differ from its defaults, as text where they are paths."""
-    return texts_of(fields, run_dir=out) | {"run": text_of(run)}
+    run: AnyRun, data: Any, out: str | os.PathLike[str] | None, fields: dict[str, Any]
+) -> tuple[dict[str, Any], Any]:
+    """The fields of a config that differ from its defaults, and the images if Python has them."""
+    source = None if isinstance(data, (str, os.PathLike)) else data
+    text = None if data is None else data_text(data)
+    return texts_of(fields, run_dir=out, data=text) | {"run": text_of(run)}, source

@@ -21,7 +21,7 @@ from moco_tf.evaluate.classifier import initial_kernel
 from moco_tf.evaluate.end_to_end import HEAD, Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.finetune_report import describe, save_encoder, summarize
-from moco_tf.evaluate.labelled import Labelled, identity, open_labelled
+from moco_tf.evaluate.labelled import Labelled, open_labelled, provenance_of
 from moco_tf.evaluate.progress import Progress, restore
 from moco_tf.evaluate.subset import balanced_subset
 from moco_tf.evaluate.training import ADVICE, ClassifierJob, on_test_images, train
@@ -43,8 +43,14 @@ CHOSEN = "labelled_images.txt"
 ENCODER = "encoder.safetensors"
 
 
-def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dict[str, Any]:
+def finetune(
+    config: FinetuneConfig, source: Any = None, *, reporter: Reporter | None = None
+) -> dict[str, Any]:
     """Trains encoder and classifier end to end; goes on where its folder stopped.
+
+    Args:
+        source: the images, as `open_labelled` takes them, instead of those that `config.data`
+            names.
 
     Returns:
         What `summary.json` holds.
@@ -61,7 +67,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     if config.devices:
         make_strategy(config.devices)  # the CPU is split before TensorFlow has used it
     data = open_labelled(
-        config.data,
+        config.data if source is None else source,
         snapshot.config,
         max_bad_images=config.max_bad_images,
         say=reporter.line,
@@ -80,12 +86,7 @@ def finetune(config: FinetuneConfig, *, reporter: Reporter | None = None) -> dic
     provenance = {
         "encoder_step": 0 if config.from_scratch else snapshot.step,
         "encoder_sha256": None if config.from_scratch else _digest(snapshot),
-        "image_size": snapshot.config.image_size,
-        "normalization": snapshot.config.normalization,
-        "images": identity(data),
-        "train_images": data.train.count,
-        "test_images": data.test.count,
-        "classes": data.classes,
+        **provenance_of(data, snapshot.config),
     }
     out = config.out  # not before here: what is wrong with run or data must leave no folder behind
     with run_folder.locked(out, flag=config.folder_flag) as check_lock:

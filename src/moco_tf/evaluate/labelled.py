@@ -76,7 +76,8 @@ def open_labelled(
     if test is None or test.labels is None:
         raise InputError(
             f"a classifier needs labelled test images; data={name} has none. Put them in val/ or "
-            f"test/ beside train/ (x_test and y_test in an .npz file)."
+            f"test/ beside train/ (x_test and y_test in an .npz file; in Python {{'train': ..., "
+            f"'test': ...}})."
         )
     for line in found_lines(train, test):
         say(line)
@@ -119,6 +120,18 @@ def identity(data: Labelled) -> str:
         digest.update(part.identity.encode())
         digest.update(np.asarray(part.labels, "<i8").tobytes())
     return digest.hexdigest()[:12]
+
+
+def provenance_of(data: Labelled, config: Config) -> dict[str, Any]:
+    """Returns what results record of the images, and of how the run with `config` sees them."""
+    return {
+        "image_size": config.image_size,
+        "normalization": config.normalization,
+        "images": identity(data),
+        "train_images": data.train.count,
+        "test_images": data.test.count,
+        "classes": data.classes,
+    }
 
 
 def test_batches(test: Images, *, batch_size: int, image_size: int) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.distribute.strategy import default_devices, make_strategy
-from moco_tf.evaluate.labelled import Labelled, identity, open_labelled
+from moco_tf.evaluate.labelled import Labelled, open_labelled, provenance_of
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
 from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
@@ -30,8 +30,14 @@ from moco_tf.training.schedules import learning_rate
 CROP_MIN_AREA, LR_DROP = 0.08, 0.1
 
 
-def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str, Any]:
+def probe(
+    config: ProbeConfig, source: Any = None, *, reporter: Reporter | None = None
+) -> dict[str, Any]:
     """Trains a linear classifier on frozen features; goes on where its folder stopped.
+
+    Args:
+        source: the images, as `open_labelled` takes them, instead of those that `config.data`
+            names.
 
     Returns:
         What `summary.json` holds.
@@ -47,7 +53,7 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
     with strategy.scope():
         encoder, pretraining, step = load_encoder(config.run, warn=reporter.line)
     data = open_labelled(
-        config.data,
+        config.data if source is None else source,
         pretraining,
         max_bad_images=config.max_bad_images,
         say=reporter.line,
@@ -66,12 +72,7 @@ def probe(config: ProbeConfig, *, reporter: Reporter | None = None) -> dict[str,
     provenance = {
         "encoder_step": step,
         "encoder_sha256": backbone_digest(encoder.backbone),
-        "image_size": pretraining.image_size,
-        "normalization": pretraining.normalization,
-        "images": identity(data),
-        "train_images": data.train.count,
-        "test_images": data.test.count,
-        "classes": data.classes,
+        **provenance_of(data, pretraining),
     }
     # Not before here: what is wrong with run or data must not leave a folder behind.
     out = Path(config.run_dir or result_folder(config.run, "probe"))

@@ -40,11 +40,17 @@ PIXEL_SIZE = 16  # side at which raw pixels are compared: those of 32 take minut
 
 
 def ridge_probe(
-    config: ProbeConfig, *, compare: bool = True, reporter: Reporter | None = None
+    config: ProbeConfig,
+    source: Any = None,
+    *,
+    compare: bool = True,
+    reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Returns top-1 and top-5 (percent) of a ridge classifier, and how it was made.
 
     Args:
+        source: the images, as `open_labelled` takes them, instead of those that `config.data`
+            names.
         compare: whether to compute "top1_untrained", of the same architecture with random weights
             drawn by the run's seed, and "top1_pixels", else None; they are kept in the folder.
 
@@ -55,7 +61,7 @@ def ridge_probe(
     say = (reporter or Reporter()).line
     encoder, pretraining, step = load_encoder(config.run, warn=say)
     data = open_labelled(
-        config.data,
+        config.data if source is None else source,
         pretraining,
         max_bad_images=config.max_bad_images,
         say=say,

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from moco_tf.config import AnyConfig, Config
 from moco_tf.data_names import absolute, is_records, is_there, paths_of
+from moco_tf.encoder_names import RESNETS
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.atomic import (
     make_folder,
@@ -292,6 +293,8 @@ def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> Non
     different = [name for name in different if name not in more]
     if old.get("architecture") and not new["architecture"] and "normalization" in different:
         different.remove("normalization")  # which the backbone decides
+    if _same_backbone(old, new) and "encoder" in different:
+        different.remove("encoder")
     for name in {"data", "init"} & set(different):
         if same_path((old[name], old.get(f"{name}_path")), new[name]):
             different.remove(name)
@@ -303,6 +306,16 @@ def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> Non
             f"run_dir={run_dir} holds a run with another configuration: {listed}. "
             f"Use another {now.folder_flag}, or the run's own values to continue it{alone}."
         )
+
+
+def _same_backbone(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two configs, as written, have one architecture, be it by another file's name.
+
+    It counts as the same before the model is read, which then tells.
+    """
+    if not old.get("architecture") or new["encoder"] in RESNETS:
+        return False
+    return new["architecture"] in (None, old["architecture"])
 
 
 def _difference(name: str, old: object, new: object) -> str:
