@@ -395,24 +395,6 @@ def test_linear_probe_and_finetuning_are_those_of_the_commands(judged, folder, c
     assert found["state_sha256"] == theirs["state_sha256"] and found["top1"] == theirs["top1"]
 
 
-def test_labelled_images_in_python_are_judged_as_those_of_a_file(judged, folder, monkeypatch):
-    arrays = np.load(judged.data)
-    parts = {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
-    results = [
-        moco_tf.probe(judged.folder, quick=True, baselines=False, data=data, out=folder / name)
-        for name, data in (("from file", judged.data), ("from Python", parts))
-    ]
-    assert same(*results, "run_dir", "data", "protocol")
-
-    def opened(data, *_, **__):
-        raise OwnError if data is parts else AssertionError
-
-    for judge in ("probe", "finetune"):
-        monkeypatch.setattr(f"moco_tf.evaluate.{judge}.open_labelled", opened)
-        with pytest.raises(OwnError):
-            getattr(moco_tf, judge)(judged.folder, data=parts, batch_size=8)
-
-
 @pytest.mark.slow
 def test_linear_probe_and_finetuning_take_images_in_python(judged, folder):
     images, short = in_python(judged.data), {"epochs": 1, "batch_size": 4}

@@ -16,21 +16,11 @@ from moco_tf.build import (
     build_step,
     build_strategy,
 )
-from moco_tf.build import (
-    build_images as build_images,
-)
-from moco_tf.build import (
-    check_augment as check_augment,
-)
-from moco_tf.config import RECORDED_FIELDS as RECORDED_FIELDS
 from moco_tf.config import Config
 from moco_tf.data.failures import failure_of_step
 from moco_tf.data.found import left_out
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.data.sources import Images
-from moco_tf.data.view_function import checked_function as checked_function
-from moco_tf.data.view_function import qualified_name as qualified_name
-from moco_tf.data_names import text_of as text_of
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.workers import Workers
 from moco_tf.errors import InputError
@@ -39,7 +29,6 @@ from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.evaluate.monitor import evaluate_untrained, evaluations
 from moco_tf.evaluate.opening import OTHER_IMAGES
 from moco_tf.files.digests import write_json
-from moco_tf.files.store import cache_folder as cache_folder
 from moco_tf.methods.moco import MoCo
 from moco_tf.pretraining.opening import (
     OpenedRun,
@@ -50,23 +39,13 @@ from moco_tf.pretraining.opening import (
 )
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.backbone import backbone_lines as backbone_lines
-from moco_tf.runs.backbone import find_backbone as find_backbone
-from moco_tf.runs.backbone import with_given_model as with_given_model
-from moco_tf.runs.extension import more_epochs as more_epochs
-from moco_tf.runs.initial_weights import InitialWeights as InitialWeights
-from moco_tf.runs.initial_weights import read_initial_weights as read_initial_weights
 from moco_tf.runs.objects import with_objects
-from moco_tf.runs.remote import working_folder as working_folder
-from moco_tf.runs.storage import RunStorage as RunStorage
 from moco_tf.training.callbacks import Callback, called
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.loop import Loop, Plan
 from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.pretraining_job import PretrainingJob
-from moco_tf.training.pretraining_job import baselines as baselines
 from moco_tf.training.progress import Progress, summary_of
-from moco_tf.training.progress import progress_of as progress_of
 from moco_tf.training.reporting import NullReporter, Reporter
 from moco_tf.training.trackers import check_tracker
 

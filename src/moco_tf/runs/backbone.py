@@ -30,7 +30,7 @@ def find_backbone(
     weights are none: the run draws its own, by its seed.
 
     Args:
-        model: a `keras.Model`, where `with_given_model` made the config.
+        model: a `keras.Model`, where `with_objects` made the config.
         run_dir: folder of a run with a checkpoint, if there is one.
 
     Raises:
