@@ -31,8 +31,8 @@ SIGNATURES = {
     "load_encoder": "run * head preprocessing dtype name",
     "embed": "run data * out features split projector_folder max_bad_images overwrite reporter",
     "knn": "run * data split features k temperature baselines",
-    "probe": "run * quick baselines out reporter **fields",
-    "finetune": "run * out reporter **fields",
+    "probe": "run * data quick baselines out reporter **fields",
+    "finetune": "run * data out reporter **fields",
     "export": "run out * format with_head with_preprocessing data data_licence overwrite",
 }
 

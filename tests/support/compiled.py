@@ -45,7 +45,7 @@ def build_method(config, strategy, train):
     settings = (
         config.model_dump_json(exclude=FREE),
         str(ENCODERS.get(config.encoder)),
-        train.identity,
+        train and train.identity,
     )
     return _once(partial(_build_method, config, strategy, train), strategy, *settings)
 
