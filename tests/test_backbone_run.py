@@ -14,7 +14,6 @@ from moco_tf.build import build_method, build_step
 from moco_tf.convert.command import convert
 from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError
-from moco_tf.evaluate.knn_run import evaluate_run
 from moco_tf.models.array_names import SEED, array_names
 from moco_tf.models.backbone import arrays_of as arrays_of_model
 from moco_tf.pretraining import pretrain
@@ -102,10 +101,10 @@ def test_load_encoder_gives_the_users_model_back(whole, model):
 
 
 def test_knn_and_a_file_of_the_encoder(whole, tmp_path):
-    found = evaluate_run(str(whole[0]), k=5, warn=lambda _: None)
+    found = moco_tf.knn(whole[0], k=5)
     file = tmp_path / "encoder.safetensors"
     assert convert(whole[0], file, to="moco-tf", warn=pytest.fail)["equal"]
-    again = evaluate_run(str(file), data=whole_data(whole), k=5, warn=lambda _: None)
+    again = moco_tf.knn(file, data=whole_data(whole), k=5)
     assert again["knn_top1"] == found["knn_top1"]
     assert again["knn_top1_untrained"] == found["knn_top1_untrained"]
     with pytest.raises(InputError, match="--to torchvision is for ResNets"):

@@ -99,11 +99,9 @@ def test_the_device_finishes_the_same_views(augment_on, augmentation):
         assert (off > 1).mean() <= 0.03 and off.mean() < 0.2
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.long), 2])
-@pytest.mark.parametrize(
-    "augment_on", ["device", pytest.param("device_resize", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("augment_on", ["device", "device_resize"])
 def test_the_first_step_is_the_same_wherever_views_are_finished(augment_on, devices):
     """Some grey levels of hue between host and device (`augment_batch`): a close loss."""
     losses = []

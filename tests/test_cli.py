@@ -125,7 +125,7 @@ def test_bad_input_is_one_line_before_tensorflow(capsys, tmp_path, monkeypatch, 
 
 @pytest.mark.slow
 def test_too_little_memory_is_one_line(capsys, tmp_path):
-    assert refused(f"pretrain --queue-size 1000000000000000 --run-dir {tmp_path / 'run'}") == 2
+    assert refused(f"pretrain --queue-size 2147483647 --run-dir {tmp_path / 'run'}") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("moco-tf: error: ") and "not enough memory" in error
 

@@ -36,7 +36,7 @@ def in_place_of_ours(example, monkeypatch):
                 ours.key.model,
                 ours.queue,
                 ours.pointer,
-                ours.envelope.optimizer.slots,
+                ours.envelope.optimizer.slots["momentum"],
                 momentum=method["key_momentum"],
                 temperature=method["temperature"],
             )

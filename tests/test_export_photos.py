@@ -31,8 +31,8 @@ def resnet50(tmp_path_factory):
     return save(tmp_path_factory.mktemp("resnet50") / "run.safetensors", **DEEP | sizes)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preprocessing", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("preprocessing", [False, True])
 @pytest.mark.parametrize("to", FORMATS)
 def test_on_photos_every_format_equals_the_encoder(photos, resnet50, tmp_path, to, preprocessing):
     need(to)

@@ -191,8 +191,8 @@ def test_recorded_steps_are_met(golden, name, dtype):
 
 @pytest.mark.golden
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 4])
-@pytest.mark.parametrize("name", ["resnet_b", "vit_c"])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", [pytest.param("resnet_b", marks=pytest.mark.long), "vit_c"])
 def test_recorded_steps_are_met_on_several_devices(golden, name, devices):
     replay = Replay(golden(f"moco_v3_{name}"), devices=devices)
     checks = Checks(replay)

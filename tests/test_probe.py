@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from support.labelled_run import CLASSES, TEST, TRAIN, make_run, pictures, save_folder, save_npz
 from support.naive_classifier import naive_steps
-from support.runs import rows, wait_for_step
+from support.runs import START, rows, wait_for_step
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import moco_tf.data.sources
@@ -282,7 +282,7 @@ def test_interrupted_twice_it_ends_in_the_same_arrays(run, whole, tmp_path):
 @pytest.mark.slow
 def test_killed_and_resumed_it_ends_in_the_same_arrays(run, whole, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "moco_tf", "probe", run.folder, "--data", run.data]
+    command = [sys.executable, "-c", START, "probe", run.folder, "--data", run.data]
     flags = ["--epochs", "3", "--batch-size", "8", "--lr", "3", "0.3", "--out", str(out)]
     process = subprocess.Popen(
         [*command, *flags, "--log-every", "1", "--checkpoint-every", "1"],

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.slow
 NOTEBOOK = ROOT / "examples" / "first_run.ipynb"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", pytest.param("docs/python.md", marks=pytest.mark.long)]
+)
 def test_the_python_on_the_page_runs(page, tmp_path, monkeypatch, capsys):
     """With fewer shapes, and all blocks of a page one after another."""
     monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TRAIN", 512)

@@ -55,7 +55,7 @@ def long(*values):
 
 
 @pytest.mark.parametrize(
-    ("devices", "float64"), [(1, False), slow(2, True), long(1, True), long(2, False)]
+    ("devices", "float64"), [(1, False), long(2, True), long(1, True), long(2, False)]
 )
 def test_bundled_moco_traces_are_met(devices, float64, shared_replay):
     assert failures(verify_files([V1, V2], devices=devices, float64=float64)) == []
@@ -79,10 +79,8 @@ def test_every_other_recorded_trace_is_met_on_one_device(golden_folder, float64)
 
 
 @pytest.mark.golden
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("devices", "float64"), [(2, True), long(4, False), long(2, False), long(4, True)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("devices", "float64"), [(2, True), (4, False), (2, False), (4, True)])
 def test_every_other_recorded_trace_is_met_on_several_devices(golden_folder, devices, float64):
     paths = traces_in(golden_folder)
     assert paths
