@@ -89,6 +89,13 @@ def test_a_server_that_gives_no_parts_begins_again(server, fetch, tmp_path):
     assert path_in(tmp_path).read_bytes() == DATA
 
 
+def test_a_server_that_names_no_version_begins_again(server, fetch, tmp_path):
+    server.tags, server.cuts = False, [1_000_000]
+    fetch()
+    assert path_in(tmp_path).read_bytes() == DATA
+    assert [span for _, span in server.asked] == [None, None]
+
+
 def test_a_part_that_was_whole_when_it_was_killed_is_not_fetched_again(server, fetch, tmp_path):
     def killed(path):
         raise KeyboardInterrupt

@@ -102,6 +102,8 @@ def test_both_encoders_get_them_and_nothing_else_does(tmp_path):
         for encoder in ("query_encoder", "key_encoder")
         for name, array in (BACKBONE | HEAD).items()
     } | {"queue": Held((2,)), "momentum/conv1/kernel": Held((4,))}
+    for place in ("", "_1"):  # of two layers of Dropout in one block: the run's own seeds
+        variables[f"query_encoder/block/seed_generator_state{place}"] = Held((2,))
     weights.assign(variables)
     given = {name for name, variable in variables.items() if variable.value is not None}
     layers = ("conv1/kernel", "bn1/gamma")

@@ -555,6 +555,8 @@ def test_other_sources_are_packed_and_a_change_of_them_is_told(folder, tmp_path,
     assert stored(ours) == stored(theirs) and ours.identity == theirs.identity
     assert ours.labels.tolist() == theirs.labels.tolist()
     if kind == "tfrecord":
+        with pytest.raises(InputError, match=r"label=image/height"):  # other labels
+            pack(f"{source}?label=image/height", target)
         write_shards(tmp_path, [imagenet(path.read_bytes(), 2, "") for path in whole[1:]], 2)
         with pytest.raises(InputError, match="which has changed since"):
             pack(source, target)

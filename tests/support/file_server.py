@@ -11,13 +11,14 @@ class FileServer:
     Attributes:
         cuts: for each coming answer, after how many bytes its connection is cut; none: never.
         ranges: whether parts are given at all.
+        tags: whether answers say which version of a file they give.
         status: answered to everything; None: what fits.
         asked: (path, Range header or None) of every request.
     """
 
     def __init__(self):
         self.files, self.cuts, self.asked = {}, [], []
-        self.ranges, self.status = True, None
+        self.ranges, self.tags, self.status = True, True, None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -52,7 +53,8 @@ class FileServer:
                 request.end_headers()
                 return
         request.send_response(206 if start else 200)
-        request.send_header("ETag", tag)
+        if self.tags:
+            request.send_header("ETag", tag)
         request.send_header("Content-Length", str(len(data) - start))
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")

@@ -105,7 +105,7 @@ def _receive(url: str, path: Path, say: Callable[[str], None]) -> Path:
         whole = None if length is None else there + int(length)
         size = "" if whole is None else f" ({whole / 1e6:.1f} MB)"
         say(f"downloading {url}{size}{f', from byte {there} on' if there else ''}")
-        with open(part, "ab") as file:
+        with open(part, "ab" if there else "wb") as file:
             for chunk in _shown(response.iter_content(_CHUNK), whole and whole - there):
                 file.write(chunk)
     if whole is not None and part.stat().st_size != whole:

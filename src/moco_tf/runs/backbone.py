@@ -13,7 +13,6 @@ from moco_tf.encoder_names import GIVEN, KERAS
 from moco_tf.errors import InputError
 from moco_tf.models.applications import application
 from moco_tf.models.backbone import architecture_of, arrays_of, preprocesses
-from moco_tf.runs.checkpoint import digest
 from moco_tf.runs.folder import read_config
 from moco_tf.runs.initial_weights import InitialWeights
 from moco_tf.runs.snapshot import QUERY_ENCODER
@@ -55,7 +54,7 @@ def find_backbone(
         return config, None
     arrays = {QUERY_ENCODER + name: array for name, array in arrays_of(model).items()}
     line = f"weights of {config.encoder} as they are; the head is new"
-    return config, InitialWeights(arrays, digest(arrays), line)
+    return config, InitialWeights(arrays, None, line)
 
 
 def backbone_lines(config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""The weights that a run begins with: those of another run, or of an encoder file.
+"""The weights that a run begins with: of another run, an encoder file, or a Keras model.
 
 Imports no TensorFlow.
 """
@@ -23,10 +23,10 @@ _BACKBONE = ("encoder", "width", "stem")  # the fields that decide the arrays of
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """What `Config.init` names."""
+    """What `Config.init` names, or what a backbone comes with."""
 
     arrays: State  # query_encoder/...: the backbone, and the head where it fits
-    sha256: str  # digest of all arrays of the query encoder that is there
+    sha256: str | None  # of all arrays of the query encoder in `Config.init`; none: a backbone's
     line: str  # says what is taken and what is not
 
     def assign(self, variables: Mapping[str, Any]) -> None:
@@ -50,7 +50,8 @@ class InitialWeights:
             variable.assign(array.astype(variable.dtype.as_numpy_dtype))
 
     def _is_new(self, name: str) -> bool:
-        seed = name.endswith("/seed_generator_state")  # of Dropout: the run's own
+        # Of Dropout: the run's own. A layer that has several of them numbers them.
+        seed = name.rpartition("/")[2].startswith("seed_generator_state")
         return seed or (_of_head(name) and not any(map(_of_head, self.arrays)))
 
 

@@ -19,7 +19,7 @@ from moco_tf.data.pack.records import LONGEST_SIDE
 from moco_tf.data.source_kind import PACK_BEGUN as BEGUN
 from moco_tf.data.source_kind import is_pack, source_kind
 from moco_tf.data.tfrecord.shards import list_shards
-from moco_tf.data_names import is_records, paths_of
+from moco_tf.data_names import is_records, options_of, paths_of
 from moco_tf.errors import InputError
 from moco_tf.files.atomic import (
     make_folder,
@@ -56,8 +56,10 @@ def request_of(source: str, short_side: int | None, quality: int | None) -> dict
         raise InputError(f"source={source} is a pack already. Give the images it was made of.")
     stamp = _stamp(source, paths)
     path = Path(",".join(str(path.resolve()) for path in paths))
+    options = options_of(source) if is_records(source) else {}
+    asked = "?" + "&".join(f"{name}={key}" for name, key in options.items()) if options else ""
     return {
-        "source": os.fsencode(path).decode("utf-8", "replace") if stamp else source,
+        "source": os.fsencode(path).decode("utf-8", "replace") + asked if stamp else source,
         "stamp": stamp,
         "short_side": short_side,
         "quality": (quality or JPEG_QUALITY) if short_side else None,
