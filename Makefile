@@ -9,7 +9,7 @@ test:
 	pytest -n 2 --dist loadfile
 
 test-slow:
-	pytest -n 2 --dist loadfile -m "slow and not long"
+	pytest -n 2 --dist loadfile -m slow
 
 test-long:
 	pytest -m long

@@ -14,6 +14,7 @@ import numpy as np
 import pandas
 import pytest
 import tensorflow as tf
+from PIL import Image
 from support.labelled_run import make_run, save_npz
 from support.runs import TINY, metrics
 
@@ -275,6 +276,18 @@ def test_images_in_python_choose_the_recipe_that_suits_them(tmp_path, monkeypatc
         ("moco-v2", 224, "runs/range-moco-v2"),
     ]
     assert "ndarray has images of 28 pixels" in capsys.readouterr().out
+    pair, folders = (np.zeros((9, 28, 30, 3), np.uint8), np.zeros(9, np.int64)), []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (20, 20)).save(tmp_path / name / "0.png")
+        folders.append(str(tmp_path / name))
+    for images in (pair, {"train": pair, "test": pair}, folders):
+        moco_tf.pretrain(data=images)
+    assert [(recipe, side) for recipe, side, _ in chosen[3:]] == [
+        ("cifar10-demo", 28),
+        ("cifar10-demo", 28),
+        ("cifar10-demo", 20),
+    ]
 
 
 @pytest.fixture(scope="module")

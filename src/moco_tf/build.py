@@ -1,4 +1,4 @@
-"""From a `Config` to the objects of a run: method, batches, step, schedule, monitors."""
+"""From a `Config` to the objects of a run: method, batches, step, schedule."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from moco_tf.batch_groups import check_accumulation, check_devices, check_enough
 from moco_tf.config import Config
 from moco_tf.data.augment.padded import padded_shape
 from moco_tf.data.pipeline import normalize, two_views
-from moco_tf.data.sources import SMALLEST_CROP, Images, check_sizes, open_images
+from moco_tf.data.sources import Images, check_sizes, open_images
 from moco_tf.data.stream import Elements
 from moco_tf.data.view_making import (
     DeviceColor,
@@ -229,8 +229,7 @@ def build_images(
         cache=cache,
         told=told,
     )
-    smallest = 32 if config.is_resnet and config.stem == "imagenet" else SMALLEST_CROP
-    check_sizes(train, config.image_size, config.max_small_images, smallest)
+    check_sizes(train, config.image_size, config.max_small_images, config.smallest_image)
     sizes, devices = (config.batch_size, config.group_size), config.devices or 1
     check_enough_images(train.count, *sizes, devices, config.accumulation_steps)
     return train, test

@@ -346,6 +346,16 @@ class Config(FolderConfig):
         return known | own
 
     @property
+    def folder(self) -> str:
+        """Run folder, or its URL."""
+        return self.run_dir or f"runs/{self.recipe}"
+
+    @property
+    def smallest_image(self) -> int:
+        """Side of the smallest images that the encoder takes, pixels."""
+        return 32 if self.is_resnet and self.stem == "imagenet" else 8
+
+    @property
     def scaled_learning_rate(self) -> float:
         """Learning rate of the first step: `learning_rate`, times batch_size / 256 if linear."""
         if self.lr_scaling == "absolute":

@@ -20,17 +20,31 @@ OBJECT = "object:"  # and its class: what a run records of images that came from
 _OPTIONS = re.compile(r"\?(\w+=[^&?]*(?:&\w+=[^&?]*)*)$")
 
 
-def text_of(data: object) -> str:
+def text_of(data: Any) -> str:
     """Returns the text for a config: a path or several as they are typed, else "object:CLASS"."""
     if isinstance(data, (str, os.PathLike)):
-        return os.fspath(data)  # type: ignore[return-value]
-    if isinstance(data, (list, tuple)) and data:
-        paths = [os.fspath(one) for one in data if isinstance(one, (str, os.PathLike))]
-        joined = ",".join(map(str, paths))
-        folders = len(paths) == len(data) and all(map(os.path.isdir, paths))
-        if folders and len(several(joined)) == len(paths):
+        return os.fspath(data)
+    if are_paths(data) and all(map(os.path.isdir, data)):
+        joined = ",".join(map(os.fspath, data))
+        if len(several(joined)) == len(data):
             return joined
     return f"{OBJECT}{qualified_name(type(data)).removeprefix('builtins.')}"
+
+
+def text_or_object(data: Any) -> tuple[str | None, Any]:
+    """Returns (text, None) of what names paths or a data set, else (None, the object)."""
+    if data is None:
+        return None, None
+    text = text_of(data)
+    is_object = text.startswith(OBJECT) and not isinstance(data, (str, os.PathLike))
+    return (None, data) if is_object else (text, None)
+
+
+def are_paths(data: Any) -> bool:
+    """Whether it is a list of paths alone, so that it is read as files are."""
+    if not isinstance(data, (list, tuple)) or not data:
+        return False
+    return all(isinstance(one, (str, os.PathLike)) for one in data)
 
 
 def qualified_name(named: Any) -> str:

@@ -20,8 +20,9 @@ from PIL import Image
 from moco_tf.api import starting
 from moco_tf.config import Config, data_from_here, make_config
 from moco_tf.data.file_set import file_set
+from moco_tf.data.listing import SPLITS
 from moco_tf.data.pack.stored import copy_pack
-from moco_tf.data.source_kind import PACK_INDEX, source_kind
+from moco_tf.data.source_kind import PACK_INDEX, pair_of, part_of, source_kind
 from moco_tf.data_names import OBJECT, TFDS, is_records, is_there, paths_of
 from moco_tf.files.store import is_url
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
@@ -176,7 +177,11 @@ def _look_at_arrays(file: Path) -> Seen:
 
 
 def _look_at_source(source: Any) -> Seen:
-    """The length, and of an array [n, h, w] or [n, h, w, c] the size."""
+    """The number of images to train on, and of an array [n, h, w] or [n, h, w, c] the size."""
+    if isinstance(source, Mapping):
+        part = part_of(source, SPLITS["train"])
+        source = None if part is None else source[part]
+    source, _ = pair_of(source)
     try:
         count = len(source)
     except TypeError:  # told when it is opened

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from moco_tf.api import starting
 from moco_tf.api.run import AnyRun, text_of, texts_of
 from moco_tf.config import make_config
-from moco_tf.data_names import text_of as data_text
+from moco_tf.data_names import text_of as name_of
+from moco_tf.data_names import text_or_object
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
@@ -45,13 +46,20 @@ def knn(
     Raises:
         InputError: no such run, or no labels.
     """
-    folder = text_of(run)
-    images = os.fspath(data) if isinstance(data, os.PathLike) else data
+    folder, (text, source) = text_of(run), text_or_object(data)
+    images = source if text is None else text
     starting.start_with_images(folder, images)
     from moco_tf.evaluate.knn_run import evaluate_run
 
-    votes: dict[str, Any] = {"features": features, "k": k, "temperature": temperature}
-    return evaluate_run(folder, data=images, split=split, compare=baselines, **votes)
+    return evaluate_run(
+        folder,
+        data=images,
+        split=split,
+        features=features,
+        k=k,
+        temperature=temperature,
+        compare=baselines,
+    )
 
 
 def probe(
@@ -147,6 +155,6 @@ def _changes(
     run: AnyRun, data: Any, out: str | os.PathLike[str] | None, fields: dict[str, Any]
 ) -> tuple[dict[str, Any], Any]:
     """The fields of a config that differ from its defaults, and the images if Python has them."""
-    source = None if isinstance(data, (str, os.PathLike)) else data
-    text = None if data is None else data_text(data)
+    text, source = text_or_object(data)
+    text = text if source is None else name_of(source)
     return texts_of(fields, run_dir=out, data=text) | {"run": text_of(run)}, source

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from moco_tf.api import starting
-from moco_tf.api.run import AnyRun, text_of, text_or_none
+from moco_tf.api.run import AnyRun, text_of
+from moco_tf.data_names import text_or_object
 from moco_tf.exporting import embed_files, projector
 from moco_tf.exporting.targets import check_format, check_out
 from moco_tf.runs.snapshot import peek
@@ -86,13 +87,13 @@ def embed(
         InputError: anything wrong with the run, the data or the files.
         Cancelled: Ctrl-C or SIGTERM; nothing is left of `out`.
     """
-    run, text = text_of(run), os.fspath(data) if isinstance(data, (str, os.PathLike)) else None
+    run, (text, source) = text_of(run), text_or_object(data)
     target, folder = (None if p is None else Path(text_of(p)) for p in (out, projector_folder))
     if target is not None:
         embed_files.check_target(target, overwrite=overwrite, sources=(run, text))
     if folder is not None:
         projector.check_folder(folder, overwrite=overwrite)
-    images = data if text is None else text
+    images = source if text is None else text
     starting.start_with_images(run, images)
     from moco_tf.exporting.embed import embed
 
@@ -143,7 +144,7 @@ def export(
     Raises:
         InputError: anything wrong with the run, the format or the files; nothing is written.
     """
-    run, target, text = text_of(run), Path(text_of(out)), text_or_none(data)
+    run, target, text = text_of(run), Path(text_of(out)), None if data is None else os.fspath(data)
     check_format(format)
     check_out(target, format, overwrite)
     peek(run)

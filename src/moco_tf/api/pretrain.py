@@ -12,6 +12,7 @@ from moco_tf.api import starting
 from moco_tf.api.run import Run, texts_of
 from moco_tf.api.settings import resolve_config
 from moco_tf.config import Config, short_repr
+from moco_tf.data_names import text_or_object
 from moco_tf.distribute.cluster import find_cluster
 from moco_tf.encoder_names import GIVEN
 from moco_tf.errors import InputError
@@ -90,12 +91,12 @@ def pretrain(
 
     _check_callbacks(callbacks)
     reporter = reporter or Reporter()
-    source = None if data is None or isinstance(data, (str, os.PathLike)) else data
+    text, source = text_or_object(data)
     if backbone is not None and fields.setdefault("encoder", GIVEN) != GIVEN:
         raise InputError(
             f"encoder={fields['encoder']} does not go with backbone=. Leave one of them out."
         )
-    given = texts_of(fields, data=data if source is None else None, run_dir=run_dir)
+    given = texts_of(fields, data=text, run_dir=run_dir)
     config = resolve_config(recipe, None, given, say=reporter.stage, source=source)
     config = with_objects(config, source, backbone, augment)
     cluster = find_cluster(workers, worker_index, os.environ)
@@ -113,16 +114,15 @@ def pretrain(
     objects = {"source": source, "backbone": backbone, "augment": augment}
     settings: dict[str, Any] = {"cluster": cluster, "extend": extend, "callbacks": callbacks}
     settings |= {name: value for name, value in objects.items() if value is not None}
-    folder = config.run_dir or f"runs/{config.recipe}"
     try:
-        return Run(folder, pretraining.pretrain(config, reporter=reporter, **settings))
+        return Run(config.folder, pretraining.pretrain(config, reporter=reporter, **settings))
     except Interrupted as stopped:
         if on_interrupt == "raise":
             raise
         reporter.line(str(stopped))
         if stopped.signal == signal.SIGTERM:
             signal.raise_signal(signal.SIGTERM)
-        return Run(folder)
+        return Run(config.folder)
 
 
 def _check_callbacks(callbacks: Any) -> None:
@@ -135,7 +135,7 @@ def _check_callbacks(callbacks: Any) -> None:
 
 def _check_folders(config: Config) -> None:
     """Raises `InputError` for a run folder, or weights to begin with, that will not do."""
-    run_dir = config.run_dir or f"runs/{config.recipe}"
+    run_dir = config.folder
     if is_url(run_dir):
         return
     run_folder.check(Path(run_dir), config)

@@ -127,11 +127,6 @@ def texts_of(fields: Mapping[str, Any], *, run_dir: Any, **others: Any) -> dict[
     return {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
 
 
-def text_or_none(path: str | os.PathLike[str] | None) -> str | None:
-    """Returns the text of `path` as it is, for a config to record; None stays None."""
-    return None if path is None else os.fspath(path)
-
-
 def _summary(folder: Path) -> dict[str, Any]:
     from moco_tf.training.reporting import to_stderr
 

@@ -51,7 +51,7 @@ def convert(
             name of a released file, which is downloaded unless it is in the cache.
         target: file to write; its suffix must be one of the format's.
         to: "official", "torchvision", "timm", "detectron2" or "moco-tf"; "keras" is for
-            `export.converted.convert_to_keras`.
+            `exporting.converted.convert_to_keras`.
         with_head: write `fc` to torchvision's and timm's files too; and take a plain `fc` in
             `source` as the projection head, not as a classifier to leave out.
         image_size, normalization: of the images the encoder is for, where `source` does not say;

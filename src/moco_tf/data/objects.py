@@ -13,6 +13,7 @@ from moco_tf.data.arrays import from_arrays
 from moco_tf.data.images import Images
 from moco_tf.data.listing import SPLITS
 from moco_tf.data.random_access import open_source
+from moco_tf.data.source_kind import pair_of, part_of
 from moco_tf.errors import InputError
 
 WAYS_OUT = (
@@ -39,17 +40,16 @@ def open_object(
     """
     if not isinstance(data, Mapping):
         return _open(data, name, (), "train", told), None
-    parts = {str(part).lower(): part for part in data}
     wanted = SPLITS[split] if split else SPLITS["val"] + SPLITS["test"]
-    train = next((parts[part] for part in SPLITS["train"] if part in parts), None)
-    test = next((parts[part] for part in wanted if part in parts), None)
+    train, test = part_of(data, SPLITS["train"]), part_of(data, wanted)
     if train is None:
+        keys = sorted(str(part).lower() for part in data)[:10]
         raise InputError(
-            f"data={name} is a mapping without 'train'; its keys are {sorted(parts)[:10]}. Give "
+            f"data={name} is a mapping without 'train'; its keys are {keys}. Give "
             f"the images themselves, or {{'train': ..., 'test': ...}}."
         )
     images = _open(data[train], name, (), train, told)
-    others = sorted(str(part) for part in parts.values() if part not in (train, test))
+    others = sorted(str(part) for part in data if part not in (train, test))
     images = replace(images, passed_over=tuple(others))
     if test is None:
         return images, None
@@ -57,10 +57,7 @@ def open_object(
 
 
 def _open(data: Any, name: str, classes: tuple[str, ...], split: str, told) -> Images:
-    labels = None
-    arrays = isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], np.ndarray)
-    if arrays and (data[0].ndim == 4 or np.ndim(data[1]) == 1):  # a pair, and no two images
-        data, labels = data
+    data, labels = pair_of(data)
     if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
         return from_arrays(name, data, labels, classes, split=split)
     if isinstance(data, tf.data.Dataset):

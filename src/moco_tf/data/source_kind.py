@@ -1,4 +1,4 @@
-"""What kind of source lies where `--data` points.
+"""What kind of source lies where `--data` points, and what an object of Python holds.
 
 Nothing is opened but a list of paths, and TensorFlow is not imported.
 """
@@ -6,8 +6,11 @@ Nothing is opened but a list of paths, and TensorFlow is not imported.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from moco_tf.data.file_set import file_set, refuse_nested
 from moco_tf.data.listing import SUFFIXES, holds_image
@@ -57,6 +60,19 @@ def check_source(data: str) -> None:
         refuse_nested(paths)
         if not all(map(holds_image, paths)):
             file_set(paths)  # says what is there
+
+
+def pair_of(data: Any) -> tuple[Any, Any]:
+    """Returns (images, labels) of a pair of arrays, and (data, None) of anything else."""
+    arrays = isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], np.ndarray)
+    # And no two images.
+    return data if arrays and (data[0].ndim == 4 or np.ndim(data[1]) == 1) else (data, None)
+
+
+def part_of(data: Mapping[Any, Any], names: Iterable[str]) -> Any:
+    """Returns the key of the first part in `names` that a mapping has; None: it has none."""
+    parts = {str(key).lower(): key for key in data}
+    return next((parts[name] for name in names if name in parts), None)
 
 
 def _not_one_of_several(data: str, path: Path) -> str:

@@ -21,7 +21,7 @@ from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
 from moco_tf.data.source_kind import source_kind
 from moco_tf.data.tfds import open_tfds
 from moco_tf.data.tfrecord.source import open_records
-from moco_tf.data_names import OBJECT, TFDS, is_records, lost_object, paths_of, text_of
+from moco_tf.data_names import OBJECT, TFDS, are_paths, is_records, lost_object, paths_of, text_of
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
 
@@ -70,7 +70,7 @@ def open_images(
         train, test = _open_named(name, max_bad_images, seed, image_size, cache, split, told)
     elif isinstance(data, (str, os.PathLike)):
         raise InputError(lost_object(name))
-    elif _are_paths(data):
+    elif are_paths(data):
         train, test = open_files(set_of_paths(data, name), max_bad_images, cache, told)
     else:
         train, test = open_object(data, name, split, told)
@@ -109,8 +109,8 @@ def _open_paths(
     split: str | None,
     told: Callable[[str], None],
 ) -> tuple[Images, Images | None]:
-    paths = [copy_pack(data)] if is_url(data) and not is_records(data) else paths_of(data)
-    kind = "pack" if is_url(data) and not is_records(data) else source_kind(data)
+    stored = is_url(data) and not is_records(data)
+    paths, kind = ((copy_pack(data),), "pack") if stored else (paths_of(data), source_kind(data))
     if kind == "tfrecord":
         return open_records(data, max_bad_images, split, told)
     if kind == "npz":
@@ -119,13 +119,6 @@ def _open_paths(
         train, test = open_pack(paths[0])
         return Images(**train), Images(**test) if test else None
     return open_files(file_set(paths, split), max_bad_images, cache, told)
-
-
-def _are_paths(data: Any) -> bool:
-    """Whether it is a list of paths alone, so that it is read as files are."""
-    if not isinstance(data, (list, tuple)) or not data:
-        return False
-    return all(isinstance(one, (str, os.PathLike)) for one in data)
 
 
 def _shapes(seed, count, size, split):

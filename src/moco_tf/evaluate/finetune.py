@@ -187,6 +187,7 @@ def _train(
         data,
         batch_size=config.batch_size,
         images_per_step=config.batch_size,
+        epoch_steps=epoch_steps,
         description=describe(config, progress.provenance, replicas, epoch_steps),
         storage=storage,
         strategy=network.strategy,

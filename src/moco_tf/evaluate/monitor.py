@@ -76,10 +76,10 @@ def build_views(
     images = held_out(train, test)
     chosen = np.random.default_rng(config.seed).permutation(images.count)[:pictures]
     images = images.subset(np.sort(chosen))
-    whole = HostViews(config.views, config.image_size)
+    function = augment and FunctionViews(augment, config.image_size)
     views = two_views(
         images,
-        FunctionViews(augment, config.image_size) if augment else whole,
+        function or HostViews(config.views, config.image_size),
         batch_size=1,
         seed=config.seed,
         start_step=0,

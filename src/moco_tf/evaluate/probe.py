@@ -118,6 +118,7 @@ def _probe(
         data,
         batch_size=batch_size,
         images_per_step=data.train.count / epoch_steps,
+        epoch_steps=epoch_steps,
         description=describe(config, provenance, replicas, epoch_steps),
         storage=storage,
         strategy=linear.strategy,

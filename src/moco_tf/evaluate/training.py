@@ -152,6 +152,7 @@ def train(
     data: Labelled,
     *,
     batch_size: int,
+    epoch_steps: int,
     images_per_step: float,
     description: str,
     storage: RunStorage,
@@ -168,7 +169,7 @@ def train(
     Raises:
         What `Loop.run` does.
     """
-    progress, epoch_steps = job.progress, -(-data.train.count // batch_size)
+    progress = job.progress
     plan = Plan(
         config.epochs * epoch_steps,
         epoch_steps,

@@ -8,7 +8,7 @@ from typing import Any
 
 from moco_tf import convert
 from moco_tf.exporting.command import export
-from moco_tf.exporting.targets import describe
+from moco_tf.exporting.targets import check_out, describe
 
 
 def convert_to_keras(
@@ -27,6 +27,7 @@ def convert_to_keras(
     Raises:
         InputError: as `convert` and `export` do.
     """
+    check_out(Path(target), "keras", overwrite)
     with tempfile.TemporaryDirectory() as folder:
         between = Path(folder) / "converted.safetensors"
         read = convert.convert(source, between, to="moco-tf", with_head=with_head, **settings)

@@ -17,7 +17,7 @@ from moco_tf.data.pipeline import centre_crop
 from moco_tf.data.shapes import draw_shapes
 from moco_tf.data.source_kind import source_kind
 from moco_tf.data.sources import TEST_SEED, open_images
-from moco_tf.data_names import paths_of, text_of
+from moco_tf.data_names import paths_of
 from moco_tf.errors import InputError
 from moco_tf.runs.snapshot import CONVERTED
 
@@ -58,13 +58,13 @@ def comparison_images(data: str | None, config: Config, *, warn: Callable[[str],
 def _pictures(data: str, config: Config) -> Pictures:
     raw = _raw(data, config)
     prepared = np.stack([centre_crop(image, config.image_size).numpy() for image in raw])
-    return Pictures(raw, prepared, text_of(data))
+    return Pictures(raw, prepared, data)
 
 
 def _raw(data: str, config: Config) -> list[np.ndarray]:
     if data == SHAPES:  # the run's test images, but only as many as are wanted
         return list(draw_shapes(config.seed + TEST_SEED, np.arange(IMAGES), config.image_size)[0])
-    if isinstance(data, str) and paths_of(data) and source_kind(data) in ("folders", "list"):
+    if paths_of(data) and source_kind(data) in ("folders", "list"):
         return _decoded(data)
     train, test = open_images(data, seed=config.seed, image_size=config.image_size)
     images = test or train

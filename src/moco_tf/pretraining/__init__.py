@@ -88,9 +88,10 @@ def pretrain(
         Unsaved: SIGTERM arrived, and `preemption_seconds` do not suffice for another save.
         WorkerLostError: another process of the cluster is gone.
     """
-    check_tracker(config.track)
+    if cluster is None or cluster.chief:  # which alone reports
+        check_tracker(config.track)
     config = with_objects(config, source, backbone, augment)
-    name = config.run_dir or f"runs/{config.recipe}"
+    name = config.folder
     workers = Workers(build_strategy(config, cluster), cluster, config.worker_timeout)
     reporter = (reporter or Reporter()) if workers.chief else NullReporter()
     with contextlib.ExitStack() as held:
@@ -127,7 +128,7 @@ def _train(run: OpenedRun, extend: bool, callbacks: Sequence[Callback]) -> dict:
         healthy=_healthy(config, train),
         before=progress.written,
         track=config.track,
-        config=config.model_dump(mode="json"),
+        config=run_folder.as_written(config),
     )
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")

@@ -48,6 +48,7 @@ class OpenedRun:
     storage: RunStorage
     train: Images
     test: Images | None
+    saved: int | None  # step of the newest checkpoint; none: there is none, or it is a worker
     weights: InitialWeights | None  # to begin with; none: those drawn by the seed
     augment: Callable | None
 
@@ -63,7 +64,7 @@ def open_run(
     augment: Callable | None,
 ) -> OpenedRun:
     """Locks the folder, reads what the run begins with, and opens the images."""
-    run_dir, remote, check_lock, weights = Path(name), None, _nothing, None
+    run_dir, remote, check_lock, weights, saved = Path(name), None, _nothing, None, None
     if workers.chief:
         run_dir, remote = held.enter_context(working_folder(name, reporter.line))
         check_lock = held.enter_context(run_folder.locked(run_dir))
@@ -83,7 +84,9 @@ def open_run(
     if augment is not None:
         augment = checked_function(augment, train, config.image_size)
     storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
-    return OpenedRun(config, run_dir, workers, reporter, storage, train, test, weights, augment)
+    return OpenedRun(
+        config, run_dir, workers, reporter, storage, train, test, saved, weights, augment
+    )
 
 
 def _nothing() -> None:
@@ -100,7 +103,7 @@ def agreed_config(run: OpenedRun, epoch_steps: int, extend: bool) -> tuple[Confi
     workers.refuse_different({"config": fixed, "set of images": run.train.identity})
     with workers.startup():
         if workers.chief:
-            config, longer = _extended(config, run.run_dir, run.storage.folder, epoch_steps, extend)
+            config, longer = _extended(config, run.run_dir, run.saved or 0, epoch_steps, extend)
     known = workers.from_chief({name: getattr(config, name) for name in RECORDED_FIELDS})
     if not workers.chief:  # which alone sees the folder
         config = config.model_copy(update=known)
@@ -111,8 +114,7 @@ def tell(run: OpenedRun, config: Config, first_rate: float, epoch_steps: int, lo
     """Reports what is trained, on what, and what is off in the config of a new run."""
     train, replicas = run.train, run.workers.strategy.num_replicas_in_sync
     run.reporter.line(describe(config, train, run.test, replicas, first_rate, epoch_steps))
-    new = checkpoint.newest_step(run.storage.folder) is None
-    hints = [one.line for one in advice(config, train, replicas)] if new else []
+    hints = [one.line for one in advice(config, train, replicas)] if run.saved is None else []
     first = [*backbone_lines(config), run.weights.line if run.weights else "", longer]
     for line in filter(None, (*first, *notes(config, train, run.test), *hints)):
         run.reporter.line(line)
@@ -145,7 +147,7 @@ def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
 
 
 def _extended(
-    config: Config, run_dir: Path, checkpoints: Path, epoch_steps: int, allowed: bool
+    config: Config, run_dir: Path, step: int, epoch_steps: int, allowed: bool
 ) -> tuple[Config, str]:
     """The config to go on with, and a line on it where its run had fewer epochs."""
     resumed = (run_dir / run_folder.CONFIG).exists()
@@ -155,7 +157,7 @@ def _extended(
     return more_epochs(
         config.model_copy(update={"epochs": before}),
         config.epochs,
-        step=checkpoint.newest_step(checkpoints) or 0,
+        step=step,
         rate_of=partial(build_schedule, epoch_steps=epoch_steps),
         allowed=allowed,
     )

@@ -65,18 +65,18 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
         make_folder(run_dir)
         if architecture := getattr(config, "architecture", None):
             write_json(run_dir / ARCHITECTURE, json.loads(architecture))
-        write_json(run_dir / CONFIG, _as_written(config))
+        write_json(run_dir / CONFIG, as_written(config))
     else:
         there, now = read_config_of(type(config), run_dir), recorded(run_dir, config)
         names = config.growing_fields | config.recorded_fields
         grown = there.model_copy(update={name: getattr(now, name) for name in names})
         if grown != there:
-            write_json(run_dir / CONFIG, _as_written(grown))
+            write_json(run_dir / CONFIG, as_written(grown))
     write_json(run_dir / VERSIONS, versions())
     return resumed
 
 
-def _as_written(config: AnyConfig) -> dict[str, Any]:
+def as_written(config: AnyConfig) -> dict[str, Any]:
     """The config as config.json holds it: with the architecture's digest, not the whole of it."""
     fields = config.model_dump(mode="json")
     architecture = fields.get("architecture") or ""
@@ -228,7 +228,7 @@ def _with_architecture(config: AnyConfig, run_dir: Path) -> AnyConfig:
         ) from None
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     whole = config.model_copy(update={"architecture": text})
-    if _as_written(whole) != config.model_dump(mode="json"):
+    if as_written(whole) != config.model_dump(mode="json"):
         raise InputError(f"{path} is not the architecture that {CONFIG} names. Restore it.")
     return whole
 
@@ -286,7 +286,7 @@ def _is_held(run_dir: Path, descriptor: int) -> bool:
 
 
 def _refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> None:
-    old, new = _as_written(there), _as_written(now)
+    old, new = as_written(there), as_written(now)
     fixed = (old.keys() - now.recorded_fields | set(_recorded(now))) - now.runtime_fields
     different = [name for name in old if name in fixed and old[name] != new[name]]
     more = {name for name in now.growing_fields if new[name] > old[name]}
