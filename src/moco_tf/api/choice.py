@@ -20,7 +20,7 @@ from PIL import Image
 from moco_tf.api import starting
 from moco_tf.config import Config, data_from_here, make_config
 from moco_tf.data.file_set import file_set
-from moco_tf.data.listing import SPLITS
+from moco_tf.data.listing import SPLITS, spread
 from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.source_kind import PACK_INDEX, pair_of, part_of, source_kind
 from moco_tf.data_names import OBJECT, TFDS, is_records, is_there, paths_of
@@ -152,7 +152,7 @@ def _look_at_records(data: str) -> Seen:
 def _look_at_files(paths: Sequence[Path]) -> Seen:
     files = [path for part in file_set(paths).train for path in part.files]
     sides = []
-    for place in np.unique(np.linspace(0, len(files) - 1, SAMPLED).astype(int)):
+    for place in spread(len(files), SAMPLED):
         try:
             with Image.open(files[place]) as image:
                 sides.append(min(image.size))

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load
 
 from moco_tf.benchmark.rounds import Round, summarize
+from moco_tf.data.listing import spread
 from moco_tf.evaluate.knn import knn_predict
 from moco_tf.evaluate.split import Split
 from moco_tf.runs import checkpoint
@@ -111,4 +112,4 @@ def _part(split: Split, bank: int, queries: int) -> Split:
 
 
 def _spread(indices: np.ndarray, count: int) -> np.ndarray:
-    return indices[np.unique(np.linspace(0, len(indices) - 1, count).astype(np.int64))]
+    return indices[spread(len(indices), count)]

@@ -35,6 +35,12 @@ def decode(contents):
     )
 
 
+def decoded(images, index):
+    """The image at `index` of `Images` as uint8 [h, w, 3]."""
+    source = images.read(index)
+    return decode(source) if images.encoded else source
+
+
 def crop(image, window):
     """The part of `image` [h, w, 3] in `window`."""
     return tf.slice(image, [window[0], window[1], 0], [window[2], window[3], 3])

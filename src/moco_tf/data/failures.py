@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.decode import UNREADABLE, decode
+from moco_tf.data.decode import UNREADABLE, decoded
 from moco_tf.data.order import images_of_step
 from moco_tf.data.stream import Elements
 from moco_tf.errors import InputError
@@ -62,9 +62,7 @@ def first_unreadable(images, indices) -> str | None:
     """
     for index in indices if images.files or images.names else ():
         try:
-            contents = images.read(index)
-            if images.encoded:
-                decode(contents)
+            decoded(images, index)
         except UNREADABLE:
             return images.name_of(index)
     return None

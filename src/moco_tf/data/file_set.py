@@ -9,8 +9,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,8 @@ MOST_NAMES = 3  # of files that are shown
 _TRAIN = re.compile(r"(?<![A-Za-z])(train(?:ing)?)(?![A-Za-z])", re.IGNORECASE)
 
 
-class FileSet(NamedTuple):
+@dataclass(frozen=True)
+class FileSet:
     """Parts of several folders follow one another in the order of the folders."""
 
     given: list[Path]  # folders, or the list
@@ -41,7 +43,7 @@ class FileSet(NamedTuple):
         Class folders of one name are one class, in whichever folder they lie. Where no folder has
         any, each of several folders is a class.
         """
-        found = [class_names(part) for part in self.train]
+        found = self._own_classes
         names = sorted({name for classes, _ in found for name in classes})
         own = [folder.resolve().name for folder in self.given]
         if names or len(found) == 1 or len(set(own)) < len(own):
@@ -54,7 +56,7 @@ class FileSet(NamedTuple):
         """Returns the labels of the kept files of `self.train` or `self.test`, as `labels_of`."""
         if len(self.train) == 1:
             return labels_of(parts[0], kept[0], classes) if classes else (None, "")
-        if classes and not any(class_names(part)[0] for part in self.train):
+        if classes and not any(names for names, _ in self._own_classes):
             names = [self._holder(part).resolve().name for part in parts]
             own = np.array([classes.index(name) for name in names], np.int64)
             return np.repeat(own, [len(files) for files in kept]), ""
@@ -67,6 +69,10 @@ class FileSet(NamedTuple):
             for (one, _), files in zip(found, kept, strict=True)
         ]
         return (np.concatenate(each), "") if classes else (None, "")
+
+    @cached_property
+    def _own_classes(self) -> list[tuple[tuple[str, ...], str]]:
+        return [class_names(part) for part in self.train]
 
     def _holder(self, part: Part) -> Path:
         return next(folder for folder in self.given if part.folder.is_relative_to(folder))

@@ -17,7 +17,7 @@ from moco_tf.data.decode import MOST_BYTES, decode
 from moco_tf.data.decoder_messages import without_decoders
 from moco_tf.data.file_set import FileSet
 from moco_tf.data.images import Images
-from moco_tf.data.listing import Part, shown
+from moco_tf.data.listing import Part, shown, spread
 from moco_tf.data.looks import look
 from moco_tf.data.stream import Elements, mapped
 from moco_tf.errors import InputError
@@ -60,7 +60,7 @@ def some_files(found: FileSet, count: int) -> list[Path]:
     None of them is opened.
     """
     files = [path for part in found.test or found.train for path in part.files]
-    return [files[place] for place in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
+    return [files[place] for place in spread(len(files), count)]
 
 
 def files_stamp(found: FileSet) -> str:

@@ -98,6 +98,11 @@ def split_kind(name: str) -> str | None:
     return next((kind for kind, names in SPLITS.items() if name.lower() in names), None)
 
 
+def spread(count: int, most: int) -> np.ndarray:
+    """At most `most` places among `count`, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, most).astype(np.int64))
+
+
 def most_first(left_out: Counter[str]) -> Counter[str]:
     """Returns the counts with the largest first, and equal ones in alphabetical order."""
     return Counter(dict(sorted(left_out.items(), key=lambda item: (-item[1], item[0]))))

@@ -14,10 +14,10 @@ from moco_tf.data.augment.crop import (
     resized_middle,
 )
 from moco_tf.data.augment.views import CROP_DRAWS, flip, view_draws
+from moco_tf.data.decode import decoded
 from moco_tf.data.failures import readable
 from moco_tf.data.order import ordered_indices
 from moco_tf.data.stream import mapped
-from moco_tf.data.view_making import decoded
 from moco_tf.errors import InputError
 
 NORMALIZATIONS = {

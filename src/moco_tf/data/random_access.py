@@ -162,11 +162,10 @@ class _Items:
             names, labels = getattr(source, "classes", None), list(source.targets)
         else:
             names, labels = None, self._labels_of_items(told)
-        kinds = {str(UNKNOWN) if label is None else str(_plain(label)) for label in labels}
         values = [UNKNOWN if label is None else _plain(label) for label in labels]
         if any(isinstance(value, str) for value in values):
             return np.array([str(value) for value in values]), ()
-        if names and kinds <= {str(UNKNOWN), *map(str, range(len(names)))}:
+        if names and set(map(str, values)) <= {str(UNKNOWN), *map(str, range(len(names)))}:
             texts = [*map(str, names), str(UNKNOWN)]  # -1 is the last
             return np.array([texts[value] for value in values]), tuple(texts[:-1])
         return np.array(values), ()

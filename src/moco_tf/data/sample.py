@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.decode import UNREADABLE, decode
+from moco_tf.data.decode import UNREADABLE, decoded
 from moco_tf.data.decoder_messages import without_decoders
 from moco_tf.data.failures import reason
 from moco_tf.data.images import Images
+from moco_tf.data.listing import spread
 from moco_tf.errors import InputError
 
 SAMPLED = 64  # images, the first and the last among them
@@ -25,13 +26,12 @@ def with_sample(images: Images, max_bad_images: float) -> Images:
     Raises:
         InputError: if more than a share of these cannot be read; the message names the first.
     """
-    places = np.unique(np.linspace(0, images.count - 1, SAMPLED).astype(np.int64))
+    places = spread(images.count, SAMPLED)
     sizes, bad, digest = [], [], hashlib.sha256(str(images.count).encode())
     with without_decoders():
         for place in places:
             try:
-                read = images.read(tf.constant(place))
-                pixels = (decode(read) if images.encoded else read).numpy()
+                pixels = decoded(images, tf.constant(place)).numpy()
                 sizes.append(pixels.shape[:2])
                 digest.update(np.array(sizes[-1], "<i8").tobytes() + pixels.tobytes())
             except UNREADABLE as error:

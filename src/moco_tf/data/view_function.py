@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.view_making import decoded
+from moco_tf.data.decode import decoded
 from moco_tf.data_names import qualified_name
 from moco_tf.errors import InputError
 

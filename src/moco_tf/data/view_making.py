@@ -20,13 +20,7 @@ from moco_tf.data.augment.crop import (
 from moco_tf.data.augment.padded import pad_image, padded_shape
 from moco_tf.data.augment.simclr import simclr, simclr_window
 from moco_tf.data.augment.views import CROP_DRAWS, augment, augment_batch, seed_pair, view_draws
-from moco_tf.data.decode import crop, decode
-
-
-def decoded(images, index):
-    """The image at `index` as uint8 [h, w, 3]."""
-    source = images.read(index)
-    return decode(source) if images.encoded else source
+from moco_tf.data.decode import crop, decoded
 
 
 class SecondView(NamedTuple):

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.config import Config
-from moco_tf.data.decode import UNREADABLE, decode
+from moco_tf.data.decode import UNREADABLE, decode, decoded
 from moco_tf.data.decoder_messages import without_decoders
 from moco_tf.data.file_set import file_set
 from moco_tf.data.image_folder import some_files
+from moco_tf.data.listing import spread
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.data.shapes import draw_shapes
 from moco_tf.data.source_kind import source_kind
@@ -68,9 +69,7 @@ def _raw(data: str, config: Config) -> list[np.ndarray]:
         return _decoded(data)
     train, test = open_images(data, seed=config.seed, image_size=config.image_size)
     images = test or train
-    indices = np.unique(np.linspace(0, images.count - 1, IMAGES).astype(int))
-    found = [images.read(tf.constant(place, tf.int64)) for place in indices]
-    return [(decode(image) if images.encoded else image).numpy() for image in found]
+    return [decoded(images, tf.constant(n)).numpy() for n in spread(images.count, IMAGES)]
 
 
 def _decoded(data: str) -> list[np.ndarray]:

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moco_tf.data.decode import MOST_BYTES
 from moco_tf.data.source_kind import PACK_INDEX
+from moco_tf.data.tfrecord.framing import HEADER
 from moco_tf.errors import InputError
 from moco_tf.files.npz import read_npz
 
 INDEX = PACK_INDEX
-HEADER, FOOTER = 12, 4  # bytes around an image: TFRecord's framing
 COLUMNS = {
     "shard": np.int32,
     "offset": np.int64,

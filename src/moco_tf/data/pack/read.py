@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.pack.index import FOOTER, INDEX, Index, PartOfPack, read_index
+from moco_tf.data.pack.index import INDEX, Index, PartOfPack, read_index
+from moco_tf.data.tfrecord.framing import FOOTER
 from moco_tf.errors import InputError
 
 MOST_OPEN = 512  # shards whose files stay open; of others each read opens and closes one

@@ -17,9 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.failures import reason
-from moco_tf.data.pack.index import COLUMNS, FOOTER, HEADER
+from moco_tf.data.pack.index import COLUMNS
 from moco_tf.data.pack.read import shard_path
 from moco_tf.data.pack.records import Records
+from moco_tf.data.tfrecord.framing import FOOTER, HEADER
 from moco_tf.errors import InputError
 from moco_tf.files.atomic import remove_link, temporary_name, write_atomically
 from moco_tf.files.npz import read_npz

@@ -14,7 +14,7 @@ import numpy as np
 
 from moco_tf.errors import InputError
 
-HEADER, FOOTER = 12, 4  # bytes around a record
+HEADER, FOOTER = 12, 4  # bytes around a record, be it of a pack or not
 _POLYNOMIAL, _MASK = 0x82F63B78, 0xA282EAD8  # of CRC-32C, reflected; of TFRecord
 _ROWS = 2**18  # headers that are checked at a time
 
