@@ -64,6 +64,7 @@ WITHOUT_TENSORFLOW = (
     "runs/extension.py",
     "runs/folder.py",
     "runs/initial_weights.py",
+    "runs/objects.py",
     "runs/log_digests.py",
     "runs/remote.py",
     "runs/snapshot.py",

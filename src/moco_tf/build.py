@@ -140,21 +140,6 @@ def build_finish(
     return build_making(config, train, strategy).on_device
 
 
-def check_augment(config: Config, augment: Callable | None) -> None:
-    """Raises `InputError` if the config and the function that makes the views do not agree."""
-    name = config.augment_function
-    if name and augment is None:
-        raise InputError(
-            f"augment_function={name}: a function of Python's makes the views of this run. Go on "
-            f"with it from Python, with augment={name}."
-        )
-    if name and config.augment_on.startswith("device"):
-        raise InputError(
-            f"augment_on must be host or auto with augment={name}; received augment_on="
-            f"{config.augment_on}."
-        )
-
-
 def _on_every_device(array, strategy) -> Callable:
     """Returns a function that gives, in a replica, the array that is kept on its device.
 

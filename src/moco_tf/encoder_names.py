@@ -47,15 +47,15 @@ def check_encoder(name: str) -> str:
     known = application_names()
     if name.startswith(KERAS) and name.removeprefix(KERAS) in known:
         return name
-    wanted = name.removeprefix(KERAS)
-    near = near_name(wanted, known)
-    if near and (name.startswith(KERAS) or near_name(wanted, RESNETS) is None):
+    wanted, of_keras = name.removeprefix(KERAS), name.startswith(KERAS)
+    if not of_keras and (ours := near_name(wanted, RESNETS)):
+        hint = f"Did you mean {ours}?"
+    elif near := near_name(wanted, known):
         hint = f"Did you mean {KERAS}{near}?"
-    elif name.startswith(KERAS):
+    elif of_keras:
         hint = f"keras.applications has {', '.join(known)}."
     else:
-        near = near_name(wanted, RESNETS)
-        hint = f"Did you mean {near}?" if near else f"Use one of {', '.join(RESNETS)}."
+        hint = f"Use one of {', '.join(RESNETS)}."
     raise ValueError(
         f"encoder must be a ResNet, {KERAS}NAME of keras.applications or a file that ends in "
         f"{SUFFIX}; received encoder={name[:200]!r}. {hint}"

@@ -1,7 +1,7 @@
 """MoCo's maths as pure functions of tensors, for training loops of your own: docs/own-loop.md.
 
 Tensors go in, tensors come out; no function holds or assigns a variable. All work eagerly and in a
-`tf.function`. The same functions are called by `moco-tf pretrain`.
+`tf.function`. All but `shuffle` are called by `moco-tf pretrain`.
 """
 
 from moco_tf.methods.loss import info_nce, queue_logits, top_k_accuracy, unit_norm

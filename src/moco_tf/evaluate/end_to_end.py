@@ -71,5 +71,4 @@ class Finetuner:
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a step changes, by name; the network as "query_encoder/...", so that it
         can be read as one."""
-        network = {f"query_encoder/{name}": v for name, v in self.network.variables.items()}
-        return network | self.envelope.optimizer.state()
+        return self.network.state("query_encoder") | self.envelope.optimizer.state()

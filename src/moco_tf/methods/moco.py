@@ -16,8 +16,7 @@ from moco_tf.methods.loss import (
 from moco_tf.methods.momentum import momentum_update
 from moco_tf.methods.queue import enqueue, initial_queue
 from moco_tf.methods.shuffle import unshuffle
-
-BY_IMAGE = ("queries", "logits", "losses")  # details of a step that have a row for each image
+from moco_tf.training.step import BY_IMAGE
 
 
 class MoCo:
@@ -91,7 +90,7 @@ class MoCo:
         env.keep_statistics(self.query, result["statistics"])
         env.keep_statistics(self.key, result["key_statistics"])
         scalars["feature_std"] = feature_std(scalars.pop("feature_mean"))
-        return scalars, self._details(result, gradients) if details else {}
+        return scalars, env.details(result, gradients, 1 + self.symmetric) if details else {}
 
     def _features(self, encode, images):
         """Unit features of a microbatch, [c, C]."""
@@ -121,19 +120,8 @@ class MoCo:
             new = tf.where(whole, new, queue)
         return new
 
-    def _details(self, result, gradients):
-        env = self.envelope
-        by_image = {name: env.in_batch_order(result[name]) for name in BY_IMAGE}  # [B, D, ...]
-        directions = 1 + self.symmetric
-        by_image = {n: tf.stack(tf.unstack(v, directions, axis=1)) for n, v in by_image.items()}
-        return by_image | {
-            "keys": env.of_any_replica(result["keys"]),
-            "gradients": [env.of_any_replica(gradient) for gradient in gradients],
-        }
-
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a step changes, by name."""
         state = {"queue": self.queue, "queue_pointer": self.pointer}
-        for prefix, network in (("query_encoder", self.query), ("key_encoder", self.key)):
-            state |= {f"{prefix}/{name}": v for name, v in network.variables.items()}
+        state |= self.query.state("query_encoder") | self.key.state("key_encoder")
         return state | self.envelope.optimizer.state()

@@ -13,8 +13,7 @@ from moco_tf.methods.loss import (
     unit_norm,
 )
 from moco_tf.methods.momentum import momentum_update
-
-BY_IMAGE = ("queries", "logits", "losses")  # details of a step that have a row for each image
+from moco_tf.training.step import BY_IMAGE
 
 
 class MoCoV3:
@@ -75,7 +74,7 @@ class MoCoV3:
         env.keep_statistics(self.query, result["statistics"])
         env.keep_statistics(self.key, result["key_statistics"])
         scalars["feature_std"] = feature_std(scalars.pop("feature_mean"))
-        return scalars, self._details(result, gradients) if details else {}
+        return scalars, env.details(result, gradients, 2) if details else {}
 
     def _projections(self, encode, images):
         """What a network makes of a microbatch, [c, C]."""
@@ -99,17 +98,7 @@ class MoCoV3:
         )
         return loss / self.envelope.microbatches, by_image, {"loss": loss} | scalars
 
-    def _details(self, result, gradients):
-        env = self.envelope
-        by_image = {name: env.in_batch_order(result[name]) for name in BY_IMAGE}  # [B, 2, ...]
-        return {name: tf.stack(tf.unstack(v, 2, axis=1)) for name, v in by_image.items()} | {
-            "keys": env.of_any_replica(result["keys"]),
-            "gradients": [env.of_any_replica(gradient) for gradient in gradients],
-        }
-
     def state(self) -> dict[str, tf.Variable]:
         """Everything that a step changes, by name."""
-        state: dict[str, tf.Variable] = {}
-        for prefix, network in (("query_encoder", self.query), ("key_encoder", self.key)):
-            state |= {f"{prefix}/{name}": v for name, v in network.variables.items()}
-        return state | self.envelope.optimizer.state()
+        networks = self.query.state("query_encoder") | self.key.state("key_encoder")
+        return networks | self.envelope.optimizer.state()

@@ -11,7 +11,7 @@ import random
 import keras
 
 from moco_tf.errors import InputError
-from moco_tf.models.array_names import automatic
+from moco_tf.models.array_names import automatic, unused
 from moco_tf.models.batch_norm import GroupBatchNorm
 
 
@@ -26,7 +26,7 @@ def to_text(model: keras.Model) -> str:
     except Exception as error:  # whatever the model's get_config raises
         raise InputError(
             f"backbone {model.name}: Keras cannot write its architecture down "
-            f"({_first_line(error)}). Give its classes a get_config."
+            f"({first_line(error)}). Give its classes a get_config."
         ) from None
     names: dict[str, str] = {}
     taken = {one["config"]["name"] for one in _objects(tree) if not _automatic(one)}
@@ -38,11 +38,8 @@ def to_text(model: keras.Model) -> str:
                 f"Write it as a layer with get_config, or with keras.ops."
             )
         if base and name not in names:
-            number = 0
-            while (new := f"{base}_{number}" if number else base) in taken:
-                number += 1
-            names[name] = new
-            taken.add(new)
+            names[name] = unused(base, taken)
+    # runs/folder.py writes it anew in this form: config.json has its digest.
     return json.dumps(_cleaned(tree, names), sort_keys=True, separators=(",", ":"))
 
 
@@ -74,7 +71,7 @@ def from_text(
         model = keras.saving.deserialize_keras_object(tree, safe_mode=True)
     except Exception as error:  # whatever its classes raise
         raise InputError(
-            f"backbone: Keras cannot build its architecture ({_first_line(error)}). Import the "
+            f"backbone: Keras cannot build its architecture ({first_line(error)}). Import the "
             f"module that has its classes first; they need "
             f"@keras.saving.register_keras_serializable()."
         ) from None
@@ -167,5 +164,5 @@ def _grouped(tree, groups):
     }
 
 
-def _first_line(error):
+def first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

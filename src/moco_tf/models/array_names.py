@@ -6,6 +6,7 @@ from one process to the next, and two models inside a third may use one path twi
 
 import re
 from collections import Counter
+from typing import Any
 
 import keras
 
@@ -22,6 +23,12 @@ def array_names(model: keras.Model) -> list[str]:
     names: dict[int, str] = {}
     _name(model, "", names, set())
     return [names[id(variable)] for variable in model.variables]
+
+
+def named_arrays(model: keras.Model) -> list[tuple[str, Any]]:
+    """Returns (name, variable) of all variables but the seeds of layers that draw."""
+    named = zip(array_names(model), model.variables, strict=True)
+    return [(name, variable) for name, variable in named if variable.name != SEED]
 
 
 def children(layer: keras.Layer) -> list[keras.Layer]:
@@ -55,7 +62,7 @@ def _name(layer, prefix, names, seen):
         if id(child) in seen:  # inside one of the others
             continue
         base = automatic(child.name, type(child).__name__)
-        name = child.name if base is None else _unused(base, used)
+        name = child.name if base is None else unused(base, used)
         _name(child, f"{prefix}{name}/", names, seen)
     own = [variable for variable in layer.variables if id(variable) not in names]
     count: Counter[str] = Counter()
@@ -65,7 +72,7 @@ def _name(layer, prefix, names, seen):
         count[name] += 1
 
 
-def _unused(base, used):
+def unused(base, used):
     """`base`, or with the first number that makes it a new name, which is noted."""
     name, number = base, 0
     while name in used:

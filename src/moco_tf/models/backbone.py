@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from moco_tf.errors import InputError
-from moco_tf.models.architecture import drawn_by, from_text, to_text
-from moco_tf.models.array_names import SEED, array_names, children, within
-from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.models.architecture import drawn_by, first_line, from_text, to_text
+from moco_tf.models.array_names import children, named_arrays, within
+from moco_tf.models.batch_norm import running_variables
 from moco_tf.models.resnet import Encoder, with_head
 
 BODY = "backbone"  # what the user's model is called inside the encoder: arrays are BODY/...
@@ -49,15 +49,13 @@ def keras_encoder(
 
 def arrays_of(model: keras.Model) -> dict[str, np.ndarray]:
     """Returns a model's arrays as an encoder of it names them, without the seeds of its layers."""
-    named = zip(array_names(model), model.variables, strict=True)
-    return {f"{BODY}/{name}": v.numpy() for name, v in named if v.name != SEED}
+    return {f"{BODY}/{name}": variable.numpy() for name, variable in named_arrays(model)}
 
 
 def assign_arrays(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
     """Gives a model the arrays that `arrays_of` named; its seeds stay."""
-    for name, variable in zip(array_names(model), model.variables, strict=True):
-        if variable.name != SEED:
-            variable.assign(arrays[f"{BODY}/{name}"])
+    for name, variable in named_arrays(model):
+        variable.assign(arrays[f"{BODY}/{name}"])
 
 
 def preprocesses(model: keras.Model) -> bool:
@@ -85,10 +83,9 @@ def architecture_of(model: Any, image_size: int) -> str:
     try:
         wanted = model(images, training=False)
     except Exception as error:  # whatever its layers raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"backbone {model.name} does not take images [b, {image_size}, {image_size}, 3]: "
-            f"{line[:300]}"
+            f"{first_line(error)}"
         ) from None
     if isinstance(wanted, (Sequence, dict)):
         raise InputError(
@@ -142,7 +139,7 @@ def _check_copy(text: str, model: keras.Model, images: np.ndarray, wanted: np.nd
                 f"functional or Sequential model, or LayerNormalization."
             )
     arrays = arrays_of(model)
-    shapes = {f"{BODY}/{n}": tuple(v.shape) for n, v in _arrays(copy)}
+    shapes = {f"{BODY}/{n}": tuple(v.shape) for n, v in named_arrays(copy)}
     odd = sorted(shapes.items() ^ {n: a.shape for n, a in arrays.items()}.items())
     if odd:
         raise InputError(
@@ -160,26 +157,17 @@ def _check_copy(text: str, model: keras.Model, images: np.ndarray, wanted: np.nd
     _check_training(copy, images)
 
 
-def _arrays(model):
-    named = zip(array_names(model), model.variables, strict=True)
-    return [(name, variable) for name, variable in named if variable.name != SEED]
-
-
 def _check_training(copy: keras.Model, images: np.ndarray) -> None:
     """Nothing but running statistics and seeds may change in training mode."""
-    before = {name: v.numpy() for name, v in _arrays(copy)}
+    named, running = named_arrays(copy), running_variables(copy)
+    before = [variable.numpy() for _, variable in named]
     copy(images, training=True)
-    own = {id(v) for layer in within(copy) if _grouped(layer) for v in layer.variables}
-    for name, variable in _arrays(copy):
-        if id(variable) not in own and not np.array_equal(before[name], variable.numpy()):
+    for (name, variable), array in zip(named, before, strict=True):
+        if id(variable) not in running and not np.array_equal(array, variable.numpy()):
             raise InputError(
                 f"backbone: {name.rpartition('/')[0]} changes its {variable.name} in training, "
                 f"which is not kept alike on several devices. Leave the layer out."
             )
-
-
-def _grouped(layer):
-    return isinstance(layer, GroupBatchNorm)
 
 
 def _owner(model: keras.Model, layer: keras.Layer) -> str:

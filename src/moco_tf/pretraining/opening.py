@@ -10,7 +10,6 @@ from typing import Any
 from moco_tf.build import (
     build_images,
     build_schedule,
-    check_augment,
 )
 from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.data.sources import Images
@@ -24,6 +23,7 @@ from moco_tf.runs import folder as run_folder
 from moco_tf.runs.backbone import backbone_lines, find_backbone
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
+from moco_tf.runs.objects import check_augment
 from moco_tf.runs.remote import working_folder
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.progress import Progress, progress_of

@@ -11,7 +11,7 @@ import numpy as np
 from moco_tf.config import Config
 from moco_tf.errors import InputError
 from moco_tf.models import Encoder, build_encoder, telling_shapes
-from moco_tf.models.array_names import SEED, array_names
+from moco_tf.models.array_names import named_arrays
 from moco_tf.models.backbone import keras_encoder
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
 
@@ -63,10 +63,9 @@ def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None
     Raises:
         InputError: if they are not those of this model.
     """
-    for name, variable in zip(array_names(model), model.variables, strict=True):
-        if variable.name != SEED:  # of training
-            _check_shape(state, QUERY_ENCODER + name, tuple(variable.shape), run)
-            variable.assign(state[QUERY_ENCODER + name])
+    for name, variable in named_arrays(model):
+        _check_shape(state, QUERY_ENCODER + name, tuple(variable.shape), run)
+        variable.assign(state[QUERY_ENCODER + name])
 
 
 def check_size(snapshot: EncoderCheckpoint, run: Path | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from moco_tf.config import Config
@@ -30,3 +31,18 @@ def with_given_model(config: Config) -> Config:
         if getattr(config, name):
             raise InputError(f"{name} does not go with backbone=. Leave it out.")
     return config.model_copy(update={"encoder": GIVEN})
+
+
+def check_augment(config: Config, augment: Callable | None) -> None:
+    """Raises `InputError` if the config and the function that makes the views do not agree."""
+    name = config.augment_function
+    if name and augment is None:
+        raise InputError(
+            f"augment_function={name}: a function of Python's makes the views of this run. Go on "
+            f"with it from Python, with augment={name}."
+        )
+    if name and config.augment_on.startswith("device"):
+        raise InputError(
+            f"augment_on must be host or auto with augment={name}; received augment_on="
+            f"{config.augment_on}."
+        )

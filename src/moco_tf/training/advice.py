@@ -207,7 +207,7 @@ def _devices(config: Config, facts: Facts) -> Iterator[Suggestion]:
 
 def _small(config: Config, facts: Facts) -> Iterator[Suggestion]:
     share = facts.small_images / facts.images
-    smallest = 32 if config.is_resnet and config.stem == "imagenet" else 8  # that the encoder takes
+    smallest = config.smallest_image
     if facts.short_side and share > SMALL_IMAGES_SHARE and facts.short_side >= smallest:
         yield Suggestion(
             "image_size", config.image_size, facts.short_side,

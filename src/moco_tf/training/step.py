@@ -20,6 +20,8 @@ from moco_tf.training.finite import all_finite, first_nonfinite, names_of_tensor
 from moco_tf.training.optimizer import Optimizer
 from moco_tf.training.replica import Encoding, Replica
 
+BY_IMAGE = ("queries", "logits", "losses")  # details of a step that have a row for each image
+
 
 class Network:
     """An `Encoder`'s model as a step uses it: parameters and statistics go in, statistics come out.
@@ -41,6 +43,10 @@ class Network:
         self.running = [id(v) in running for v in others]
         self.seeds = [v.name == SEED for v in others]  # the rest are constants
         self.first_seed = stream * 2**24  # more than a batch has rows
+
+    def state(self, prefix):
+        """All variables by name, below `prefix`."""
+        return {f"{prefix}/{name}": variable for name, variable in self.variables.items()}
 
     def drawing_for(self, statistics, row):
         """The statistics, with seeds for the microbatch that begins with this row of the batch.
@@ -187,9 +193,8 @@ class StepEnvelope:
             running = [tf.where(finite, *pair) for pair in zip(running, variables, strict=True)]
         for variable, value in zip(variables, running, strict=True):
             variable.assign(value)
-        for variable in compress(zip(network.statistics, new, strict=True), network.seeds):
-            state, (_, drawn) = variable[0], tf.unstack(variable[1])
-            state.assign(tf.stack([state[0], drawn]))
+        for state, value in compress(zip(network.statistics, new, strict=True), network.seeds):
+            state.assign(tf.stack([state[0], value[1]]))
 
     def logged(self, result, gradients):
         """Numbers to log: the scalars of `Replica.gradients`, and "first_nonfinite".
@@ -201,6 +206,20 @@ class StepEnvelope:
         own = [self.of_any_replica(gradient) for gradient in gradients]
         counts = scalars.pop("nonfinite")
         return scalars | {"first_nonfinite": first_nonfinite(counts, self.network.parameters, own)}
+
+    def details(self, result, gradients, directions):
+        """What a replay compares, in batch order: `BY_IMAGE` and "keys", [D, B, ...]; "gradients".
+
+        Args:
+            result: what the replicas returned, with [b, D, ...] of each image.
+            directions: D.
+        """
+        by_image = {name: self.in_batch_order(result[name]) for name in BY_IMAGE}  # [B, D, ...]
+        by_image = {n: tf.stack(tf.unstack(v, directions, axis=1)) for n, v in by_image.items()}
+        return by_image | {
+            "keys": self.of_any_replica(result["keys"]),
+            "gradients": [self.of_any_replica(gradient) for gradient in gradients],
+        }
 
     @property
     def tensor_names(self):
