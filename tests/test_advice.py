@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from moco_tf.batch_groups import check_enough_images
 from moco_tf.config import make_config
+from moco_tf.config.batch_groups import check_enough_images
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
 from moco_tf.training.advice import (

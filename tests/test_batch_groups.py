@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from moco_tf.batch_groups import _divisors, check_devices, check_enough_images
 from moco_tf.config import make_config
+from moco_tf.config.batch_groups import _divisors, check_devices, check_enough_images
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.recipes import RECIPES

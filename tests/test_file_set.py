@@ -8,8 +8,8 @@ from PIL import Image
 from moco_tf.config import data_from_here, make_config
 from moco_tf.data.source_kind import check_source
 from moco_tf.data.sources import open_images
-from moco_tf.data_names import absolute, paths_of, text_of
 from moco_tf.errors import InputError
+from moco_tf.names.data import absolute, paths_of, text_of
 from moco_tf.recipes import RECIPES
 from moco_tf.runs.folder import same_path
 

@@ -13,8 +13,8 @@ from moco_tf.commands.cli import main
 from moco_tf.data.failures import readable
 from moco_tf.data.pipeline import decoded, eval_batches
 from moco_tf.data.sources import open_images
-from moco_tf.data_names import text_of
 from moco_tf.errors import InputError
+from moco_tf.names.data import text_of
 
 COUNT = 80  # more than are looked at as a source is opened
 EVERY = 13  # images of which one is read; both kinds of a mixed source come

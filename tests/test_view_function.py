@@ -13,8 +13,8 @@ from moco_tf.commands.cli import main
 from moco_tf.data.order import epoch_order
 from moco_tf.data.sources import from_arrays
 from moco_tf.data.view_function import checked_function
-from moco_tf.data_names import qualified_name
 from moco_tf.errors import InputError
+from moco_tf.names.data import qualified_name
 from moco_tf.pretraining import pretrain
 
 SIDE = 16

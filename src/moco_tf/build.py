@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.batch_groups import check_accumulation, check_devices, check_enough_images
 from moco_tf.config import Config
+from moco_tf.config.batch_groups import check_accumulation, check_devices, check_enough_images
 from moco_tf.data.augment.padded import padded_shape
 from moco_tf.data.pipeline import normalize, two_views
 from moco_tf.data.sources import Images, check_sizes, open_images

@@ -23,8 +23,8 @@ from moco_tf.data.file_set import file_set
 from moco_tf.data.listing import SPLITS, spread
 from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.source_kind import PACK_INDEX, pair_of, part_of, source_kind
-from moco_tf.data_names import OBJECT, TFDS, is_records, is_there, paths_of
 from moco_tf.files.store import is_url
+from moco_tf.names.data import OBJECT, TFDS, is_records, is_there, paths_of
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
 from moco_tf.runs.folder import CONFIG, read_config, same_path
 from moco_tf.runs.snapshot import images_of

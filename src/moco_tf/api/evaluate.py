@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from moco_tf.api import starting
 from moco_tf.api.run import AnyRun, text_of, texts_of
 from moco_tf.config import make_config
-from moco_tf.data_names import text_of as name_of
-from moco_tf.data_names import text_or_object
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
+from moco_tf.names.data import text_of as name_of
+from moco_tf.names.data import text_or_object
 
 if TYPE_CHECKING:
     from moco_tf.training.reporting import Reporter

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from moco_tf.api import starting
 from moco_tf.api.run import AnyRun, text_of
-from moco_tf.data_names import text_or_object
 from moco_tf.exporting import embed_files, projector
 from moco_tf.exporting.targets import check_format, check_out
+from moco_tf.names.data import text_or_object
 from moco_tf.runs.snapshot import peek
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from moco_tf.api import starting
 from moco_tf.api.run import Run, texts_of
 from moco_tf.api.settings import resolve_config
 from moco_tf.config import Config, short_repr
-from moco_tf.data_names import text_or_object
 from moco_tf.distribute.cluster import find_cluster
-from moco_tf.encoder_names import GIVEN
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
+from moco_tf.names.data import text_or_object
+from moco_tf.names.encoder import GIVEN
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import newest_step
 from moco_tf.runs.initial_weights import check_initial_weights

@@ -7,9 +7,9 @@ from typing import Any
 from moco_tf.data.decoder_messages import stderr_held_back
 from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.source_kind import check_source
-from moco_tf.data_names import OBJECT, is_records, lost_object, paths_of
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
+from moco_tf.names.data import OBJECT, is_records, lost_object, paths_of
 from moco_tf.runs.snapshot import images_of, peek
 
 QUIET = "3"  # of TF_CPP_MIN_LOG_LEVEL: no line from C++ but what ends the process

@@ -15,8 +15,8 @@ import numpy as np
 from moco_tf.data.file_set import file_set, refuse_nested
 from moco_tf.data.listing import SUFFIXES, holds_image
 from moco_tf.data.tfrecord.shards import list_shards
-from moco_tf.data_names import TFRECORDS, is_records, paths_of
 from moco_tf.errors import InputError
+from moco_tf.names.data import TFRECORDS, is_records, paths_of
 
 PACK_INDEX = "pack.npz"
 PACK_BEGUN = ".pack.json"  # while the pack is being written: what was asked for

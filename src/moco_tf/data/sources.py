@@ -21,9 +21,9 @@ from moco_tf.data.shapes import CLASS_NAMES, draw_shapes
 from moco_tf.data.source_kind import source_kind
 from moco_tf.data.tfds import open_tfds
 from moco_tf.data.tfrecord.source import open_records
-from moco_tf.data_names import OBJECT, TFDS, are_paths, is_records, lost_object, paths_of, text_of
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
+from moco_tf.names.data import OBJECT, TFDS, are_paths, is_records, lost_object, paths_of, text_of
 
 __all__ = [
     "SMALLEST_CROP",

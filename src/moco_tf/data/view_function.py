@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.decode import decoded
-from moco_tf.data_names import qualified_name
 from moco_tf.errors import InputError
+from moco_tf.names.data import qualified_name
 
 SEEDS = 8  # tried: what is drawn with a probability of a half is drawn in some of them
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.batch_groups import check_devices
+from moco_tf.config.batch_groups import check_devices
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.data.sources import Images
 from moco_tf.distribute.strategy import default_devices, make_strategy

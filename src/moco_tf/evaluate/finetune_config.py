@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from moco_tf.batch_groups import check_batch, check_devices
 from moco_tf.config import RUNTIME_FIELDS, FolderConfig
+from moco_tf.config.batch_groups import check_batch, check_devices
 from moco_tf.evaluate.probe_config import result_folder
 
 PRETRAINED_LR, SCRATCH_LR = 0.02, 0.1  # of the backbone, for a batch of 256

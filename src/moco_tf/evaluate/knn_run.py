@@ -9,13 +9,13 @@ from typing import Any, Literal
 from moco_tf.config import Config
 from moco_tf.data.found import found_lines
 from moco_tf.data.sources import Images, open_images
-from moco_tf.data_names import text_of
 from moco_tf.errors import InputError
 from moco_tf.evaluate import baselines
 from moco_tf.evaluate.features import Features, embedding
 from moco_tf.evaluate.knn import check_votes, knn_top1_features, knn_top1_pixels
 from moco_tf.evaluate.labelled import found_in
 from moco_tf.evaluate.split import Split, monitor_split
+from moco_tf.names.data import text_of
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
 from moco_tf.runs.snapshot import folder_of, images_of
 from moco_tf.training.reporting import to_stderr

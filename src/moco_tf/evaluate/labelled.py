@@ -14,8 +14,8 @@ from moco_tf.config import Config
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import UNKNOWN, Images, labelled_indices, open_images
-from moco_tf.data_names import text_of
 from moco_tf.errors import InputError
+from moco_tf.names.data import text_of
 from moco_tf.runs.snapshot import images_of
 
 

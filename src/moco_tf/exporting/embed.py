@@ -13,11 +13,11 @@ import numpy as np
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
-from moco_tf.data_names import text_of
 from moco_tf.errors import DivergedError
 from moco_tf.evaluate.features import Features, embedding, feature_rows
 from moco_tf.exporting import embed_files, projector
 from moco_tf.exporting.rows import rows_of, select
+from moco_tf.names.data import text_of
 from moco_tf.runs.encoders import load_encoder
 from moco_tf.runs.snapshot import folder_of, images_of
 from moco_tf.training.reporting import Reporter

@@ -18,8 +18,8 @@ from moco_tf.data.pipeline import centre_crop
 from moco_tf.data.shapes import draw_shapes
 from moco_tf.data.source_kind import source_kind
 from moco_tf.data.sources import TEST_SEED, open_images
-from moco_tf.data_names import paths_of
 from moco_tf.errors import InputError
+from moco_tf.names.data import paths_of
 from moco_tf.runs.snapshot import CONVERTED
 
 IMAGES = 16

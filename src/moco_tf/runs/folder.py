@@ -20,8 +20,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from moco_tf.config import AnyConfig, Config
-from moco_tf.data_names import absolute, is_records, is_there, paths_of
-from moco_tf.encoder_names import RESNETS
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.atomic import (
     make_folder,
@@ -31,6 +29,8 @@ from moco_tf.files.atomic import (
 )
 from moco_tf.files.digests import check_json_digest, read_json, write_json
 from moco_tf.files.store import copy_advice, is_url
+from moco_tf.names.data import absolute, is_records, is_there, paths_of
+from moco_tf.names.encoder import RESNETS
 
 CONFIG = "config.json"
 ARCHITECTURE = "architecture.json"  # of a backbone that is not one of the ResNets

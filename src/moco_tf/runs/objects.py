@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from moco_tf.config import Config
-from moco_tf.data_names import qualified_name, text_of
-from moco_tf.encoder_names import GIVEN
 from moco_tf.errors import InputError
+from moco_tf.names.data import qualified_name, text_of
+from moco_tf.names.encoder import GIVEN
 
 
 def with_objects(config: Config, source: Any, backbone: Any, augment: Any) -> Config:

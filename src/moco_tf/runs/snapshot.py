@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from safetensors import safe_open
 
 from moco_tf.config import Config, data_from_here, short_repr
-from moco_tf.data_names import OBJECT, is_there, lost_object, paths_of
 from moco_tf.errors import InputError
+from moco_tf.names.data import OBJECT, is_there, lost_object, paths_of
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 

@@ -19,7 +19,6 @@ from moco_tf.data.pack.records import LONGEST_SIDE
 from moco_tf.data.source_kind import PACK_BEGUN as BEGUN
 from moco_tf.data.source_kind import is_pack, source_kind
 from moco_tf.data.tfrecord.shards import list_shards
-from moco_tf.data_names import is_records, options_of, paths_of
 from moco_tf.errors import InputError
 from moco_tf.files.atomic import (
     make_folder,
@@ -29,6 +28,7 @@ from moco_tf.files.atomic import (
     write_atomically,
 )
 from moco_tf.files.store import copy_advice, is_url
+from moco_tf.names.data import is_records, options_of, paths_of
 
 LOCK = ".pack.lock"
 JPEG_QUALITY = 95

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moco_tf.data.file_set import siblings
-from moco_tf.data_names import options_of, paths_of
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
+from moco_tf.names.data import options_of, paths_of
 
 
 class Keys(NamedTuple):

@@ -4,8 +4,8 @@ import keras
 import pytest
 
 from moco_tf.config import Config, make_config
-from moco_tf.encoder_names import application_names, check_encoder
 from moco_tf.errors import InputError
+from moco_tf.names.encoder import application_names, check_encoder
 
 
 def test_the_applications_are_those_of_the_installed_keras():

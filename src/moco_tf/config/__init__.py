@@ -1,0 +1,158 @@
+"""What a pre-training run is, as one frozen, validated object. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import ValidationInfo, field_validator, model_validator
+
+from moco_tf.augmentation.named import read_augmentation, view_pair
+from moco_tf.augmentation.view import View
+from moco_tf.config.batch_groups import check_accumulation, check_batch, check_devices
+from moco_tf.config.change import make_config, only_a_name, without_mask
+from moco_tf.config.fields import (
+    DataFields,
+    EncoderFields,
+    MachineFields,
+    MethodFields,
+    OptimisationFields,
+    RunFields,
+)
+from moco_tf.config.folder import RUNTIME_FIELDS, AnyConfig, FolderConfig, short_repr
+from moco_tf.names.data import is_there
+from moco_tf.names.encoder import KERAS, RESNETS, check_encoder
+
+__all__ = [
+    "RECORDED_FIELDS",
+    "RUNTIME_FIELDS",
+    "AnyConfig",
+    "Config",
+    "FolderConfig",
+    "data_from_here",
+    "describe_encoder",
+    "make_config",
+    "short_repr",
+]
+
+# Fields that a run records for itself, and no flag gives. They are compared where they are given.
+RECORDED_FIELDS = frozenset(
+    {"data_path", "init_sha256", "earlier_schedules", "augment_function", "architecture"}
+)
+
+
+class Config(RunFields, MachineFields, OptimisationFields, MethodFields, EncoderFields, DataFields):
+    """A complete description of a pre-training run (every default is MoCo v1's, spec 1.1).
+
+    Changed copies of a recipe's config keep its name: `make_config(RECIPES["small"].config, ...)`.
+    """
+
+    growing_fields: ClassVar[frozenset[str]] = frozenset({"epochs", "earlier_schedules"})
+    recorded_fields: ClassVar[frozenset[str]] = RECORDED_FIELDS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_recipe(cls, values: Any, info: ValidationInfo) -> Any:
+        """A name alone brings no settings. A whole config may carry one, and so may an old file."""
+        values = without_mask(values) if isinstance(values, dict) else values
+        named = isinstance(values, dict) and "recipe" in values
+        if named and info.mode == "python" and not cls.model_fields.keys() <= values.keys():
+            raise ValueError(only_a_name(values["recipe"]))
+        return values
+
+    @field_validator("xla", mode="before")
+    @classmethod
+    def _on_or_off(cls, value: Any) -> Any:
+        """YAML reads a bare on and off as true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _read_augmentation(cls, value: Any) -> Any:
+        return read_augmentation(value)
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Config:
+        sizes = self.batch_size, self.group_size
+        devices, microbatches = self.devices or 1, self.accumulation_steps
+        check_batch(*sizes, devices, microbatches)
+        check_devices(*sizes, devices, accumulation_steps=microbatches)
+        check_accumulation(*sizes, devices, microbatches)
+        for view in self.views:
+            if self.augment_on.startswith("device") and view.family == "simclr":
+                raise ValueError(
+                    f"augment_on must be host or auto with augmentation=simclr; received "
+                    f"augment_on={self.augment_on}."
+                )
+            if (view.crop.min_area or 0) > view.crop.max_area:
+                raise ValueError(
+                    f"crop_min_area must be at most the augmentation's crop.max_area, "
+                    f"{view.crop.max_area:g}; received crop_min_area={self.crop_min_area:g}. Give "
+                    f"it a crop.min_area of its own."
+                )
+        check_encoder(self.encoder)
+        if self.pretrained and not self.encoder.startswith(KERAS):
+            raise ValueError(
+                f"pretrained needs an encoder {KERAS}NAME; received encoder={self.encoder}. Use "
+                f"--init for the weights of a run."
+            )
+        if self.pretrained and self.init:
+            raise ValueError("pretrained and init are both weights to begin with. Leave one out.")
+        if self.recompute and not self.is_resnet:
+            raise ValueError(
+                f"recompute needs one of the ResNets; received encoder={self.encoder}. Use "
+                f"--accumulation-steps for less memory."
+            )
+        if self.is_resnet and self.stem == "imagenet" and self.image_size < 32:
+            raise ValueError(
+                f"image_size must be at least 32 with stem=imagenet; received image_size="
+                f"{self.image_size}. Use --stem small."
+            )
+        return self
+
+    @property
+    def views(self) -> tuple[View, View]:
+        """What makes view 1 and view 2, with nothing left open."""
+        return view_pair(self.augmentation, self.crop_min_area, self.color_strength)
+
+    @property
+    def is_resnet(self) -> bool:
+        """Whether the encoder is one of ours, which `width` and `stem` apply to."""
+        return self.encoder in RESNETS
+
+    @property
+    def encoder_fields(self) -> dict[str, Any]:
+        """What the results of other commands tell of the encoder."""
+        own = {"width": self.width, "stem": self.stem} if self.is_resnet else {}
+        known = {"encoder": self.encoder, "width": None, "stem": None, "head": self.head}
+        return known | own
+
+    @property
+    def folder(self) -> str:
+        """Run folder, or its URL."""
+        return self.run_dir or f"runs/{self.recipe}"
+
+    @property
+    def smallest_image(self) -> int:
+        """Side of the smallest images that the encoder takes, pixels."""
+        return 32 if self.is_resnet and self.stem == "imagenet" else 8
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        """Learning rate of the first step: `learning_rate`, times batch_size / 256 if linear."""
+        if self.lr_scaling == "absolute":
+            return self.learning_rate
+        return self.learning_rate * self.batch_size / 256
+
+
+def data_from_here(config: Config) -> str:
+    """Returns the data of a run: as it was given, or where it last was if that leads nowhere."""
+    last = config.data_path
+    return last if last and not is_there(config.data) and is_there(last) else config.data
+
+
+def describe_encoder(fields: Mapping[str, Any]) -> str:
+    """What `Config.encoder_fields` say of the backbone, as a clause."""
+    if fields["width"] is None:
+        return f"backbone {fields['encoder']}"
+    return f"{fields['encoder']}, width {fields['width']}, {fields['stem']} stem"
