@@ -17,9 +17,9 @@ from moco_tf.errors import InputError
 from moco_tf.models.array_names import SEED, array_names
 from moco_tf.models.backbone import arrays_of as arrays_of_model
 from moco_tf.pretraining import pretrain
-from moco_tf.runs import folder as run_folder
 from moco_tf.runs.backbone import find_backbone
 from moco_tf.runs.check import check_run
+from moco_tf.runs.config_file import ARCHITECTURE, read_config
 from moco_tf.runs.encoders import load_encoder
 from moco_tf.runs.objects import with_given_model
 from moco_tf.runs.variables import arrays_of
@@ -54,7 +54,7 @@ def test_a_resumed_run_is_the_same_and_needs_the_folder_alone(whole, pictures, m
     settings = config(pictures, tmp_path / "run", epochs=2, max_steps=2)
     pretrain(settings, backbone=model)
     sequential()  # so that Keras's numbers are others
-    there = run_folder.read_config(tmp_path / "run")
+    there = read_config(tmp_path / "run")
     assert there.encoder == "model"
     resumed = pretrain(there.model_copy(update={"max_steps": 4}))
     assert (resumed["step"], resumed["encoder"]) == (4, "model")
@@ -71,12 +71,12 @@ def test_the_folder_is_whole_and_holds_no_code(whole):
     assert found["unknown"] == []
     written = json.loads((folder / "config.json").read_text())
     assert len(written["architecture"]) == 64
-    (folder / run_folder.ARCHITECTURE).rename(folder / "away.json")
+    (folder / ARCHITECTURE).rename(folder / "away.json")
     try:
         with pytest.raises(InputError, match=r"architecture\.json is not the architecture"):
-            run_folder.read_config(folder)
+            read_config(folder)
     finally:
-        (folder / "away.json").rename(folder / run_folder.ARCHITECTURE)
+        (folder / "away.json").rename(folder / ARCHITECTURE)
 
 
 def test_load_encoder_gives_the_users_model_back(whole, model):
@@ -112,7 +112,7 @@ def test_knn_and_a_file_of_the_encoder(whole, tmp_path):
 
 
 def whole_data(whole):
-    return run_folder.read_config(whole[0]).data
+    return read_config(whole[0]).data
 
 
 def test_two_devices_and_one_are_equal(pictures, tmp_path):

@@ -17,7 +17,8 @@ from moco_tf.config import Config, make_config
 from moco_tf.data.source_kind import PACK_BEGUN, PACK_INDEX
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
-from moco_tf.runs.folder import claim, read_config
+from moco_tf.runs.config_file import read_config
+from moco_tf.runs.folder import claim
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from moco_tf.config import Config, make_config, short_repr
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
-from moco_tf.runs.folder import read_config
+from moco_tf.runs.config_file import read_config
 
 SHAPES = RECIPES["shapes"].config
 

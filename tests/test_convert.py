@@ -19,6 +19,7 @@ from moco_tf.errors import InputError
 from moco_tf.evaluate.features import embedding
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import load_latest
+from moco_tf.runs.config_file import read_config
 from moco_tf.runs.encoders import load_encoder
 from moco_tf.runs.snapshot import load_snapshot
 
@@ -53,7 +54,7 @@ def test_a_converted_file_is_accepted_as_a_run(small_run, tmp_path):
     assert set(snapshot.state) == set(state)
     for name, value in state.items():
         np.testing.assert_array_equal(snapshot.state[name], value, strict=True)
-    assert snapshot.step == 7 and snapshot.config == run_folder.read_config(small_run)
+    assert snapshot.step == 7 and snapshot.config == read_config(small_run)
     assert snapshot.provenance == {"source": str(small_run), "format": "run", "epoch": 2}
     by_file, by_run = features(file), features(small_run)
     for which, values in by_file.items():

@@ -21,6 +21,7 @@ from moco_tf.recipes import RECIPES
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs import snapshot as encoder_file
+from moco_tf.runs.config_file import read_config
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
 from moco_tf.runs.snapshot import EncoderCheckpoint, load_snapshot
 
@@ -92,7 +93,7 @@ def test_the_official_file_of_a_run_resumes_in_pytorch(small_run, tmp_path, in_t
         wanted = state[f"momentum/{name}"]
         axes = (3, 2, 0, 1) if wanted.ndim == 4 else range(wanted.ndim)[::-1]
         np.testing.assert_array_equal(buffer, wanted.transpose(axes))
-    assert found["group"] == (run_folder.read_config(small_run).weight_decay, 0.9)
+    assert found["group"] == (read_config(small_run).weight_decay, 0.9)
 
 
 def test_an_official_resnet50_loads_without_missing_or_unexpected_keys(tmp_path, in_torch):

@@ -11,7 +11,7 @@ from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
 from moco_tf.names.data import absolute, paths_of, text_of
 from moco_tf.recipes import RECIPES
-from moco_tf.runs.folder import same_path
+from moco_tf.runs.same_config import same_path
 
 
 @pytest.fixture

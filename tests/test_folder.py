@@ -17,7 +17,8 @@ from moco_tf.errors import InputError
 from moco_tf.files.atomic import temporary_name, write_atomically, write_error
 from moco_tf.files.digests import read_json, write_json
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.folder import claim, locked, read_config
+from moco_tf.runs.config_file import read_config
+from moco_tf.runs.folder import claim, locked
 
 CONFIG = Config(batch_size=64, milestones=(3, 5), knn_k=7)
 
@@ -349,7 +350,7 @@ def test_a_config_that_is_too_deep_or_too_long_a_number_is_one_line(tmp_path):
     for text in ("[" * 100_000, '{"epochs": ' + "9" * 5000 + "}", '{"epochs": 1' + "0" * 30 + "}"):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(InputError, match="is not the config of a run") as refused:
-            run_folder.read_config(tmp_path)
+            read_config(tmp_path)
         assert str(refused.value).isprintable()
 
 
@@ -367,9 +368,9 @@ def test_a_field_of_earlier_versions_is_left_out_and_refused_where_it_was_on(tmp
         path.write_text(json.dumps(fields))
         if value:
             with pytest.raises(InputError, match=r"config.json: mask_same_image is no longer"):
-                run_folder.read_config(tmp_path)
+                read_config(tmp_path)
             with pytest.raises(InputError, match="no longer offered"):
                 make_config(Config(), {"mask_same_image": "true"})
         else:
-            assert run_folder.read_config(tmp_path) == Config()
+            assert read_config(tmp_path) == Config()
             assert make_config(Config(), {"mask_same_image": False}) == Config()

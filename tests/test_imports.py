@@ -55,6 +55,8 @@ WITHOUT_TENSORFLOW = (
     "data/source_kind.py",
     "data/tfrecord/shards.py",
     "runs/background_save.py",
+    "runs/config_file.py",
+    "runs/same_config.py",
     "runs/check.py",
     "runs/checkpoint.py",
     "runs/extension.py",

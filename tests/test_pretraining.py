@@ -27,7 +27,7 @@ from moco_tf.pretraining import MONITORED, pretrain
 from moco_tf.recipes import RECIPES
 from moco_tf.runs import checkpoint
 from moco_tf.runs.check import check_run
-from moco_tf.runs.folder import read_config
+from moco_tf.runs.config_file import read_config
 from moco_tf.runs.snapshot import load_snapshot
 from moco_tf.training.reporting import Reporter
 

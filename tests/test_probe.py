@@ -35,6 +35,7 @@ from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.check import check_run
+from moco_tf.runs.config_file import read_config
 from moco_tf.training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("shallow", "encoders_once")
@@ -376,7 +377,7 @@ def test_another_encoder_or_rate_for_the_folder_is_refused_by_name(run, whole, t
         probe(config_of(run, whole.out, lr=(1.0,)))
     state = run.state | {"query_encoder/bn1/beta": run.state["query_encoder/bn1/beta"] + 1}
     moved = tmp_path / "moved"
-    run_folder.claim(moved, run_folder.read_config(run.folder))
+    run_folder.claim(moved, read_config(run.folder))
     checkpoint.save(run_folder.checkpoint_folder(moved), state, step=8, extra={})
     with pytest.raises(InputError, match=r"encoder_step \(7 there, 8 now\).*--out"):
         probe(config_of(SimpleNamespace(folder=str(moved), data=run.data), whole.out))
@@ -534,7 +535,7 @@ def test_an_interruption_has_its_exit_code(run, monkeypatch, capsys, number, cod
 
 def test_what_is_no_run_leaves_nothing_behind(run, tmp_path, capsys):
     empty = tmp_path / "empty"
-    run_folder.claim(empty, run_folder.read_config(run.folder))
+    run_folder.claim(empty, read_config(run.folder))
     for folder, message in ((tmp_path / "absent", "not a run folder"), (empty, "no checkpoint")):
         for quick in ([], ["--quick"]):
             assert main(["probe", str(folder), *quick]) == 2

@@ -7,6 +7,8 @@ from pathlib import Path
 from cases import Case, broken
 from texts import hostile_json
 
+from moco_tf.runs.config_file import read_config_of
+
 RESULTS = {"knn_top1": 50.0, "knn_top1_pixels": 20.5, "step": 7, "seconds": 3.0}
 ACCURACIES = {"top1": 50.0, "top5": 90.0, "protocol": "as said", "encoder_step": 7}
 ROW = {"step": 3, "loss": 1.5, "top1": 20.0, "epoch": 0}
@@ -53,7 +55,7 @@ def read_run(case: Path) -> str:
     refused = None
     for kind, name in zip((Config, ProbeConfig, FinetuneConfig), CONFIGS, strict=True):
         try:
-            found = run_folder.read_config_of(kind, (case / name).parent)
+            found = read_config_of(kind, (case / name).parent)
             run_folder.check((case / name).parent, found)
         except InputError as error:
             refused = error

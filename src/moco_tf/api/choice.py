@@ -26,7 +26,8 @@ from moco_tf.data.source_kind import PACK_INDEX, pair_of, part_of, source_kind
 from moco_tf.files.store import is_url
 from moco_tf.names.data import OBJECT, TFDS, is_records, is_there, paths_of
 from moco_tf.recipes import DEFAULT_RECIPE, RECIPES
-from moco_tf.runs.folder import CONFIG, read_config, same_path
+from moco_tf.runs.config_file import CONFIG, read_config
+from moco_tf.runs.same_config import same_path
 from moco_tf.runs.snapshot import images_of
 
 # Images up to which a queue of 1024 keys is better than one of 65,536: with 10,000 images the long

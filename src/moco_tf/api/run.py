@@ -14,6 +14,7 @@ from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.digests import read_json
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
+from moco_tf.runs.config_file import read_config
 from moco_tf.runs.snapshot import peek
 from moco_tf.training.progress import Progress, progress_of, summary_of
 
@@ -49,7 +50,7 @@ class Run(os.PathLike[str]):
     @property
     def config(self) -> Config:
         """The config that the run was trained with."""
-        return run_folder.read_config(self.folder)
+        return read_config(self.folder)
 
     @cached_property
     def summary(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from moco_tf.files.atomic import make_folder
 from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
+from moco_tf.runs.config_file import CONFIG
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
 from moco_tf.runs.snapshot import folder_of
 from moco_tf.training.reporting import Reporter
@@ -71,7 +72,7 @@ def ridge_probe(
     name = config.data or pretraining.data
     split = _split(data.train, config.seed, name)
     out = Path(config.run_dir or result_folder(config.run, "probe-quick"))
-    if (out / run_folder.CONFIG).exists():
+    if (out / CONFIG).exists():
         raise InputError(f"{out} is the folder of another run. Use another --out.")
     embed = embedding(encoder, features="pooled", normalization=pretraining.normalization)
     digest, side = backbone_digest(encoder.backbone), pretraining.image_size

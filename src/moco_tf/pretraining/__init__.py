@@ -39,6 +39,7 @@ from moco_tf.pretraining.opening import (
 )
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
+from moco_tf.runs.config_file import as_written
 from moco_tf.runs.objects import with_objects
 from moco_tf.training.callbacks import Callback, called
 from moco_tf.training.divergence import DivergenceWatch
@@ -128,7 +129,7 @@ def _train(run: OpenedRun, extend: bool, callbacks: Sequence[Callback]) -> dict:
         healthy=_healthy(config, train),
         before=progress.written,
         track=config.track,
-        config=run_folder.as_written(config),
+        config=as_written(config),
     )
     if progress.step:
         reporter.line(f"resumed at step {progress.step}")

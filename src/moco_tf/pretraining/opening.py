@@ -21,6 +21,7 @@ from moco_tf.methods.moco import MoCo
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.backbone import backbone_lines, find_backbone
+from moco_tf.runs.config_file import CONFIG, read_config
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.objects import check_augment
@@ -150,8 +151,8 @@ def _extended(
     config: Config, run_dir: Path, step: int, epoch_steps: int, allowed: bool
 ) -> tuple[Config, str]:
     """The config to go on with, and a line on it where its run had fewer epochs."""
-    resumed = (run_dir / run_folder.CONFIG).exists()
-    before = run_folder.read_config(run_dir).epochs if resumed else config.epochs
+    resumed = (run_dir / CONFIG).exists()
+    before = read_config(run_dir).epochs if resumed else config.epochs
     if before == config.epochs:
         return config, ""
     return more_epochs(

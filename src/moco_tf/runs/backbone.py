@@ -13,7 +13,7 @@ from moco_tf.errors import InputError
 from moco_tf.models.applications import application
 from moco_tf.models.backbone import architecture_of, arrays_of, preprocesses
 from moco_tf.names.encoder import GIVEN, KERAS
-from moco_tf.runs.folder import read_config
+from moco_tf.runs.config_file import read_config
 from moco_tf.runs.initial_weights import InitialWeights
 from moco_tf.runs.snapshot import QUERY_ENCODER
 

@@ -20,16 +20,8 @@ from moco_tf.files.digests import check_json_digest, check_lines_digest, check_z
 from moco_tf.files.store import copy_advice
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.folder import (
-    ARCHITECTURE,
-    CONFIG,
-    LOCK,
-    METRICS,
-    SUMMARY,
-    TENSORBOARD,
-    TRACKING,
-    VERSIONS,
-)
+from moco_tf.runs.config_file import ARCHITECTURE, CONFIG
+from moco_tf.runs.folder import LOCK, METRICS, SUMMARY, TENSORBOARD, TRACKING, VERSIONS
 from moco_tf.runs.log_digests import Digests, check_log, event_files, parse_log_digests
 
 # What `finetune` writes beside the files of every training, and what `probe --quick` keeps.

@@ -20,7 +20,8 @@ from moco_tf.errors import InputError
 from moco_tf.files.atomic import make_folder, take_lock
 from moco_tf.files.store import Stamp, Store, cache_of, is_half, is_url, reason, stamp
 from moco_tf.runs.checkpoint import newest_step
-from moco_tf.runs.folder import CONFIG, SUMMARY
+from moco_tf.runs.config_file import CONFIG
+from moco_tf.runs.folder import SUMMARY
 
 PATIENCE = 900.0  # seconds that a store may fail for until the run ends
 PAUSE = 5.0  # seconds between two tries

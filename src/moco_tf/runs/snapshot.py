@@ -20,6 +20,7 @@ from moco_tf.errors import InputError
 from moco_tf.names.data import OBJECT, is_there, lost_object, paths_of
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
+from moco_tf.runs.config_file import read_config
 
 QUERY_ENCODER = "query_encoder/"
 KEY_ENCODER = "key_encoder/"
@@ -51,7 +52,7 @@ def peek(run: Path | str) -> Config:
     path = Path(run)
     if path.is_file():
         return _config_in_header(path) or read_file(path).config
-    config = run_folder.read_config(path)
+    config = read_config(path)
     if checkpoint.newest_step(run_folder.checkpoint_folder(path)) is None:
         raise _no_checkpoint(run)
     return _with_its_data(config)
@@ -77,7 +78,7 @@ def read_run(run: Path | str, *, warn: Callable[[str], None]) -> EncoderCheckpoi
     Raises:
         InputError: if it is no run folder, or holds no checkpoint.
     """
-    config = _with_its_data(run_folder.read_config(run))
+    config = _with_its_data(read_config(run))
     loaded = checkpoint.load_latest(run_folder.checkpoint_folder(run), warn=warn)
     if loaded is None:
         raise _no_checkpoint(run)
