@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from moco_tf.commands.check import report
 from moco_tf.commands.cli import main
 from moco_tf.config import Config
 from moco_tf.errors import InputError
@@ -21,7 +22,7 @@ from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.files.digests import add_lines_digest, add_zip_digest, read_json, write_json
 from moco_tf.runs import check, checkpoint
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.check import check_run, report
+from moco_tf.runs.check import check_run
 from moco_tf.training.progress import Progress
 from moco_tf.training.reporting import Reporter
 

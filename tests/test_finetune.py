@@ -3,6 +3,7 @@
 import json
 import signal
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -358,7 +359,7 @@ def test_a_fraction_takes_as_many_of_each_class_and_names_its_files(run, tmp_pat
     summary = json.loads(capsys.readouterr().out)
     assert summary.keys() >= KEYS and summary["train_images"] == 6
     assert "0.7 of the labels" in summary["protocol"]
-    out = moco_tf.evaluate.finetune.Path(run.folder) / "finetune-0.7"
+    out = Path(run.folder) / "finetune-0.7"
     _, *names = (out / "labelled_images.txt").read_text().splitlines()
     assert sorted(name.split("/")[-2] for name in names) == ["ant"] * 2 + ["bee"] * 2 + ["cat"] * 2
     assert main(["finetune", run.folder, *flags, "--label-fraction", "0.7", "--seed", "1"]) == 2

@@ -68,6 +68,7 @@ WITHOUT_TENSORFLOW = (
     "runs/snapshot.py",
     "runs/storage.py",
     "runs/variables.py",
+    "runs/working_folder.py",
     "training/advice.py",
     "training/callbacks.py",
     "training/console.py",

@@ -22,8 +22,9 @@ from moco_tf.files.store import STORES, Store
 from moco_tf.pretraining import pretrain
 from moco_tf.runs import remote as remote_module
 from moco_tf.runs.check import check_run
-from moco_tf.runs.remote import RemoteFolder, local_folder, working_folder
+from moco_tf.runs.remote import RemoteFolder
 from moco_tf.runs.storage import RunStorage
+from moco_tf.runs.working_folder import local_folder, working_folder
 from moco_tf.training.signals import Interrupted
 
 

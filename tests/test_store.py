@@ -21,7 +21,8 @@ from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
 from moco_tf.files.store import Store, copy_advice
 from moco_tf.runs import remote as remote_module
-from moco_tf.runs.remote import RemoteFolder, working_folder
+from moco_tf.runs.remote import RemoteFolder
+from moco_tf.runs.working_folder import working_folder
 
 URL = "s3://bucket/run"
 

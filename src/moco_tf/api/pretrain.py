@@ -12,7 +12,7 @@ from moco_tf.api import starting
 from moco_tf.api.run import Run, texts_of
 from moco_tf.api.settings import resolve_config
 from moco_tf.config import Config, short_repr
-from moco_tf.distribute.cluster import find_cluster
+from moco_tf.distribute.cluster import Cluster, find_cluster
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
 from moco_tf.names.data import text_or_object
@@ -92,26 +92,13 @@ def pretrain(
     _check_callbacks(callbacks)
     reporter = reporter or Reporter()
     text, source = text_or_object(data)
-    if backbone is not None and fields.setdefault("encoder", GIVEN) != GIVEN:
-        raise InputError(
-            f"encoder={fields['encoder']} does not go with backbone=. Leave one of them out."
-        )
+    objects = {"source": source, "backbone": backbone, "augment": augment}
     given = texts_of(fields, data=text, run_dir=run_dir)
-    config = resolve_config(recipe, None, given, say=reporter.stage, source=source)
-    config = with_objects(config, source, backbone, augment)
+    config = _settled(recipe, given, reporter.stage, **objects)
     cluster = find_cluster(workers, worker_index, os.environ)
-    if cluster is None or cluster.chief:
-        _check_folders(config)
-        check_tracker(config.track)
-    if source is None:
-        starting.check_data(config.data)
-    reporter.stage("starting TensorFlow")
-    starting.start_tensorflow()
-    if cluster:
-        reporter.line(f"this is {cluster.name(cluster.index)} of {len(cluster.workers)}")
+    _start(config, cluster, reporter)
     from moco_tf import pretraining
 
-    objects = {"source": source, "backbone": backbone, "augment": augment}
     settings: dict[str, Any] = {"cluster": cluster, "extend": extend, "callbacks": callbacks}
     settings |= {name: value for name, value in objects.items() if value is not None}
     try:
@@ -123,6 +110,38 @@ def pretrain(
         if stopped.signal == signal.SIGTERM:
             signal.raise_signal(signal.SIGTERM)
         return Run(config.folder)
+
+
+def _settled(
+    recipe: str | Config | None,
+    given: dict[str, Any],
+    say: Callable[[str], None],
+    *,
+    source: Any,
+    backbone: Any,
+    augment: Any,
+) -> Config:
+    """The config that the arguments make, checked as far as this goes without TensorFlow."""
+    if backbone is not None and given.setdefault("encoder", GIVEN) != GIVEN:
+        raise InputError(
+            f"encoder={given['encoder']} does not go with backbone=. Leave one of them out."
+        )
+    config = resolve_config(recipe, None, given, say=say, source=source)
+    config = with_objects(config, source, backbone, augment)
+    if source is None:
+        starting.check_data(config.data)
+    return config
+
+
+def _start(config: Config, cluster: Cluster | None, reporter: Reporter) -> None:
+    """Starts TensorFlow, once the folders and the tracker will do."""
+    if cluster is None or cluster.chief:
+        _check_folders(config)
+        check_tracker(config.track)
+    reporter.stage("starting TensorFlow")
+    starting.start_tensorflow()
+    if cluster:
+        reporter.line(f"this is {cluster.name(cluster.index)} of {len(cluster.workers)}")
 
 
 def _check_callbacks(callbacks: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from moco_tf.data.sources import Images
 from moco_tf.evaluate.label_free import PICTURES, held_out
 from moco_tf.runs.folder import METRICS, SUMMARY, TENSORBOARD, checkpoint_folder
-from moco_tf.runs.remote import local_folder
+from moco_tf.runs.working_folder import local_folder
 
 
 def ending_lines(

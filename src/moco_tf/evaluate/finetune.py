@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,16 @@ import tensorflow as tf
 
 from moco_tf.config.batch_groups import check_devices
 from moco_tf.data.pipeline import labelled_crops, normalize
-from moco_tf.data.sources import Images
 from moco_tf.distribute.strategy import default_devices, make_strategy
 from moco_tf.evaluate.classifier import initial_kernel
 from moco_tf.evaluate.end_to_end import HEAD, Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
-from moco_tf.evaluate.finetune_report import describe, save_encoder, summarize
+from moco_tf.evaluate.finetune_report import describe, list_chosen, save_encoder, summarize
 from moco_tf.evaluate.labelled import Labelled, open_labelled, provenance_of
 from moco_tf.evaluate.progress import Progress, restore
 from moco_tf.evaluate.subset import balanced_subset
 from moco_tf.evaluate.training import ADVICE, ClassifierJob, on_test_images, train
-from moco_tf.files.atomic import write_atomically
-from moco_tf.files.digests import add_lines_digest, write_json
+from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import assign, check_size, untrained_encoder
@@ -39,7 +36,6 @@ from moco_tf.training.schedules import learning_rate
 from moco_tf.training.sgd import sgd_update
 from moco_tf.training.step import Network, StepEnvelope
 
-CHOSEN = "labelled_images.txt"
 ENCODER = "encoder.safetensors"
 
 
@@ -94,14 +90,13 @@ def finetune(
         storage = RunStorage(run_folder.checkpoint_folder(out), check_lock)
         progress = restore(out, network, provenance, 1, reporter.line)
         # Only now: that of other images is refused.
-        _list_chosen(out, data.train, data.indices[chosen])
+        list_chosen(out, data.train, data.indices[chosen])
         try:
             _train(config, network, data, progress, storage, reporter)
         finally:
             reporter.close()
-        summary = summarize(config, asdict(progress))
-        summary |= data.found
-        summary["state_sha256"] = checkpoint.digest(variables.arrays_of(network.state()))
+        state = checkpoint.digest(variables.arrays_of(network.state()))
+        summary = summarize(config, asdict(progress)) | data.found | {"state_sha256": state}
         save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
         write_json(out / run_folder.SUMMARY, summary)
     return summary
@@ -214,9 +209,3 @@ def _digest(snapshot: EncoderCheckpoint) -> str:
     return checkpoint.digest(
         {name: array for name, array in snapshot.state.items() if name.startswith(QUERY_ENCODER)}
     )
-
-
-def _list_chosen(out: Path, train: Images, chosen) -> None:
-    """Which training images are used: their files, or their places where there are no files."""
-    names = train.files or [str(index) for index in chosen]
-    write_atomically(out / CHOSEN, add_lines_digest(names))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from moco_tf.config import Config
+from moco_tf.data.sources import Images
 from moco_tf.evaluate.end_to_end import Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.files.atomic import write_atomically
+from moco_tf.files.digests import add_lines_digest
 from moco_tf.runs import snapshot as encoder_file
 from moco_tf.runs import variables
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint
+
+CHOSEN = "labelled_images.txt"
 
 
 def describe(
@@ -93,3 +98,9 @@ def _start(config: FinetuneConfig, provenance: dict[str, Any]) -> str:
     if config.from_scratch:
         return f"the architecture of {config.run} from random weights"
     return f"the encoder of {config.run} (step {provenance['encoder_step']})"
+
+
+def list_chosen(out: Path, train: Images, chosen: Sequence[int]) -> None:
+    """Which training images are used: their files, or their places where there are no files."""
+    names = train.files or [str(index) for index in chosen]
+    write_atomically(out / CHOSEN, add_lines_digest(names))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from moco_tf.config import Config
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
 from moco_tf.evaluate import baselines
 from moco_tf.evaluate.counted import counted
 from moco_tf.evaluate.features import embedding, extract, pixel_features
+from moco_tf.evaluate.kept_features import features_key, kept_features
 from moco_tf.evaluate.knn import EVAL_BATCH
 from moco_tf.evaluate.labelled import Labelled, open_labelled
 from moco_tf.evaluate.linear import backbone_digest
@@ -26,17 +25,13 @@ from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
 from moco_tf.evaluate.probe_report import ridge_protocol
 from moco_tf.evaluate.ridge import choose_and_fit, correct_share
 from moco_tf.evaluate.split import Split, monitor_split
-from moco_tf.files.atomic import make_folder
 from moco_tf.files.digests import write_json
-from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import CONFIG
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
 from moco_tf.runs.snapshot import folder_of
 from moco_tf.training.reporting import Reporter
 
-CACHE = "features"  # .safetensors
-MAX_CACHED_BYTES = 2**31
 PIXEL_SIZE = 16  # side at which raw pixels are compared: those of 32 take minutes to fit
 
 
@@ -76,8 +71,8 @@ def ridge_probe(
         raise InputError(f"{out} is the folder of another run. Use another --out.")
     embed = embedding(encoder, features="pooled", normalization=pretraining.normalization)
     digest, side = backbone_digest(encoder.backbone), pretraining.image_size
-    key = _key(digest, pretraining.normalization, side, data.train, data.test)
-    train, test, cached = _cached(
+    key = features_key(digest, pretraining.normalization, side, data.train, data.test)
+    train, test, cached = kept_features(
         out, key, lambda: _features(data, embed, side, "encoder", say), say
     )
     if not (np.isfinite(train).all() and np.isfinite(test).all()):
@@ -90,14 +85,7 @@ def ridge_probe(
 
     def baseline() -> dict[str, float]:
         say(f"top-1 {top1:.2f}%; next its baselines, which are kept (--no-baselines: none)")
-        drawn = embedding(
-            untrained_encoder(pretraining),
-            features="pooled",
-            normalization=pretraining.normalization,
-        )
-        what = "untrained encoder"
-        untrained = fit(what, *_features(data, drawn, side, what, say))[0]
-        return {"untrained": untrained, "pixels": fit("raw pixels", *_pixels(data, side, say))[0]}
+        return _baselines(data, pretraining, fit, say)
 
     others: dict[str, Any] = {"untrained": None, "pixels": None}
     if compare:
@@ -125,6 +113,18 @@ def ridge_probe(
     }
     write_json(out / run_folder.SUMMARY, summary)
     return summary
+
+
+def _baselines(
+    data: Labelled, pretraining: Config, fit: Callable[..., tuple], say: Callable[[str], None]
+) -> dict[str, float]:
+    """Top-1 of the untrained encoder's features, and of raw pixels."""
+    drawn = embedding(
+        untrained_encoder(pretraining), features="pooled", normalization=pretraining.normalization
+    )
+    side, what = pretraining.image_size, "untrained encoder"
+    untrained = fit(what, *_features(data, drawn, side, what, say))[0]
+    return {"untrained": untrained, "pixels": fit("raw pixels", *_pixels(data, side, say))[0]}
 
 
 def _split(train: Images, seed: int, name: str) -> Split:
@@ -178,44 +178,3 @@ def _fit(
         correct_share(test, test_labels, kernel, bias, k) for k in (1, min(5, data.classes))
     )
     return top1, top5, ratio, held_top1
-
-
-def _cached(
-    out: Path, key: str, compute: Callable[[], list[np.ndarray]], say: Callable[[str], None]
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Returns (training features, test features, whether they were there already)."""
-    make_folder(out)
-    path = out / f"{CACHE}.safetensors"
-    if path.exists():
-        try:
-            arrays, _, extra = checkpoint.load(path)
-            if extra.get("key") == key:
-                return arrays["train"], arrays["test"], True
-        except InputError as error:
-            say(f"{error} The features are computed again.")
-    train, test = compute()
-    if train.nbytes + test.nbytes <= MAX_CACHED_BYTES:
-        arrays = {"train": train, "test": test}
-        checkpoint.save(out, arrays, step=0, extra={"key": key}, tag=CACHE)
-    else:
-        say("the features are too many to keep; the next time they are computed again.")
-    return train, test, False
-
-
-def _key(digest: str, normalization: str, side: int, *parts: Images) -> str:
-    """SHA-256 of all that the features depend on: weights, pixels and how they are prepared."""
-    total = hashlib.sha256(json.dumps([digest, normalization, side]).encode())
-    for images in parts:
-        if images.content:
-            total.update(json.dumps([images.identity, images.content]).encode())
-        elif images.files is not None:
-            for file in images.files:
-                status = os.stat(file)
-                total.update(json.dumps([file, status.st_size, status.st_mtime_ns]).encode())
-        else:  # in memory, or read from elsewhere: the pixels themselves
-            batches = eval_batches(
-                images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
-            )
-            for batch in batches:
-                total.update(batch.numpy().data)
-    return total.hexdigest()

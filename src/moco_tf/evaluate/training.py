@@ -21,7 +21,8 @@ from moco_tf.evaluate.progress import SUMS, Progress
 from moco_tf.runs import variables
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
-from moco_tf.training.loop import Loop, Plan
+from moco_tf.training.job import Plan
+from moco_tf.training.loop import Loop
 from moco_tf.training.reporting import Reporter
 
 ADVICE = "Use a smaller --lr, with another --out."

@@ -72,7 +72,6 @@ def embed(
     name = text_of(data)
     parts = select(name, train, test, split)
     rows, counts = rows_of(parts), {name: images.count for name, images in parts}
-    bad = [file for _, images in parts for file in images.skipped]
     _tell(parts, found_lines(train, test), say)
     points = None if folder is None else projector.Points(len(rows.names), side)
     if points is not None and len(points.indices) < len(rows.names):
@@ -98,7 +97,7 @@ def embed(
         "images": len(rows.names),
         "dimensions": followed.dimensions,
         "features": features,
-        "bad_images": len(bad),
+        "bad_images": sum(len(images.skipped) for _, images in parts),
         "left_out": left_out(*(images for _, images in parts)),
         "splits": counts,
         "classes": len(rows.classes),

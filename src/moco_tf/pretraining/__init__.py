@@ -43,7 +43,8 @@ from moco_tf.runs.config_file import as_written
 from moco_tf.runs.objects import with_objects
 from moco_tf.training.callbacks import Callback, called
 from moco_tf.training.divergence import DivergenceWatch
-from moco_tf.training.loop import Loop, Plan
+from moco_tf.training.job import Plan
+from moco_tf.training.loop import Loop
 from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.pretraining_job import PretrainingJob
 from moco_tf.training.progress import Progress, summary_of

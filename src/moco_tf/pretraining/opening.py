@@ -25,8 +25,8 @@ from moco_tf.runs.config_file import CONFIG, read_config
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.objects import check_augment
-from moco_tf.runs.remote import working_folder
 from moco_tf.runs.storage import RunStorage
+from moco_tf.runs.working_folder import working_folder
 from moco_tf.training.progress import Progress, progress_of
 from moco_tf.training.reporting import Reporter
 

@@ -11,14 +11,13 @@ import contextlib
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
 from moco_tf.errors import InputError
-from moco_tf.files.atomic import make_folder, take_lock
-from moco_tf.files.store import Stamp, Store, cache_of, is_half, is_url, reason, stamp
+from moco_tf.files.store import Stamp, Store, is_half, reason, stamp
 from moco_tf.runs.checkpoint import newest_step
 from moco_tf.runs.config_file import CONFIG
 from moco_tf.runs.folder import SUMMARY
@@ -28,11 +27,6 @@ PAUSE = 5.0  # seconds between two tries
 CHECKPOINTS = "checkpoints/"
 _LIST = re.compile(r"\.images-[0-9a-f]+\.npz")  # sizes of the images, slow to make again
 _STEP = re.compile(r"checkpoints/step-(\d+)\.safetensors")
-
-
-def local_folder(run_dir: str) -> Path | None:
-    """Returns the folder that `run_dir` is on this machine; None: it is on another file system."""
-    return None if is_url(path := run_dir.removeprefix("file://")) else Path(path)
 
 
 class RemoteFolder:
@@ -176,47 +170,6 @@ class RemoteFolder:
                 if _is_of_run(name) and path.is_file():
                     found[name] = stamp(path.stat())
         return found
-
-
-@contextlib.contextmanager
-def working_folder(
-    run_dir: str, say: Callable[[str], None] = lambda _: None
-) -> Iterator[tuple[Path, RemoteFolder | None]]:
-    """Gives the folder of this machine that a run works in, and where it is copied to, if it is.
-
-    The copy of a remote folder is in the user's cache, and deleted at the end but for one that
-    could not be sent: the next start on this machine goes on from that. `say`: see `RemoteFolder`.
-
-    Raises:
-        InputError: the store is not known or does not answer, or another process of this machine
-            uses the folder.
-    """
-    folder = local_folder(run_dir)
-    if folder is not None:
-        yield folder, None
-        return
-    cache = cache_of(run_dir)
-    remote = RemoteFolder(run_dir, cache / "run", say)
-    make_folder(cache)
-    with open(cache / "lock", "w", encoding="utf-8") as lock:
-        in_use = (
-            f"run_dir={run_dir} is in use by another process of this machine. Wait for it to end, "
-            f"or use another --run-dir."
-        )
-        take_lock(lock, lambda: in_use)
-        remote.fetch()
-        try:
-            yield remote.copy, remote
-        except BaseException as error:
-            try:
-                remote.finish(patient=False)
-                shutil.rmtree(cache)
-            except InputError as unsent:
-                if unsent is not error:
-                    say(str(unsent))
-            raise
-        remote.finish(patient=True)
-        shutil.rmtree(cache)
 
 
 def _is_of_run(name: str) -> bool:

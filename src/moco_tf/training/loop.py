@@ -5,9 +5,8 @@ Pre-training, the linear probe and fine-tuning share it. What is theirs comes as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,71 +16,10 @@ from moco_tf.errors import InputError, WorkerLostError
 from moco_tf.runs.background_save import AsyncCheckpointer
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.clock import StepClock
-from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.job import Job, Plan
 from moco_tf.training.memory import give_back_freed_memory
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.signals import Interrupted, StopSignals, Unsaved
-
-
-class Job(Protocol):
-    """What is trained: its step, and what is logged and evaluated.
-
-    Attributes:
-        progress: step, epoch, seconds, images_per_second, written and evaluation_due are the
-            loop's to set.
-        evaluates_first: at the end of an epoch the evaluation comes before the log line, because
-            its results are part of it.
-        watch: of numbers that must stay finite.
-    """
-
-    progress: Any
-    evaluates_first: bool
-    watch: DivergenceWatch
-
-    def step(self, batch: Any) -> None:
-        """Takes one step, from `progress.step` on."""
-
-    def wait(self) -> None:
-        """Returns when the device has taken the last step."""
-
-    def row(self, regular: bool) -> dict[str, float]:
-        """Returns what is logged, with lr. Irregular: the next regular row is to hold it too."""
-
-    def evaluation_due(self, epoch: int, last: bool) -> bool:
-        """Whether to evaluate after the last step of an epoch, or of the run."""
-
-    def evaluate(self) -> None:
-        """Evaluates; may be interrupted at any place."""
-
-    def note_evaluation(self) -> list[str]:
-        """Keeps and reports what `evaluate` found; returns tags of the checkpoint it deserves."""
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything that a step changes."""
-
-    def extra(self) -> Mapping[str, Any]:
-        """`progress` as a checkpoint holds it."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How far and how often.
-
-    Attributes:
-        images_per_step: on average, for the speed.
-        preemption_seconds: see `StopSignals`.
-        log_epochs: the end of an epoch is a logging point too.
-        save_first: save before the first step.
-    """
-
-    last_step: int
-    epoch_steps: int
-    images_per_step: float
-    log_every: int
-    checkpoint_every: int
-    preemption_seconds: float | None = None
-    log_epochs: bool = False
-    save_first: bool = False
 
 
 class Loop:

@@ -1,0 +1,62 @@
+"""Features of a data set's images, kept in a folder for as long as they would come out the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from moco_tf.data.pipeline import eval_batches
+from moco_tf.data.sources import Images
+from moco_tf.errors import InputError
+from moco_tf.evaluate.knn import EVAL_BATCH
+from moco_tf.files.atomic import make_folder
+from moco_tf.runs import checkpoint
+
+CACHE = "features"  # .safetensors
+MAX_CACHED_BYTES = 2**31
+
+
+def kept_features(
+    out: Path, key: str, compute: Callable[[], list[np.ndarray]], say: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Returns (training features, test features, whether they were there already)."""
+    make_folder(out)
+    path = out / f"{CACHE}.safetensors"
+    if path.exists():
+        try:
+            arrays, _, extra = checkpoint.load(path)
+            if extra.get("key") == key:
+                return arrays["train"], arrays["test"], True
+        except InputError as error:
+            say(f"{error} The features are computed again.")
+    train, test = compute()
+    if train.nbytes + test.nbytes <= MAX_CACHED_BYTES:
+        arrays = {"train": train, "test": test}
+        checkpoint.save(out, arrays, step=0, extra={"key": key}, tag=CACHE)
+    else:
+        say("the features are too many to keep; the next time they are computed again.")
+    return train, test, False
+
+
+def features_key(digest: str, normalization: str, side: int, *parts: Images) -> str:
+    """SHA-256 of all that the features depend on: weights, pixels and how they are prepared."""
+    total = hashlib.sha256(json.dumps([digest, normalization, side]).encode())
+    for images in parts:
+        if images.content:
+            total.update(json.dumps([images.identity, images.content]).encode())
+        elif images.files is not None:
+            for file in images.files:
+                status = os.stat(file)
+                total.update(json.dumps([file, status.st_size, status.st_mtime_ns]).encode())
+        else:  # in memory, or read from elsewhere: the pixels themselves
+            batches = eval_batches(
+                images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
+            )
+            for batch in batches:
+                total.update(batch.numpy().data)
+    return total.hexdigest()
