@@ -63,6 +63,7 @@ WITHOUT_TENSORFLOW = (
     "runs/folder.py",
     "runs/initial_weights.py",
     "runs/objects.py",
+    "runs/overview.py",
     "runs/log_digests.py",
     "runs/remote.py",
     "runs/snapshot.py",

@@ -19,6 +19,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.errors import InputError
 from moco_tf.training.clock import StepClock
+from moco_tf.training.console import sparkline
 from moco_tf.training.health import health_messages
 from moco_tf.training.memory import give_back_freed_memory
 from moco_tf.training.reporting import Reporter, _rows_until
@@ -99,6 +100,38 @@ def test_a_logging_point_goes_to_file_curves_and_console(reporter, tmp_path):
     tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["tensors"]
     assert {"train/top5", "train/learning_rate", "health/feature_std"} <= set(tags)
     assert "step 10/20  epoch 1  loss 5.000  top1 40.0%" in said(reporter).splitlines()[0]
+
+
+def terminal(width):
+    """A terminal of so many columns, whose output is kept."""
+    return Console(file=io.StringIO(), force_terminal=True, width=width, _environ={})
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_terminal_shows_the_loss_beside_chance_and_its_course(reporter, tmp_path, directions):
+    reporter.console = terminal(80)
+    reporter.start(tmp_path, 40, 0, healthy=SIZES | {"directions": directions})
+    for step, loss in ((10, 6.5), (20, 6.0), (30, 5.75)):
+        reporter.metrics(step, HEALTHY | {"loss": loss})
+    reporter._knn = "  kNN 61.2%"
+    reporter.metrics(40, HEALTHY | {"loss": 5.5})
+    reporter.close()
+    chance = {1: "6.93", 2: "13.86"}[directions]  # log(1025), and twice that
+    shown = f"epoch 1  loss 5.50 (chance {chance}) █▅▃▁  top1 40.0%  kNN 61.2%"
+    line = next(line for line in reversed(said(reporter).splitlines()) if "ETA" in line)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)
+    assert shown in plain
+    assert "100% ETA" in plain
+    assert rows(tmp_path)[-1]["loss"] == 5.5
+
+
+def test_a_sparkline_has_a_bar_for_the_mean_of_each_part():
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([7, 7, 0, 0], width=2) == "█▁"
+    assert sparkline([7, 5, 1, 3, 2, 0], width=3) == "█▂▁"  # of 6, 2 and 1
+    assert sparkline([4, 4, 4]) == "▁▁▁"
+    assert sparkline([math.nan, 1, math.inf, 2]) == "▁█"
+    assert sparkline([math.nan]) == sparkline([]) == ""
 
 
 BASELINES = {"knn_top1_untrained": 29.125, "knn_top1_pixels": 40.5}

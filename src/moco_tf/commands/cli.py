@@ -23,6 +23,7 @@ COMMANDS = {  # with its arguments -> what it does. The module of this name has 
     "embed RUN --out FILE": "write the features of images to a file",
     "convert SOURCE TARGET --to FORMAT": "take an encoder to and from PyTorch's formats",
     "export RUN --format FORMAT --out PATH": "an encoder for Keras, TensorFlow, ONNX or LiteRT",
+    "runs [FOLDER]": "the runs there are, how far they are, and how two of them differ",
     "verify [TRACE.npz ...]": "replay recorded steps of the official code",
     "recipes": "list the recipes",
     "benchmark WHAT [RECIPE]": "images/s of the input path, the step, or both",

@@ -14,7 +14,7 @@ from typing import Any
 from moco_tf.files.atomic import write_atomically, write_error
 from moco_tf.runs.folder import METRICS, TENSORBOARD
 from moco_tf.runs.log_digests import Digests, LogDigests, begins_with, parse_log_digests
-from moco_tf.training.console import Console, Update, progress
+from moco_tf.training.console import Console, Update, progress, sparkline
 from moco_tf.training.health import health_messages
 from moco_tf.training.trackers import Tracker
 
@@ -34,6 +34,7 @@ class Reporter:
         self._said: set[str] = set()
         self._written: LogDigests | None = None
         self._knn = ""
+        self._losses: list[float] = []  # of this process
         self.on_metrics: Callable[[int, dict[str, float]], None] | None = None
         self._tracker: Tracker | None = None
 
@@ -100,10 +101,8 @@ class Reporter:
         """Writes one logging point; says once what is unhealthy. A NaN is null in JSON."""
         self._append("metrics", step, values)
         self._curves.metrics(step, values)
-        text = (
-            f"epoch {values['epoch'] + 1}  loss {values['loss']:.3f}  top1 {values['top1']:.1f}%"
-            f"{self._knn}"
-        )
+        loss = self._followed(values["loss"]) if self._update else f"loss {values['loss']:.3f}"
+        text = f"epoch {values['epoch'] + 1}  {loss}  top1 {values['top1']:.1f}%{self._knn}"
         if "images_per_second" in values:
             text += f"  {values['images_per_second']:.0f} images/s"
         if "val_top1" in values:
@@ -120,6 +119,15 @@ class Reporter:
                     self.line(message)
         if self.on_metrics:
             self.on_metrics(step, values)
+
+    def _followed(self, loss: float) -> str:
+        """The loss beside that of guessing, log(1 + K) for each direction, and its course."""
+        self._losses.append(loss)
+        course = "" if self.console.options.ascii_only else f" {sparkline(self._losses)}"
+        if self._healthy is None:
+            return f"loss {loss:.3f}{course}"
+        chance = self._healthy["directions"] * math.log1p(self._healthy["queue_size"])
+        return f"loss {loss:.2f} (chance {chance:.2f}){course}"
 
     def evaluation(self, step: int, values: dict[str, float], baselines: dict[str, float]) -> None:
         """Writes the results of an evaluation, as a row of their own.
