@@ -6,7 +6,7 @@ from typing import Any
 
 from moco_tf.commands.parser import Outcome, Parser
 from moco_tf.errors import InputError, one_line
-from moco_tf.runs.folder import CONFIG
+from moco_tf.runs.config_file import CONFIG
 from moco_tf.runs.overview import compare_runs, list_runs
 
 FOLDER = "runs"

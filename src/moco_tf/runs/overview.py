@@ -20,6 +20,7 @@ from moco_tf.files.digests import read_json
 from moco_tf.files.store import copy_advice, is_url
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.checkpoint import newest_step
+from moco_tf.runs.config_file import CONFIG, as_written, read_config
 
 DEPTH = 4  # folders below the one given
 RUNNING, DONE, INTERRUPTED, DAMAGED = "running", "done", "interrupted", "damaged"
@@ -43,7 +44,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     """The run folders in order of their paths. What lies in a run is not another one."""
     for base, folders, files in os.walk(folder):
         path = Path(base)
-        if run_folder.CONFIG in files:
+        if CONFIG in files:
             folders.clear()
             if not _is_result(path):
                 yield path
@@ -55,7 +56,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 def _is_result(folder: Path) -> bool:
     """Whether the folder is of a probe or a fine-tuning, or its config.json is something else's."""
     try:
-        found = json.loads((folder / run_folder.CONFIG).read_bytes())
+        found = json.loads((folder / CONFIG).read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and not {"recipe", "data", "encoder"} <= found.keys()
@@ -72,7 +73,7 @@ def about_run(run_dir: Path) -> dict[str, Any]:
     names = ("step", "loss", "knn_top1", "knn_top1_untrained", "knn_top1_pixels", "seconds")
     known |= dict.fromkeys(("recipe", "data", "epochs", "epochs_done", *names, "problem"))
     try:
-        config = run_folder.read_config(run_dir)
+        config = read_config(run_dir)
         step, saved = newest_saved(run_dir)
         summary = summary_of_run(run_dir)
     except InputError as error:
@@ -148,8 +149,8 @@ def compare_runs(first: Path | str, second: Path | str) -> dict[str, Any]:
 
 
 def _config(run_dir: Path) -> dict[str, Any]:
-    config: Config = run_folder.read_config(run_dir)
-    fields = run_folder.as_written(config)
+    config: Config = read_config(run_dir)
+    fields = as_written(config)
     return {name: value for name, value in fields.items() if name not in PLACES}
 
 
