@@ -29,6 +29,7 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "functional": (5, {"methods", "training"}),
     "exporting": (6, None),
     "build": (6, None),
+    "report": (6.5, None),
     "pretraining": (7, None),
     "benchmark": (7, None),
     "api": (7.5, None),
@@ -54,6 +55,14 @@ WITHOUT_TENSORFLOW = (
     "data/pack/stored.py",
     "data/source_kind.py",
     "data/tfrecord/shards.py",
+    "report/charts.py",
+    "report/curves.py",
+    "report/images.py",
+    "report/page.py",
+    "report/read.py",
+    "report/settings.py",
+    "report/verdict.py",
+    "report/write.py",
     "runs/background_save.py",
     "runs/config_file.py",
     "runs/same_config.py",
@@ -128,7 +137,7 @@ def test_rooms_import_what_the_table_allows():
 def test_commands_of_the_api_parse_and_call_it_alone():
     parsing = {"errors", "commands", "training.reporting", "exporting.targets"}
     parsing |= {"evaluate.probe_config", "evaluate.finetune_config"}
-    for name in ("pretrain", "knn", "probe", "finetune", "embed", "export"):
+    for name in ("pretrain", "knn", "probe", "finetune", "embed", "export", "report"):
         found = {
             module.removeprefix("moco_tf.")
             for module, _ in imports(PACKAGE / "commands" / f"{name}.py")

@@ -17,6 +17,7 @@ COMMANDS = {  # with its arguments -> what it does. The module of this name has 
     "estimate [RECIPE]": "time, memory and disk of a run, and what is off in it",
     "pack SOURCE TARGET": "put the images of a folder into a few large files",
     "check RUN": "whether every file of a run is whole",
+    "report RUN [RUN ...]": "what a run has learned, as one HTML file",
     "knn RUN": "kNN accuracy of a run",
     "probe RUN": "accuracy of a linear classifier on a run's features",
     "finetune RUN": "train encoder and classifier together on labels",

@@ -21,7 +21,7 @@ from moco_tf.files.store import copy_advice
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import ARCHITECTURE, CONFIG
-from moco_tf.runs.folder import LOCK, METRICS, SUMMARY, TENSORBOARD, TRACKING, VERSIONS
+from moco_tf.runs.folder import LOCK, METRICS, REPORT, SUMMARY, TENSORBOARD, TRACKING, VERSIONS
 from moco_tf.runs.log_digests import Digests, check_log, event_files, parse_log_digests
 
 # What `finetune` writes beside the files of every training, and what `probe --quick` keeps.
@@ -201,5 +201,5 @@ def _others(root: Path, folder: Path, judged: set[str]) -> Iterator[str]:
         own = path.name in (CHECKPOINTS, TENSORBOARD) and path.is_dir()
         if own or any(file.startswith(f"{name}/") for file in judged):
             yield from _others(root, path, judged)
-        elif name not in judged and path.name != LOCK:
+        elif name not in judged and path.name not in (LOCK, REPORT):
             yield f"{name}/" if path.is_dir() else name

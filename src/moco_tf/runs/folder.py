@@ -31,6 +31,7 @@ VERSIONS = "versions.json"
 SUMMARY = "summary.json"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+REPORT = "report.html"  # may be made again at any time
 TRACKING = "tracking.json"  # of an experiment tracker
 LOCK = ".lock"
 
