@@ -5,7 +5,12 @@ import pytest
 
 from moco_tf.config import Config, make_config
 from moco_tf.errors import InputError
-from moco_tf.names.encoder import application_names, check_encoder
+from moco_tf.models import ENCODERS
+from moco_tf.names.encoder import RESNETS, application_names, check_encoder
+
+
+def test_the_resnets_named_are_those_that_are_built():
+    assert set(RESNETS) == ENCODERS.keys()
 
 
 def test_the_applications_are_those_of_the_installed_keras():

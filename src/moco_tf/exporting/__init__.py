@@ -1,0 +1,1 @@
+"""Features and encoders taken elsewhere."""

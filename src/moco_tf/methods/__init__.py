@@ -1,0 +1,1 @@
+"""MoCo: the step of each version, and its maths as pure functions."""

@@ -1,0 +1,1 @@
+"""The run folder, checkpoints, encoders built and restored, checks of them."""

@@ -1,4 +1,7 @@
-"""Checkpoints: one safetensors file per kept step, checked by digest when written and when read."""
+"""Checkpoints: one safetensors file per kept step, checked by digest when written and when read.
+
+Arrays of any names are stored; `state()` of a method names them.
+"""
 
 from __future__ import annotations
 

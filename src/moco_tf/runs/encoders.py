@@ -1,4 +1,4 @@
-"""Query encoders restored from a run, a checkpoint or a file."""
+"""Encoders of a config: untrained, or restored from a run, a checkpoint or a file."""
 
 from __future__ import annotations
 

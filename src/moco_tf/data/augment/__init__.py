@@ -1,0 +1,1 @@
+"""The operations that make views of images."""

@@ -1,0 +1,1 @@
+"""TFRecords as they are: the index of their records, and random access by it."""
