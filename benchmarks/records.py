@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.pack.read import record_reader
 from moco_tf.data.stream import mapped
 from moco_tf.data.tfrecord.index import open_index
+from moco_tf.data.tfrecord.reading import record_reader
 from moco_tf.data.tfrecord.shards import list_shards
 
 SHARDS = 8

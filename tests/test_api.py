@@ -309,6 +309,8 @@ BAD = {  # what is called, and what its one line says
     "moco_tf.pretrain('shapes', backbone=1, encoder='resnet50')": "encoder=resnet50 does not go",
     "moco_tf.pretrain('shapes', backbone=1, pretrained=True)": "encoder=model",
     "moco_tf.pretrain('shapes', augment='v2')": "a function of (image, seed); received a str",
+    "moco_tf.pretrain('shapes', augment=print, augmentation='v1')": "augmentation='v1' has no",
+    "moco_tf.pretrain('shapes', augment=print, crop_min_area=0.1)": "crop_min_area=0.1 has no",
     "moco_tf.load_run('absent')": "absent is not a run folder",
     "moco_tf.load_run('file.txt')": "file.txt is a file",
     "moco_tf.knn('absent')": "absent is not a run folder",

@@ -99,6 +99,7 @@ def test_the_configs_area_is_that_of_crops_without_one():
         (["v1"], "or a description; received augmentation=['v1']"),
         ("v22", "received augmentation='v22'. Did you mean v2?"),
         (3, "or a description; received augmentation=3."),
+        ({}, "augmentation is empty. Describe a view"),
     ],
 )
 def test_a_bad_description_is_refused_in_one_line(value, message):
@@ -147,6 +148,7 @@ def test_a_yaml_file_gives_a_description(tmp_path):
     [
         (None, "mine.yaml could not be read: No such file"),
         ("- v1\n- v2\n", "mine.yaml must hold 'field: value' lines."),
+        ("# gray: 0.1\n", "augmentation is empty. .* cropped alone are {crop: {}}"),
         ("gray: 0.1\ngray: 0.2\n", "mine.yaml gives the field 'gray' twice."),
         ("blur: {sigma: [2, 1]}\n", "augmentation.blur: sigma must have its smaller number first"),
     ],

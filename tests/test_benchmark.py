@@ -1,5 +1,6 @@
 """Benchmarks: medians against a made-up clock, and that what is measured is what trains."""
 
+import contextlib
 import json
 import time
 from types import SimpleNamespace
@@ -92,6 +93,16 @@ def test_each_measures_and_says_what_it_was(capsys, what):
     assert ("data_wait" in result) == (what == "train")
     assert ("first_step_seconds" in result) == (what != "input")
     assert all(one["images"] == 8 and one["seconds"] > 0 for one in result["rounds"])
+
+
+@pytest.mark.parametrize("what", ["benchmark input --rounds 1 --steps 1 --json", "estimate --json"])
+def test_other_views_than_those_of_a_function_are_told(monkeypatch, tmp_path, capsys, what):
+    monkeypatch.setattr("moco_tf.benchmark.estimate.build_strategy", None)  # no more of an estimate
+    file = tmp_path / "config.yaml"
+    file.write_text("recipe: shapes\naugment_function: mine.views\n")
+    with contextlib.suppress(TypeError):
+        main([*what.split(), "--config", str(file), *map(str, FLAGS)])
+    assert "augment_function=mine.views is not at hand: the views of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

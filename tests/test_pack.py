@@ -261,6 +261,17 @@ def test_what_is_written_is_read_back(folder, tmp_path, monkeypatch):
     assert not list((tmp_path / "pack").glob("images-*"))
 
 
+def test_rows_that_are_not_of_the_shard_are_noticed(packed):
+    path = packed / "images-00000.tfrecord"
+    rows = {name: read_index(packed / INDEX).rows[name] for name in ("offset", "length", "crc")}
+    shards.read_back(path, rows)
+    third = np.arange(len(rows["crc"])) == 2
+    wrong = [rows | {name: rows[name] - third.astype(rows[name].dtype)} for name in rows]
+    for other in (*wrong, {name: column[1:] for name, column in rows.items()}):
+        with pytest.raises(InputError, match="does not read back"):
+            shards.read_back(path, other)
+
+
 def copy(packed, tmp_path):
     target = tmp_path / "copy"
     target.mkdir()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from moco_tf.training.reporting import Reporter
 
+VIEW_FIELDS = {"augmentation", "crop_min_area", "color_strength"}
+
 
 def pretrain(
     recipe: str | Config | None = None,
@@ -125,6 +127,11 @@ def _settled(
     if backbone is not None and given.setdefault("encoder", GIVEN) != GIVEN:
         raise InputError(
             f"encoder={given['encoder']} does not go with backbone=. Leave one of them out."
+        )
+    for name in VIEW_FIELDS & given.keys() if augment is not None else ():
+        raise InputError(
+            f"{name}={short_repr(given[name])} has no effect with augment=, which makes the "
+            f"views. Leave one of them out."
         )
     config = resolve_config(recipe, None, given, say=say, source=source)
     config = with_objects(config, source, backbone, augment)

@@ -111,6 +111,11 @@ def read_augmentation(value: Any) -> str | View | TwoViews:
             f"augmentation must be {', '.join(NAMES)} or a description; received augmentation="
             f"{reprlib.repr(value)}. {hint}"
         )
+    if not value:
+        raise ValueError(
+            "augmentation is empty. Describe a view, as in docs/augmentation.md; views that are "
+            "cropped alone are {crop: {}}."
+        )
     try:
         return (TwoViews if value.keys() & TwoViews.model_fields else View).model_validate(value)
     except ValidationError as error:

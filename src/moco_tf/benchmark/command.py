@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-from moco_tf.benchmark.rounds import Round, input_rounds, step_rounds, summarize
+from moco_tf.benchmark.rounds import Round, input_rounds, step_rounds, summarize, told_views
 from moco_tf.build import build_images
 from moco_tf.config import Config
 from moco_tf.errors import InputError
@@ -41,6 +41,8 @@ def benchmark(
     for name, value in (("steps", steps), ("rounds", rounds)):
         if value < 1:
             raise InputError(f"{name} must be at least 1; received {name}={value}.")
+    if what != "step":
+        told_views(config, line)
     first: float | None = None
     one_round: Callable[[], Round]
     if what == "input":

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from moco_tf.benchmark import measure, memory
-from moco_tf.benchmark.rounds import input_rounds, repeated, rounds_of
+from moco_tf.benchmark.rounds import input_rounds, repeated, rounds_of, told_views
 from moco_tf.benchmark.whole_run import last_step, whole_run
 from moco_tf.build import (
     build_batches,
@@ -45,6 +45,7 @@ def estimate(config: Config, *, line: Callable[[str], None] = lambda _: None) ->
         InputError: what pre-training would refuse.
     """
     memory_bytes, started = memory.host_bytes(), time.perf_counter()
+    told_views(config, line)
     strategy = build_strategy(config)
     config, _ = find_backbone(config)
     train, test = build_images(config, None)

@@ -33,6 +33,15 @@ class Round:
         return self.images / self.seconds
 
 
+def told_views(config: Config, line: Callable[[str], None]) -> None:
+    """Tells where other views are measured than the run's, whose function Python alone has."""
+    if config.augment_function:
+        line(
+            f"augment_function={config.augment_function} is not at hand: the views of the "
+            f"config's augmentation are measured in its place"
+        )
+
+
 def timed(work: Callable[[], int], waited: Callable[[], float] = lambda: 0.0) -> Round:
     """Runs `work`, which returns how many images it took, and times it.
 

@@ -33,6 +33,7 @@ from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.atomic import write_atomically
 from moco_tf.files.digests import add_zip_digest, check_zip_digest
 from moco_tf.files.npz import read_npz
+from moco_tf.files.store import Stamp, stamp
 
 ROWS = 2**18  # records that are looked into at a time: some 60 MB
 TOLD_EVERY = 5.0  # seconds
@@ -49,6 +50,7 @@ class Index:
     labels: np.ndarray  # int64 [n]: the number in the record, or one for each text; -1: none
     texts: dict[int, str]  # of a number: the class's name, where the records say it
     by_text: bool  # whether the records hold texts as labels, and the numbers are their places
+    stamps: list[Stamp]  # of each shard, as it was read
 
     @property
     def shards(self) -> np.ndarray:
@@ -71,20 +73,20 @@ def open_index(
     names = [os.path.realpath(path) for path in shards]
     key = hashlib.sha256("\0".join([*keys, *names]).encode("utf-8", "surrogateescape"))
     kept = cache / f"tfrecord-{key.hexdigest()[:16]}.npz"
-    stamps = np.array([[s.st_size, s.st_mtime_ns] for s in map(os.stat, names)], np.int64)
+    stamps = [stamp(os.stat(name)) for name in names]
     if (index := _read(kept, stamps)) is not None:
         return index
-    index = _make(shards, keys, told)
+    index = _make(shards, keys, stamps, told)
     archive = io.BytesIO()
     about = json.dumps({"texts": index.texts, "by_text": index.by_text}).encode()
-    arrays = {name: getattr(index, name) for name in KINDS}
-    np.savez(archive, stamps=stamps, about=np.frombuffer(about, np.uint8), **arrays)
+    arrays = {name: getattr(index, name) for name in KINDS} | {"stamps": np.array(stamps)}
+    np.savez(archive, about=np.frombuffer(about, np.uint8), **arrays)
     with contextlib.suppress(OSError, InputError):  # then the next start makes it again
         write_atomically(kept, add_zip_digest(archive.getvalue()))
     return index
 
 
-def _read(kept: Path, stamps: np.ndarray) -> Index | None:
+def _read(kept: Path, stamps: list[Stamp]) -> Index | None:
     """The index in a file, if it is whole and of shards as they are now."""
     try:
         check_zip_digest(kept.read_bytes())
@@ -94,12 +96,14 @@ def _read(kept: Path, stamps: np.ndarray) -> Index | None:
         about = json.loads(arrays.pop("about").tobytes())
         texts = {int(number): str(text) for number, text in about["texts"].items()}
         columns = {name: arrays[name].astype(kind, casting="no") for name, kind in KINDS.items()}
-        return Index(**columns, texts=texts, by_text=bool(about["by_text"]))
+        return Index(**columns, texts=texts, by_text=bool(about["by_text"]), stamps=stamps)
     except (OSError, DamagedError, InputError, KeyError, ValueError, TypeError, AttributeError):
         return None
 
 
-def _make(shards: Sequence[Path], keys: Keys, told: Callable[[str], None]) -> Index:
+def _make(
+    shards: Sequence[Path], keys: Keys, stamps: list[Stamp], told: Callable[[str], None]
+) -> Index:
     offsets, lengths, counts = [], [], []
     numbers: list[np.ndarray | list[str]] = []
     texts: dict[int, str] = {}
@@ -128,7 +132,7 @@ def _make(shards: Sequence[Path], keys: Keys, told: Callable[[str], None]) -> In
     else:
         labels = np.concatenate(numbers)
     counted, spans = np.array(counts, np.int64), (np.concatenate(offsets), np.concatenate(lengths))
-    return Index(counted, *spans, np.maximum(labels, -1).astype(np.int64), texts, by_text)
+    return Index(counted, *spans, np.maximum(labels, -1).astype(np.int64), texts, by_text, stamps)
 
 
 def _look(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from moco_tf.data.images import UNKNOWN, Images
-from moco_tf.data.pack.read import record_reader
 from moco_tf.data.sample import with_sample
 from moco_tf.data.tfrecord.index import Index, open_index
+from moco_tf.data.tfrecord.reading import record_reader
 from moco_tf.data.tfrecord.shards import Shards, list_shards
 from moco_tf.files.store import cache_folder
 
@@ -70,7 +69,7 @@ def _images(
         shard = int(np.searchsorted(ends, place, side="right"))
         return f"record {place - int(ends[shard] - index.counts[shard])} of {paths[shard]}"
 
-    stamps = [[s.st_size, s.st_mtime_ns] for s in map(os.stat, paths)]
+    content = json.dumps([list(map(str, paths)), index.stamps])
     images = Images(
         name=data,
         count=len(index.offsets),
@@ -80,7 +79,7 @@ def _images(
         class_names=tuple(names[label] for label in known.tolist()),
         why_unlabelled="" if len(known) else f"no record has {shards.keys.label}",
         identity=hashlib.sha256(index.lengths.astype("<i8").tobytes()).hexdigest(),
-        content=hashlib.sha256(json.dumps([list(map(str, paths)), stamps]).encode()).hexdigest(),
+        content=hashlib.sha256(content.encode()).hexdigest(),
         names=name_of,
         mend=MEND,
     )
