@@ -6,7 +6,7 @@ import pytest
 from moco_tf.config import Config, make_config
 from moco_tf.errors import InputError
 from moco_tf.models import ENCODERS
-from moco_tf.names.encoder import RESNETS, application_names, check_encoder
+from moco_tf.names.encoder import RESNETS, application_names, check_encoder, is_same_backbone
 
 
 def test_the_resnets_named_are_those_that_are_built():
@@ -44,3 +44,18 @@ def test_what_does_not_fit_is_refused_in_one_line(changes, message):
         make_config(Config(), changes)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("keras:VGG16", "keras:VGG16", True),
+        ("keras:VGG16", "keras:VGG19", False),
+        ("a.keras", "elsewhere/b.keras", True),
+        ("a.keras", "keras:VGG16", False),
+        ("a.keras", "resnet18", False),
+        ("resnet18", "resnet18", False),
+    ],
+)
+def test_which_names_may_be_one_backbone(one, other, same):
+    assert is_same_backbone(one, other) is is_same_backbone(other, one) is same

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.backbones import sequential
 from support.processes import end, free_ports
 from support.runs import PREPARE, RUN, metrics
 
@@ -44,8 +45,12 @@ def data(tmp_path_factory):
     return str(path)
 
 
-def begin(data, run_dir, *flags, code="", workers=1, by_environment=False):
-    """Starts the processes of one run, told by flags or by TF_CONFIG who they are."""
+def begin(data, run_dir, *flags, code="", workers=1, by_environment=False, own=None):
+    """Starts the processes of one run, told by flags or by TF_CONFIG who they are.
+
+    Args:
+        own: flags that a worker alone has, by its number.
+    """
     command = [sys.executable, "-c", PREPARE + code + RUN, "pretrain", "shapes", "--data", data]
     command += [*TINY.split(), "--run-dir", str(run_dir), *flags]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
@@ -61,7 +66,7 @@ def begin(data, run_dir, *flags, code="", workers=1, by_environment=False):
             told = ["--workers", ",".join(addresses), "--worker-index", str(index)]
         processes.append(
             subprocess.Popen(
-                command + told,
+                command + told + (own or {}).get(index, []),
                 env=environment | named,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -83,15 +88,15 @@ def state(run_dir):
     return checkpoint.load(folder / f"step-{checkpoint.newest_step(folder):08d}.safetensors")
 
 
-def assert_equal(run_dir, reference, tolerance=1e-9):
+def assert_equal(run_dir, reference, tolerance=1e-9, steps=20):
     arrays, step, _ = state(run_dir)
     expected, expected_step, _ = state(reference)
-    assert step == expected_step == 20
+    assert step == expected_step == steps
     for name, array in expected.items():
         np.testing.assert_allclose(arrays[name], array, rtol=0, atol=tolerance, err_msg=name)
     losses = [row["loss"] for row in metrics(run_dir)]
     np.testing.assert_allclose(losses, [row["loss"] for row in metrics(reference)], atol=tolerance)
-    assert len(losses) == 20
+    assert len(losses) == steps
 
 
 def until(condition, processes, seconds=120):
@@ -224,14 +229,47 @@ def test_a_worker_that_hangs_is_named_by_all_others(data, tmp_path):
     [["--temperature", "0.5"], pytest.param(["--accumulation-steps", "2"], marks=pytest.mark.long)],
 )
 def test_a_worker_with_another_config_is_refused(data, tmp_path, flags):
-    first, second = begin(data, tmp_path / "run", workers=2)
-    command = [*second.args, *flags]
-    second.kill()
-    second.wait()
-    other = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
-    )
-    codes, said = end([first, other])
+    codes, said = end(begin(data, tmp_path / "run", workers=2, own={1: flags}))
+    assert_refused(codes, said, tmp_path / "run")
+
+
+def assert_refused(codes, said, run_dir):
     assert codes == [2, 2], said
     assert all("worker 1" in text and "another config than worker 0" in text for text in said)
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (run_dir / "config.json").exists()
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A Keras CNN with BatchNorm, as a file."""
+    path = tmp_path_factory.mktemp("backbone") / "cnn.keras"
+    sequential().save(path)
+    return path
+
+
+def test_two_processes_are_one_with_a_keras_backbone(data, tmp_path, backbone):
+    """The file of the second lies elsewhere, and its content is that of the first."""
+    flags = ("--encoder", str(backbone), "--max-steps", "4")
+    train(data, tmp_path / "one", *flags)
+    own = {1: ["--encoder", str(tmp_path / "elsewhere.keras")]}
+    codes, said = end(begin(data, tmp_path / "two", *flags, workers=2, own=own))
+    assert codes == [0, 0], said
+    assert_equal(tmp_path / "two", tmp_path / "one", steps=4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("FILE", "resnet18"),
+        ("resnet18", "FILE"),
+        ("keras:MobileNetV2", "keras:MobileNetV3Small"),
+    ],
+)
+def test_a_worker_with_another_backbone_is_refused(data, tmp_path, backbone, first, second):
+    """It would wait for ever for the other, were they to ask different things of each other."""
+    names = [str(backbone) if name == "FILE" else name for name in (first, second)]
+    own = {place: ["--encoder", name] for place, name in enumerate(names)}
+    flags = ("--image-size", "32", "--max-small-images", "1") if first.startswith("keras:") else ()
+    codes, said = end(begin(data, tmp_path / "run", *flags, workers=2, own=own))
+    assert_refused(codes, said, tmp_path / "run")

@@ -60,3 +60,13 @@ def check_encoder(name: str) -> str:
         f"encoder must be a ResNet, {KERAS}NAME of keras.applications or a file that ends in "
         f"{SUFFIX}; received encoder={name[:200]!r}. {hint}"
     )
+
+
+def is_same_backbone(one: str, other: str) -> bool:
+    """Whether two values of `encoder` may name one backbone that is no ResNet of ours.
+
+    A file may lie elsewhere on another machine: what is in it tells.
+    """
+    if one in RESNETS or other in RESNETS:
+        return False
+    return one == other or not (one.startswith(KERAS) or other.startswith(KERAS))

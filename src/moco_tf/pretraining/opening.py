@@ -18,6 +18,7 @@ from moco_tf.distribute.workers import Workers
 from moco_tf.evaluate.opening import advice, describe, notes
 from moco_tf.files.store import cache_folder
 from moco_tf.methods.moco import MoCo
+from moco_tf.names.encoder import is_same_backbone
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.backbone import backbone_lines, find_backbone
@@ -97,9 +98,10 @@ def _nothing() -> None:
 def agreed_config(run: OpenedRun, epoch_steps: int, extend: bool) -> tuple[Config, str]:
     """The config that all workers go by, and a line on it where its run had fewer epochs."""
     workers, config, longer = run.workers, run.config, ""
-    if not config.is_resnet:  # which the chief alone has found
-        found = {name: getattr(config, name) for name in FOUND_FIELDS}
-        config = config.model_copy(update=workers.from_chief(found))
+    # Every worker takes part, whatever its encoder is: it has yet to be seen that they are alike.
+    found = workers.from_chief({name: getattr(config, name) for name in FOUND_FIELDS})
+    if is_same_backbone(config.encoder, found["encoder"]):  # which the chief alone has found
+        config = config.model_copy(update=found)
     fixed = config.model_dump_json(exclude=OWN_FIELDS)
     workers.refuse_different({"config": fixed, "set of images": run.train.identity})
     with workers.startup():
