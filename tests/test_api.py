@@ -300,7 +300,7 @@ BAD = {  # what is called, and what its one line says
     "moco_tf.pretrain('moco-v4')": "unknown recipe 'moco-v4'. Did you mean moco-v2?",
     "moco_tf.pretrain(3)": "unknown recipe 3.",
     "moco_tf.pretrain('shapes', bach_size=3)": "field 'bach_size'. Did you mean batch_size?",
-    "moco_tf.pretrain('shapes', batch_size=100)": "batch_size=100",
+    "moco_tf.pretrain('shapes', batch_size=100)": "Use batch_size 96, or group_size 25.",
     "moco_tf.pretrain('shapes', data='absent')": "data='absent'",
     "moco_tf.pretrain('shapes', data=Path('absent'))": "data='absent'",
     "moco_tf.pretrain('shapes', callbacks=print)": "callbacks must be a list of functions",
@@ -316,7 +316,7 @@ BAD = {  # what is called, and what its one line says
     "moco_tf.knn('absent')": "absent is not a run folder",
     "moco_tf.probe(run, epoch=3)": "unknown field 'epoch'. Did you mean epochs?",
     "moco_tf.probe(run, quick=True, epochs=3)": "epochs",
-    "moco_tf.probe(run, baselines=False)": "baselines",
+    "moco_tf.probe(run, baselines=False)": "baselines=False is of quick; the official",
     "moco_tf.finetune(run, label_fraction=2)": "received label_fraction=2",
     "moco_tf.embed(run, 'absent')": "data='absent'",
     "moco_tf.embed(run, out='features.txt')": "out=features.txt",
@@ -333,6 +333,7 @@ def test_bad_input_is_one_line_before_tensorflow(judged, tmp_path, monkeypatch, 
     with pytest.raises(InputError) as refused:
         eval(call, {"moco_tf": moco_tf, "Path": Path, "run": moco_tf.Run(judged.folder)})
     assert BAD[call] in str(refused.value) and str(refused.value).isprintable()
+    assert " --" not in str(refused.value)  # whoever writes Python gives keywords
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
 

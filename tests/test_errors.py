@@ -2,7 +2,7 @@
 
 import pytest
 
-from moco_tf.errors import LONGEST, InputError
+from moco_tf.errors import LONGEST, InputError, in_keywords
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,24 @@ def test_the_middle_of_a_long_one_is_left_out():
     assert (
         message.startswith("begin x") and message.endswith("x end. Fix it.") and " ... " in message
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"),
+    [
+        ("Use --batch-size 64 --group-size 8.", "Use batch_size 64 group_size 8."),
+        ("Use another --out, or --overwrite it.", "Use another out, or overwrite it."),
+        ("--no-baselines is of --quick; it", "baselines=False is of quick; it"),
+        ("a/--b and x--y and -- and A-B stay", "a/--b and x--y and -- and A-B stay"),
+        (
+            "Copy it: moco-tf convert a.pth --to moco-tf. Or raise --epochs",
+            "Copy it: moco-tf convert a.pth --to moco-tf. Or raise epochs",
+        ),
+        (
+            "or go on: moco-tf pretrain --run-dir runs/a",
+            "or go on: moco-tf pretrain --run-dir runs/a",
+        ),
+    ],
+)
+def test_a_message_for_python_names_keywords(message, wanted):
+    assert in_keywords(message) == wanted

@@ -1,6 +1,7 @@
 """What a user is told: the errors that end a command in one line, and the name that was meant."""
 
 import difflib
+import re
 from collections.abc import Collection
 
 LONGEST = 2000  # characters of a message
@@ -47,6 +48,20 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def in_keywords(message: str) -> str:
+    """Returns `message` with keywords for the flags in it; commands of a shell stay as they are.
+
+    "Use --batch-size 64 or --no-baselines." becomes "Use batch_size 64 or baselines=False."
+    """
+    parts = re.split(r"(\bmoco-tf .*?(?:\. |$))", message)
+    begins = r"(?<![^\s(])--"
+    for place in range(0, len(parts), 2):
+        text = re.sub(begins + r"no-([a-z]+)\b", r"\1=False", parts[place])
+        names = begins + "([a-z]+(?:-[a-z]+)*)"
+        parts[place] = re.sub(names, lambda found: found[1].replace("-", "_"), text)
+    return "".join(parts)
 
 
 # Our name of a setting, and what papers, the official code and other libraries call it.
