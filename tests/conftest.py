@@ -82,6 +82,17 @@ def _forget(request):
         give_back_freed_memory()
 
 
+@pytest.fixture
+def reports():
+    """Who asks for it has pre-training write its report, which takes some seconds."""
+
+
+@pytest.fixture(autouse=True)
+def _no_report(request, monkeypatch):
+    if "reports" not in request.fixturenames:
+        monkeypatch.setattr("moco_tf.pretraining.report_pretraining", lambda *_: False)
+
+
 @pytest.fixture(scope="session")
 def golden_folder():
     """Folder of the recorded references: MOCO_TF_GOLDEN, or ../shared/golden."""

@@ -27,13 +27,13 @@ from moco_tf.training.signals import Interrupted
 
 SIGNATURES = {
     "pretrain": "recipe * data backbone run_dir augment callbacks extend workers worker_index "
-    "reporter on_interrupt **fields",
+    "reporter report on_interrupt **fields",
     "load_run": "folder",
     "load_encoder": "run * head preprocessing dtype name",
     "embed": "run data * out features split projector_folder max_bad_images overwrite reporter",
     "knn": "run * data split features k temperature baselines",
-    "probe": "run * data quick baselines out reporter **fields",
-    "finetune": "run * data out reporter **fields",
+    "probe": "run * data quick baselines out report reporter **fields",
+    "finetune": "run * data out report reporter **fields",
     "export": "run out * format with_head with_preprocessing data data_licence overwrite",
 }
 

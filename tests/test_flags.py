@@ -122,5 +122,5 @@ def test_values_and_positional_arguments_in_any_order(line, expected):
 
 def test_a_flag_that_is_not_given_is_not_among_the_options():
     assert parsed("pretrain").keys() == {
-        "recipe", "config", "extend", "workers", "worker_index", "json", "run", "parser",
+        "recipe", "config", "extend", "workers", "worker_index", "report", "json", "run", "parser",
     }  # fmt: skip

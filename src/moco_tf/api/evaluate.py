@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from moco_tf.api import starting
@@ -10,9 +11,10 @@ from moco_tf.api.run import AnyRun, text_of, texts_of
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
-from moco_tf.evaluate.probe_config import ProbeConfig, check_quick
+from moco_tf.evaluate.probe_config import ProbeConfig, check_quick, result_folder
 from moco_tf.names.data import text_of as name_of
 from moco_tf.names.data import text_or_object
+from moco_tf.runs.folder import REPORT
 
 if TYPE_CHECKING:
     from moco_tf.training.reporting import Reporter
@@ -69,6 +71,7 @@ def probe(
     quick: bool = False,
     baselines: bool = True,
     out: str | os.PathLike[str] | None = None,
+    report: bool = True,
     reporter: Reporter | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def probe(
         quick: the classifier in closed form.
         baselines: with `quick`, also evaluate random weights and the plain pixels.
         out: folder of the results. None: probe/ or probe-quick/ in the run.
+        report: write report.html into the folder of the results, too.
         reporter: see `pretrain`.
         fields: `split`, `seed`, `max_bad_images`; without `quick` also `epochs`, `lr` (one
             rate or several), `milestones`, `batch_size`, `devices`, `log_every`,
@@ -110,8 +114,12 @@ def probe(
     from moco_tf.evaluate import probe, ridge_probe
 
     if quick:
-        return ridge_probe.ridge_probe(config, source, compare=baselines, reporter=reporter)
-    return probe.probe(config, source, reporter=reporter)
+        result = ridge_probe.ridge_probe(config, source, compare=baselines, reporter=reporter)
+    else:
+        result = probe.probe(config, source, reporter=reporter)
+    name = "probe-quick" if quick else "probe"
+    _report(report, config.run_dir or result_folder(config.run, name), reporter)
+    return result
 
 
 def finetune(
@@ -119,6 +127,7 @@ def finetune(
     *,
     data: Any = None,
     out: str | os.PathLike[str] | None = None,
+    report: bool = True,
     reporter: Reporter | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
@@ -131,6 +140,7 @@ def finetune(
         run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
         data: as `probe` takes it.
         out: folder of the results. None: finetune[-scratch][-FRACTION]/ in the run.
+        report: write report.html into the folder of the results, too.
         reporter: see `pretrain`.
         fields: `split`, `label_fraction`, `from_scratch`, `epochs`, `lr`, `head_lr`,
             `batch_size`, `weight_decay` and the other flags of `moco-tf finetune`.
@@ -148,7 +158,20 @@ def finetune(
     starting.start_with_images(config.run, config.data if source is None else source)
     from moco_tf.evaluate import finetune
 
-    return finetune.finetune(config, source, reporter=reporter)
+    result = finetune.finetune(config, source, reporter=reporter)
+    _report(report, config.out, reporter)
+    return result
+
+
+def _report(wanted: bool, folder: str | Path, reporter: Reporter | None) -> None:
+    """Writes the report of results, where it is wanted."""
+    from moco_tf.report.after import report_results
+    from moco_tf.training.reporting import Reporter
+
+    if wanted:
+        say = (reporter or Reporter()).line
+        if report_results(Path(folder), say):
+            say(f"to look at: {Path(folder) / REPORT}")
 
 
 def _changes(

@@ -44,6 +44,7 @@ def pretrain(
     workers: str | None = None,
     worker_index: int | str | None = None,
     reporter: Reporter | None = None,
+    report: bool = True,
     on_interrupt: Literal["return", "raise"] = "return",
     **fields: Any,
 ) -> Run:
@@ -77,6 +78,7 @@ def pretrain(
         worker_index: which of them this is, from 0.
         reporter: where the progress goes. None: a line in a notebook, a bar in a terminal, or
             lines.
+        report: write report.html into the folder at the end, see `Run.report`.
         on_interrupt: "raise" raises `moco_tf.training.signals.Interrupted` when a signal has ended
             the run, as the command line does.
         fields: any field of `Config`, as `epochs=20, batch_size=512`.
@@ -102,6 +104,7 @@ def pretrain(
     from moco_tf import pretraining
 
     settings: dict[str, Any] = {"cluster": cluster, "extend": extend, "callbacks": callbacks}
+    settings["report"] = report
     settings |= {name: value for name, value in objects.items() if value is not None}
     try:
         return Run(config.folder, pretraining.pretrain(config, reporter=reporter, **settings))

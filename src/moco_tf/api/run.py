@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import keras
     import pandas
 
+    from moco_tf.api.report import Report
+
 STOPPED = "stopped_early"  # in a summary: the run has not come to its end
 
 
@@ -46,6 +48,17 @@ class Run(os.PathLike[str]):
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
+
+    def report(self, **settings: Any) -> Report:
+        """Writes report.html into the folder and returns it; a notebook shows it.
+
+        Args:
+            settings: `out`, `data`, `pictures`, `layout` and `reporter`, see
+                `moco_tf.api.report.report`.
+        """
+        from moco_tf.api.report import report
+
+        return report([str(self)], **settings)
 
     @property
     def config(self) -> Config:

@@ -9,6 +9,9 @@ from moco_tf.evaluate.finetune_config import FinetuneConfig
 def add(command: Parser) -> None:
     """Adds the arguments of the command."""
     command.add_argument("folder", metavar="RUN", help="run folder or converted file")
+    command.add_argument(
+        "--no-report", dest="report", action="store_false", help="write no report.html at the end"
+    )
     add_fields(command, FinetuneConfig(run=""), {"run"})
 
 

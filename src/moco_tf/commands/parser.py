@@ -24,7 +24,7 @@ GROUPS = {  # of the help -> their options, of all commands
     "evaluation": "quick features k baselines knn_every knn_k knn_max_bank knn_max_queries "
     "knn_temperature knn_features",
     "measurement": "steps rounds",
-    "output": "out to format projector short_side quality data_licence overwrite diff json",
+    "output": "out to format projector short_side quality data_licence overwrite diff report json",
 }
 _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names.split()}
 

@@ -19,6 +19,9 @@ def add(command: Parser) -> None:
         metavar="HOST:PORT,...",
         help="processes that train together, the same on each [those of TF_CONFIG or SLURM]",
     )
+    command.add_argument(
+        "--no-report", dest="report", action="store_false", help="write no report.html at the end"
+    )
     command.add_argument("--worker-index", metavar="X", help="which worker this is, from 0")
 
 
@@ -26,7 +29,7 @@ def run(recipe: str | None, config: str | None, json: bool, **settings) -> Outco
     from moco_tf.training.reporting import Reporter
 
     reporter = Reporter(json_mode=json)
-    others = {name: settings.pop(name) for name in ("extend", "workers", "worker_index")}
+    others = {name: settings.pop(name) for name in ("extend", "workers", "worker_index", "report")}
     resolved = resolve_config(recipe, config, settings, say=reporter.stage)
     done = pretrain(resolved, reporter=reporter, on_interrupt="raise", **others)
     return done.summary, "", True

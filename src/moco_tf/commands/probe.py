@@ -19,6 +19,9 @@ def add(command: Parser) -> None:
         "--no-baselines", dest="compare", action="store_false",
         help="with --quick: this encoder's number alone",
     )  # fmt: skip
+    command.add_argument(
+        "--no-report", dest="report", action="store_false", help="write no report.html at the end"
+    )
     rates = f"{ProbeConfig.model_fields['lr'].description} [30]"
     command.add_argument("--lr", nargs="+", metavar="X", default=argparse.SUPPRESS, help=rates)
     add_fields(command, ProbeConfig(run=""), {"run", "lr"})

@@ -10,8 +10,16 @@ def add(command: Parser) -> None:
     command.add_argument(
         "runs", nargs="+", metavar="RUN", help="run folder, or folder of a probe's results; several"
     )
+    command.add_argument("--data", metavar="D", help="pictures to look at; none: the run's own")
     command.add_argument(
         "--out", metavar="FILE.html", help="[report.html in RUN; of several runs, here]"
+    )
+    command.add_argument(
+        "--pictures", type=int, metavar="N", group="evaluation",
+        help="how many are embedded, up to 5000; 0: none; [as many as take some seconds]",
+    )  # fmt: skip
+    command.add_argument(
+        "--layout", choices=["pca", "tsne"], group="evaluation", help="of the map [%(default)s]"
     )
     take_defaults(command, report)
 

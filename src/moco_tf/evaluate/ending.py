@@ -8,18 +8,23 @@ from typing import Any
 
 from moco_tf.data.sources import Images
 from moco_tf.evaluate.label_free import PICTURES, held_out
-from moco_tf.runs.folder import METRICS, SUMMARY, TENSORBOARD, checkpoint_folder
+from moco_tf.runs.folder import METRICS, REPORT, SUMMARY, TENSORBOARD, checkpoint_folder
 from moco_tf.runs.working_folder import local_folder
 
 
 def ending_lines(
-    summary: Mapping[str, Any], run_dir: str, train: Images, test: Images | None
+    summary: Mapping[str, Any],
+    run_dir: str,
+    train: Images,
+    test: Images | None,
+    report: bool = False,
 ) -> list[str]:
     """Returns the last lines of a run that `summary` is of.
 
     Args:
         run_dir: as it was given; it may be on another file system.
         train, test: its images.
+        report: whether there is one, to be looked at.
     """
     lines = [f"done: step {summary['step']}, {summary['seconds']:.0f} s"]
     found = {
@@ -32,7 +37,8 @@ def ending_lines(
         lines.append("kNN top-1: " + "   ".join(shown))
     lines += _label_free_table(summary, train, test)
     lines.append(
-        f"all of it is in {run_dir}: {checkpoint_folder('').name}/, {METRICS}, {SUMMARY}, and "
+        f"all of it is in {run_dir}: {f'{REPORT} to look at, ' if report else ''}"
+        f"{checkpoint_folder('').name}/, {METRICS}, {SUMMARY}, and "
         f"curves in {TENSORBOARD}/"
     )
     folder = local_folder(run_dir)

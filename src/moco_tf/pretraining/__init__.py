@@ -37,6 +37,7 @@ from moco_tf.pretraining.opening import (
     open_run,
     tell,
 )
+from moco_tf.report.after import report_pretraining
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import as_written
@@ -64,6 +65,7 @@ def pretrain(
     augment: Callable | None = None,
     source: Any = None,
     backbone: Any = None,
+    report: bool = False,
 ) -> dict:
     """Trains as `config` says, from the last whole checkpoint of its run folder if there is one.
 
@@ -80,6 +82,7 @@ def pretrain(
             the run records their text there. Each process of a cluster gives its own.
         backbone: a `keras.Model` from images [b, S, S, 3] to features [b, D] or [b, h, w, D], in
             place of `config.encoder`; its weights are what the encoders begin with.
+        report: write report.html at the end, too.
 
     Returns:
         What `summary.json` holds.
@@ -100,13 +103,15 @@ def pretrain(
         with workers.startup():
             run = open_run(name, config, held, workers, reporter, source, backbone, augment)
         held.callback(reporter.close)
-        summary = _train(run, extend, callbacks)
-    for line in ending_lines(summary, name, run.train, run.test):
+        summary, reported = _train(run, extend, callbacks, report)
+    for line in ending_lines(summary, name, run.train, run.test, reported):
         reporter.line(line)
     return summary
 
 
-def _train(run: OpenedRun, extend: bool, callbacks: Sequence[Callback]) -> dict:
+def _train(
+    run: OpenedRun, extend: bool, callbacks: Sequence[Callback], report: bool
+) -> tuple[dict, bool]:
     workers, reporter, train = run.workers, run.reporter, run.train
     epoch_steps = steps_per_epoch(train.count, run.config.batch_size)
     config, longer = agreed_config(run, epoch_steps, extend)
@@ -163,8 +168,12 @@ def _train(run: OpenedRun, extend: bool, callbacks: Sequence[Callback]) -> dict:
     if workers.chief:
         write_json(run.run_dir / run_folder.SUMMARY, summary)
         reporter.end(summary)
+        if report:
+            reporter.stage("looking at what it has learned")
+            parts = train, run.test, run.augment
+            report = report_pretraining(run.run_dir, config, *parts, reporter.line)
     workers.barrier()
-    return summary
+    return summary, report
 
 
 def _job(

@@ -51,6 +51,12 @@ class Found:
         return checkpoint.newest_step(run_folder.checkpoint_folder(self.path))
 
     @property
+    def speed(self) -> float | None:
+        """Images a second of the training, where it is known."""
+        speed = self.summary.get("images_per_second")
+        return speed if _is_number(speed) else None
+
+    @property
     def logged(self) -> list[Row]:
         """The logging points."""
         return [row for row in self.rows if "loss" in row]

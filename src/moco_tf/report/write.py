@@ -34,6 +34,7 @@ SECTIONS = {
     "confusion": "What it mixes up",
     "config": "How it was made",
 }
+OF_THE_RUN = "It is in the report of the pre-training run: moco-tf report RUN."
 LOOKED_AT = ("views", "neighbours", "map", "confusion")  # sections that show pictures
 
 

@@ -43,6 +43,46 @@
   };
   document.querySelectorAll("figure.chart").forEach(draw);
 
+  document.querySelectorAll("figure.map").forEach((figure) => {
+    const svg = figure.querySelector("svg"), tip = figure.querySelector(".tip"), thumb = tip.querySelector(".thumb");
+    const { columns, size, tips } = JSON.parse(figure.querySelector("script").textContent);
+    const groups = [...svg.querySelectorAll("g")], points = [...svg.querySelectorAll("circle")];
+    const places = points.map((point) => [+point.getAttribute("cx"), +point.getAttribute("cy")]);
+    const scale = 96 / size, near = 15;
+    thumb.style.backgroundImage = `url(${figure.querySelector(".sprite").src})`;
+    thumb.style.backgroundSize = `${columns * size * scale}px auto`;
+    let last = null;
+    const hide = () => { tip.hidden = true; if (last) last.classList.remove("near"); last = null; };
+    const show = (event) => {
+      const box = svg.getBoundingClientRect(), unit = svg.viewBox.baseVal.width / box.width;
+      const x = (event.clientX - box.left) * unit, y = (event.clientY - box.top) * unit;
+      let best = (near * unit) ** 2, found = null;
+      places.forEach(([cx, cy], i) => {
+        const distance = (cx - x) ** 2 + (cy - y) ** 2;
+        if (distance < best && !points[i].parentNode.classList.contains("off")) { best = distance; found = points[i]; }
+      });
+      if (!found) return hide();
+      if (found === last) return;
+      hide();
+      last = found;
+      found.classList.add("near");
+      const i = +found.dataset.i, frame = tip.parentNode.getBoundingClientRect();
+      thumb.style.backgroundPosition = `${-(i % columns) * 96}px ${-Math.floor(i / columns) * 96}px`;
+      tip.querySelector(".words").textContent = tips[i];
+      tip.hidden = false;
+      const left = event.clientX - frame.left, top = event.clientY - frame.top;
+      tip.style.left = `${Math.max(0, left + 14 + tip.offsetWidth > frame.width ? left - tip.offsetWidth - 14 : left + 14)}px`;
+      tip.style.top = `${Math.max(0, Math.min(top, frame.height - tip.offsetHeight))}px`;
+    };
+    svg.addEventListener("pointermove", show);
+    svg.addEventListener("pointerdown", show);
+    svg.addEventListener("pointerleave", hide);
+    figure.querySelectorAll(".legend button").forEach((button, n) => button.addEventListener("click", () => {
+      const off = groups[n].classList.toggle("off");
+      button.setAttribute("aria-pressed", String(!off));
+    }));
+  });
+
   const resize = () => plots.forEach(([box, plot]) =>
     plot.setSize({ width: Math.max(box.clientWidth, 160), height: 210 }));
   const redraw = () => plots.forEach(([, plot]) => plot.redraw(false, true));

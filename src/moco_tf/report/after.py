@@ -1,0 +1,61 @@
+"""The report at the end of a training. Whatever fails there is told in one line, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from moco_tf.config import Config
+from moco_tf.data.sources import Images
+from moco_tf.errors import one_line
+from moco_tf.report.read import Found, read
+from moco_tf.report.write import OF_THE_RUN, Seen, nothing_seen, write_report
+from moco_tf.runs.folder import REPORT
+
+
+def report_pretraining(
+    run: Path,
+    config: Config,
+    train: Images,
+    test: Images | None,
+    augment: Callable | None,
+    say: Callable[[str], None],
+) -> bool:
+    """Writes report.html into the folder of a run that has ended; returns whether it could.
+
+    Args:
+        augment: the function that made the views, if one did.
+        say: called with the line on what failed.
+    """
+
+    def seen(found: Found) -> Seen:
+        from moco_tf.report.seen import look
+
+        return look(
+            run,
+            config,
+            train,
+            test,
+            pictures=None,
+            images_per_second=found.speed,
+            augment=augment,
+            warn=say,
+        )
+
+    return _report(run, seen, say)
+
+
+def report_results(folder: Path, say: Callable[[str], None]) -> bool:
+    """Writes report.html into the folder of a probe or a fine-tuning; returns whether it could."""
+    return _report(folder, lambda _: nothing_seen(OF_THE_RUN), say)
+
+
+def _report(folder: Path, seen: Callable[[Found], Seen], say: Callable[[str], None]) -> bool:
+    try:
+        found = read(folder)
+        write_report([found], seen(found), folder / REPORT)
+    except Exception as error:  # the training has come to its end whatever this is
+        reason = one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+        say(f"the report was not written ({reason}); try again: moco-tf report {folder}")
+        return False
+    return True
