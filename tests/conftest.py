@@ -163,7 +163,12 @@ def encoders_once():
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("load_encoder", "embedding"):
-            for module in ("evaluate.knn_run", "evaluate.ridge_probe", "exporting.embed"):
+            for module in (
+                "evaluate.knn_run",
+                "evaluate.ridge_probe",
+                "exporting.embed",
+                "look.bank",
+            ):
                 patch.setattr(f"moco_tf.{module}.{name}", getattr(compiled, name))
         for module in ("knn_run", "ridge_probe"):
             patch.setattr(

@@ -1,12 +1,15 @@
 """Baselines are computed once for the same images and settings, and kept."""
 
 import json
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from moco_tf.config import Config
-from moco_tf.data.sources import from_arrays
+from moco_tf.data.sources import from_arrays, open_images
 from moco_tf.evaluate.baselines import FILE, MOST, key_of, once
 from moco_tf.files.digests import read_json
 
@@ -50,3 +53,19 @@ def test_the_key_changes_with_all_that_the_numbers_depend_on(tmp_path):
     assert len(set(others)) == len(others) and key() == others[0]
     # What only training depends on changes nothing.
     assert key(config=config.model_copy(update={"epochs": 7, "batch_size": 64})) == others[0]
+
+
+def test_files_whose_names_are_no_utf8_are_told_apart_by_their_bytes(tmp_path):
+    strange = tmp_path / os.fsdecode(b"caf\xe9.png")
+    for path in (strange, tmp_path / "plain.png"):
+        Image.new("RGB", (8, 8), "red").save(path)
+
+    def key():
+        images, _ = open_images(str(tmp_path))
+        images = replace(images, labels=np.zeros(2, np.int64))
+        return key_of(Config(image_size=8, stem="small"), {}, (images, np.arange(2)))
+
+    before = key()
+    assert key() == before
+    Image.new("RGB", (8, 8), "blue").save(strange)
+    assert key() != before

@@ -11,13 +11,15 @@ from moco_tf.commands.completion import SHELLS
 from moco_tf.recipes import RECIPES
 
 COMPLETED = {
-    "moco-tf pr": {"pretrain", "probe"},
+    "moco-tf pr": {"pretrain", "preview", "probe"},
     "moco-tf pretrain moco-v1": {"moco-v1", "moco-v1-simclr"},
     "moco-tf pretrain --epochs 3 sm": {"small"},
     "moco-tf pretrain moco-v2 --augm": {"--augmentation", "--augment-on"},
     "moco-tf pretrain --augmentation v": {"v1", "v2", "v3"},
     "moco-tf pretrain --recompute t": {"true"},
     "moco-tf probe run --lr 30 10 --q": {"--quick"},
+    "moco-tf neighbours run pho": {"photos.npz"},
+    "moco-tf preview --data ph": {"photos.npz"},
     "moco-tf knn photos": {"photos.npz"},
     "moco-tf knn run --data ph": {"photos.npz"},
     "moco-tf export run --format k": {"keras"},

@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "report": (6.5, None),
     "pretraining": (7, None),
     "benchmark": (7, None),
+    "look": (7, None),
     "api": (7.5, None),
     "commands": (8, None),
     "__main__": (9, None),

@@ -106,6 +106,20 @@ class Run(os.PathLike[str]):
 
         return load_encoder(self)
 
+    def neighbours(self, *queries: Any, **settings: Any) -> list[dict[str, Any]]:
+        """The images of the run's data that its encoder finds most similar to each query.
+
+        Args:
+            queries: paths of pictures, names of images in the data, or arrays uint8 [h, w, 3].
+            settings: `data`, `k`, `features`, `out`: see `moco_tf.api.neighbours.neighbours`.
+
+        Returns:
+            For each query {"query", "image", "class", "neighbours"}.
+        """
+        from moco_tf.api.neighbours import neighbours
+
+        return neighbours(str(self), queries, **settings)["queries"]
+
 
 AnyRun = Run | str | os.PathLike[str]
 

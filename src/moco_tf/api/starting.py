@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from moco_tf.data.decoder_messages import stderr_held_back
@@ -25,6 +27,14 @@ def check_data(data: str | None) -> None:
         copy_pack(data)
     elif is_records(data) or paths_of(data):
         check_source(data)
+
+
+def check_page(out: Path, overwrite: bool, suffixes: Sequence[str] = (".html",)) -> None:
+    """Raises `InputError` for a page, or a picture of it, that cannot or must not be written."""
+    if out.suffix.lower() not in suffixes:
+        raise InputError(f"out must end in {' or '.join(suffixes)}; received out={out}.")
+    if out.is_dir() or (os.path.lexists(out) and not overwrite):
+        raise InputError(f"out: {out} exists. Use another name, or --overwrite to replace a file.")
 
 
 def start_with_images(run: str, data: Any) -> None:

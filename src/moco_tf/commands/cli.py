@@ -15,6 +15,7 @@ from moco_tf.training.signals import Interrupted, stop_at_once, stopped_exit_cod
 COMMANDS = {  # with its arguments -> what it does. The module of this name has `add` and `run`
     "pretrain [RECIPE]": "train an encoder on unlabelled images",
     "estimate [RECIPE]": "time, memory and disk of a run, and what is off in it",
+    "preview [RECIPE]": "the images and the views of a run before it starts, and what is off",
     "pack SOURCE TARGET": "put the images of a folder into a few large files",
     "check RUN": "whether every file of a run is whole",
     "report RUN [RUN ...]": "what a run has learned, as one HTML file",
@@ -22,6 +23,7 @@ COMMANDS = {  # with its arguments -> what it does. The module of this name has 
     "probe RUN": "accuracy of a linear classifier on a run's features",
     "finetune RUN": "train encoder and classifier together on labels",
     "embed RUN --out FILE": "write the features of images to a file",
+    "neighbours RUN [QUERY ...]": "the pictures most like given ones, or like one another",
     "convert SOURCE TARGET --to FORMAT": "take an encoder to and from PyTorch's formats",
     "export RUN --format FORMAT --out PATH": "an encoder for Keras, TensorFlow, ONNX or LiteRT",
     "runs [FOLDER]": "the runs there are, how far they are, and how two of them differ",

@@ -22,7 +22,7 @@ GROUPS = {  # of the help -> their options, of all commands
     "run folder": "config run_dir extend max_steps seed log_every checkpoint_every "
     "preemption_seconds track",
     "evaluation": "quick features k baselines knn_every knn_k knn_max_bank knn_max_queries "
-    "knn_temperature knn_features",
+    "knn_temperature knn_features duplicates",
     "measurement": "steps rounds",
     "output": "out to format projector short_side quality data_licence overwrite diff report json",
 }

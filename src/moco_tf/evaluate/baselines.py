@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from moco_tf.config import Config
 from moco_tf.data.sources import Images
 from moco_tf.errors import DamagedError, InputError
+from moco_tf.evaluate.kept_features import file_stamps
 from moco_tf.files.digests import read_json, write_json
 
 FILE = "baselines.json"
@@ -72,9 +72,7 @@ def key_of(config: Config, settings: Mapping[str, Any], *parts: tuple[Images, np
         total.update(np.asarray(images.labels, "<i8").tobytes())
         total.update(np.asarray(indices, "<i8").tobytes())
         if not images.content:
-            for file in images.files or ():
-                status = os.stat(file)
-                total.update(json.dumps([file, status.st_size, status.st_mtime_ns]).encode())
+            total.update("".join(map(json.dumps, file_stamps(images))).encode())
     return total.hexdigest()[:20]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images
@@ -50,9 +52,7 @@ def features_key(digest: str, normalization: str, side: int, *parts: Images) -> 
         if images.content:
             total.update(json.dumps([images.identity, images.content]).encode())
         elif images.files is not None:
-            for file in images.files:
-                status = os.stat(file)
-                total.update(json.dumps([file, status.st_size, status.st_mtime_ns]).encode())
+            total.update("".join(map(json.dumps, file_stamps(images))).encode())
         else:  # in memory, or read from elsewhere: the pixels themselves
             batches = eval_batches(
                 images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
@@ -60,3 +60,20 @@ def features_key(digest: str, normalization: str, side: int, *parts: Images) -> 
             for batch in batches:
                 total.update(batch.numpy().data)
     return total.hexdigest()
+
+
+def file_stamps(images: Images) -> Iterator[list[Any]]:
+    """Yields what changes with each file: its name, size and time.
+
+    A file whose name is no UTF-8 is not found by the name that is shown: its bytes are read.
+    """
+    for place, file in enumerate(images.files or ()):
+        try:
+            status = os.stat(file)
+            yield [file, status.st_size, status.st_mtime_ns]
+        except OSError:
+            try:
+                data = images.read(tf.constant(place)).numpy()
+            except tf.errors.OpError:
+                raise InputError(f"{file} is not there any more. Run the same again.") from None
+            yield [file, hashlib.sha256(data).hexdigest()]
