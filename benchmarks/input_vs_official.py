@@ -122,7 +122,7 @@ def _children() -> list[int]:
 def _ours(options):
     import tensorflow as tf
 
-    from moco_tf.build import build_batches
+    from moco_tf.building import build_batches
     from moco_tf.config import make_config
     from moco_tf.data.pipeline import normalize
     from moco_tf.data.sources import open_images

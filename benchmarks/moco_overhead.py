@@ -116,7 +116,7 @@ def _whole(config, options):
 
 
 def _method(config):
-    from moco_tf.build import build_method, build_strategy
+    from moco_tf.building import build_method, build_strategy
 
     return build_method(config, build_strategy(config.model_copy(update={"devices": 1})))
 
@@ -136,7 +136,7 @@ def _bare(config, options):
     import tensorflow as tf
 
     from moco_tf.benchmark.rounds import timed
-    from moco_tf.build import use_xla
+    from moco_tf.building import use_xla
 
     method, views = _method(config), _views(config)
 

@@ -131,7 +131,7 @@ def _shares(times: Counter) -> dict[str, float]:
 
 def _convolution_flops(config) -> float:
     """Of one step: the keys' forward pass, and the queries' with its two gradients."""
-    from moco_tf.build import build_method, build_strategy
+    from moco_tf.building import build_method, build_strategy
 
     model = build_method(config, build_strategy(config)).query.model
     forward, first = 0.0, 0.0

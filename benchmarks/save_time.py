@@ -50,7 +50,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
     import numpy as np
 
     from moco_tf.benchmark.rounds import noise, repeated, rounds_of
-    from moco_tf.build import build_batches, build_method, build_step, build_strategy
+    from moco_tf.building import build_batches, build_method, build_step, build_strategy
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
     from moco_tf.runs import checkpoint

@@ -193,7 +193,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     """A run folder at step 7 of a narrow ResNet-18 with an MLP head; all arrays are random."""
-    from moco_tf.build import build_method
+    from moco_tf.building import build_method
     from moco_tf.config import make_config
     from moco_tf.recipes import RECIPES
     from moco_tf.runs import checkpoint

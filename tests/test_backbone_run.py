@@ -10,7 +10,7 @@ from support.backbones import SIDE, sequential
 from support.runs import config
 
 import moco_tf
-from moco_tf.build import build_method, build_step
+from moco_tf.building import build_method, build_step
 from moco_tf.convert.command import convert
 from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moco_tf.build import (
+from moco_tf.building import (
     build_batches,
     build_finish,
     build_making,
@@ -58,7 +58,7 @@ def test_where_views_are_finished(monkeypatch, images, changes, gpus, way):
 
 def test_a_set_too_large_for_the_device_stays_on_the_host(monkeypatch):
     images = held(32)
-    monkeypatch.setattr("moco_tf.build.HELD_BYTES", images.pixels.nbytes - 1)
+    monkeypatch.setattr("moco_tf.building.batches.HELD_BYTES", images.pixels.nbytes - 1)
     assert type(build_making(SHAPES, images)) is HostViews
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
 import moco_tf
-from moco_tf.build import build_method
+from moco_tf.building import build_method
 from moco_tf.commands import cli
 from moco_tf.convert import convert
 from moco_tf.convert.targets import SUFFIXES

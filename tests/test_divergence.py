@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moco_tf import build as assembly
+from moco_tf import building as assembly
 from moco_tf import pretraining as train
 from moco_tf.config import make_config
 from moco_tf.distribute.strategy import make_strategy

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from moco_tf.benchmark import measure, memory
 from moco_tf.benchmark.rounds import Round
-from moco_tf.build import build_images, build_method
+from moco_tf.building import build_images, build_method
 from moco_tf.commands.cli import main
 from moco_tf.commands.estimate import duration, lines, size
 from moco_tf.config import make_config

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from moco_tf.build import build_schedule
+from moco_tf.building import build_schedule
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES

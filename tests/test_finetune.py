@@ -26,10 +26,11 @@ from moco_tf.models import build_encoder
 from moco_tf.runs import variables
 from moco_tf.runs.check import check_run
 from moco_tf.runs.encoders import load_encoder
+from moco_tf.training.network import Network
 from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.sgd import sgd_update
 from moco_tf.training.signals import Interrupted
-from moco_tf.training.step import Network, StepEnvelope
+from moco_tf.training.step import StepEnvelope
 
 pytestmark = pytest.mark.usefixtures("shallow", "compiled_once")
 

@@ -13,7 +13,8 @@ from moco_tf.models.batch_norm import ALL, GroupBatchNorm
 from moco_tf.models.heads import HEADS, with_predictor, with_projector
 from moco_tf.models.resnet import resnet
 from moco_tf.models.torch_names import from_torch, to_torch, torch_name
-from moco_tf.models.vit import VITS, vit
+from moco_tf.models.vit import vit
+from moco_tf.names.encoder import VITS
 
 
 def test_heads_are_the_official_ones():

@@ -12,7 +12,7 @@ PACKAGE = Path(moco_tf.__file__).parent
 ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "errors": (0, set()),
     "files": (1, {"errors"}),
-    "models": (1, {"errors"}),
+    "models": (1, {"errors", "names"}),
     "augmentation": (0.5, {"errors"}),
     "names": (0.5, {"errors"}),
     "config": (1, {"errors", "augmentation", "names"}),
@@ -28,7 +28,7 @@ ROOMS: dict[str, tuple[float, set[str] | None]] = {
     "layers": (5, {"models"}),
     "functional": (5, {"methods", "training"}),
     "exporting": (6, None),
-    "build": (6, None),
+    "building": (6, None),
     "report": (6.5, None),
     "pretraining": (7, None),
     "benchmark": (7, None),

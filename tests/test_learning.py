@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import moco_tf.build
+import moco_tf.building.batches
 from moco_tf.config import make_config
 from moco_tf.pretraining import pretrain
 from moco_tf.recipes import RECIPES
@@ -18,14 +18,14 @@ MARGIN = 15
 
 def run(tmp_path, seed, monkeypatch=None):
     if monkeypatch:
-        original = moco_tf.build.two_views
+        original = moco_tf.building.batches.two_views
 
         def unrelated_views(*args, **kwargs):
             return original(*args, **kwargs).map(
                 lambda a, b: (a, tf.nest.map_structure(lambda part: tf.roll(part, 1, axis=0), b))
             )
 
-        monkeypatch.setattr(moco_tf.build, "two_views", unrelated_views)
+        monkeypatch.setattr(moco_tf.building.batches, "two_views", unrelated_views)
     changes = {
         "seed": seed,
         "epochs": 8,

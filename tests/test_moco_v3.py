@@ -17,7 +17,8 @@ from support.v3_replay import Replay
 from moco_tf.distribute.strategy import make_strategy
 from moco_tf.models.batch_norm import ALL
 from moco_tf.training.lars import lars
-from moco_tf.training.step import Network, StepEnvelope
+from moco_tf.training.network import Network
+from moco_tf.training.step import StepEnvelope
 
 
 @cache

@@ -18,7 +18,7 @@ from support.runs import TINY, config, metrics, rows, start, wait_for_step
 
 import moco_tf.pretraining
 from moco_tf.benchmark.memory import resident_bytes
-from moco_tf.build import build_method
+from moco_tf.building import build_method
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.evaluate.label_free import SIGNALS

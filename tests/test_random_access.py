@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 from support.runs import config
 
-from moco_tf.build import build_images
+from moco_tf.building import build_images
 from moco_tf.commands.cli import main
 from moco_tf.data.failures import readable
 from moco_tf.data.pipeline import decoded, eval_batches

@@ -11,7 +11,7 @@ import tensorflow as tf
 from support.steps import BATCH, build, trained, views
 from tensorflow.python.eager import context
 
-from moco_tf.build import build_method
+from moco_tf.building import build_method
 from moco_tf.config import Config
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.resnet import resnet

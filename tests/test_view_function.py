@@ -8,7 +8,7 @@ import tensorflow as tf
 from support.quick_runs import put_in_place
 from support.runs import config
 
-from moco_tf.build import build_batches
+from moco_tf.building import build_batches
 from moco_tf.commands.cli import main
 from moco_tf.data.order import epoch_order
 from moco_tf.data.sources import from_arrays

@@ -12,7 +12,8 @@ from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.models.heads import with_projector
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.tokens import position_table
-from moco_tf.models.vit import VITS, gelu, vit
+from moco_tf.models.vit import gelu, vit
+from moco_tf.names.encoder import VITS
 
 TINY = {"width": 8, "depth": 2, "heads": 2, "stem": "patch", "image_size": 6, "patch_size": 3}
 

@@ -8,7 +8,9 @@ from unittest import mock
 
 import tensorflow as tf
 
-import moco_tf.build
+import moco_tf.building
+import moco_tf.building.batches
+import moco_tf.building.method
 import moco_tf.pretraining
 from moco_tf.data.view_making import DeviceImages
 
@@ -28,7 +30,7 @@ SETTINGS = {
 
 def batch_draws():
     """One draw of crop, flip and colour for all images of a batch, still another for each view."""
-    original = moco_tf.build.two_views
+    original = moco_tf.building.batches.two_views
 
     def drawn_once(images, making, **kwargs):
         if not isinstance(making, DeviceImages):
@@ -42,7 +44,7 @@ def batch_draws():
             lambda a, b: (first_for_all(a), first_for_all(b))
         )
 
-    return mock.patch.object(moco_tf.build, "two_views", drawn_once)
+    return mock.patch.object(moco_tf.building.batches, "two_views", drawn_once)
 
 
 def no_shuffle():
@@ -52,14 +54,14 @@ def no_shuffle():
         del seed, step
         return tf.tile(tf.range(batch_size)[None], [calls, 1])
 
-    return mock.patch.object(moco_tf.build, "random_permutation", in_order)
+    return mock.patch.object(moco_tf.building.method, "random_permutation", in_order)
 
 
 @contextlib.contextmanager
 def key_inference():
     """The key encoder normalises by its running statistics, which stay at their start."""
     with contextlib.ExitStack() as patches:
-        for module in (moco_tf.build, moco_tf.pretraining):
+        for module in (moco_tf.building, moco_tf.pretraining):
             original = module.build_method
             patches.enter_context(
                 mock.patch.object(

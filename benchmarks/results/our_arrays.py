@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from moco_tf import build as assembly
+from moco_tf import building as assembly
 from moco_tf.config import make_config
 from moco_tf.data.pipeline import steps_per_epoch
 from moco_tf.methods.shuffle import random_permutation

@@ -41,7 +41,7 @@ def forget():
 
 
 def build_method(config, strategy, train):
-    """In place of `moco_tf.build.build_method`."""
+    """In place of `moco_tf.building.build_method`."""
     settings = (
         config.model_dump_json(exclude=FREE),
         str(ENCODERS.get(config.encoder)),

@@ -32,9 +32,26 @@ TINY = {
 }
 
 
-def config(data, run_dir, **changes):
-    base = RECIPES["shapes"].config
-    return make_config(base, TINY | {"data": data, "run_dir": str(run_dir)} | changes)
+TINY_V3 = {
+    "image_size": 16,
+    "mlp_dim": 10,
+    "dim": 8,
+    "batch_size": 16,
+    "epochs": 3,
+    "warmup_epochs": 1,
+    "knn_every": 0,
+    "log_every": 1,
+    "checkpoint_every": 1,
+}
+V3 = {  # recipe and changes of a run of MoCo v3: LARS and AdamW
+    "resnet": ("cifar10-v3", TINY_V3 | {"width": 4, "learning_rate": 6}),
+    "vit": ("cifar10-v3-vit", TINY_V3 | {"vit_width": 24, "vit_depth": 1, "learning_rate": 0.01}),
+}
+
+
+def config(data, run_dir, recipe="shapes", tiny=TINY, **changes):
+    base = RECIPES[recipe].config
+    return make_config(base, tiny | {"data": data, "run_dir": str(run_dir)} | changes)
 
 
 def rows(run_dir):
@@ -46,9 +63,9 @@ def metrics(run_dir):
     return [row for row in rows(run_dir) if "loss" in row]
 
 
-def start(data, run_dir, **changes):
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | changes).items()]
-    command = [sys.executable, "-c", START, "pretrain", "shapes", *flags]
+def start(data, run_dir, recipe="shapes", tiny=TINY, **changes):
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in (tiny | changes).items()]
+    command = [sys.executable, "-c", START, "pretrain", recipe, *flags]
     return subprocess.Popen(
         [*command, "--data", data, "--run-dir", str(run_dir)],
         stdout=subprocess.PIPE,

@@ -11,9 +11,10 @@ from moco_tf.methods.moco import MoCo
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.resnet import resnet
+from moco_tf.training.network import Network
 from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.sgd import sgd_update
-from moco_tf.training.step import Network, StepEnvelope
+from moco_tf.training.step import StepEnvelope
 
 BATCH, GROUP, SIZE = 16, 4, 12
 

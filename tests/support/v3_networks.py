@@ -14,7 +14,8 @@ from moco_tf.models.batch_norm import ALL, GroupBatchNorm
 from moco_tf.models.heads import with_predictor, with_projector
 from moco_tf.models.resnet import Encoder
 from moco_tf.training.lars import lars
-from moco_tf.training.step import Network, StepEnvelope
+from moco_tf.training.network import Network
+from moco_tf.training.step import StepEnvelope
 
 SIDE, DIM, HIDDEN, BATCH, TEMPERATURE, DECAY = 4, 6, 7, 8, 0.3, 0.1
 STEPS = ((0.0, 0.5), (0.3, 0.6), (0.2, 0.7), (0.1, 0.8))  # learning rate and momentum of each

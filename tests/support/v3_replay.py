@@ -15,8 +15,9 @@ from moco_tf.models.torch_names import from_torch, to_torch, torch_name
 from moco_tf.models.vit import vit
 from moco_tf.training.adamw import adamw
 from moco_tf.training.lars import lars
+from moco_tf.training.network import Network
 from moco_tf.training.schedules import cosine_momentum, learning_rate
-from moco_tf.training.step import Network, StepEnvelope
+from moco_tf.training.step import StepEnvelope
 
 SLOTS = {"lars": {"momentum": "mu"}, "adamw": {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}}
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from moco_tf.benchmark.rounds import Round, input_rounds, step_rounds, summarize, told_views
-from moco_tf.build import build_images
+from moco_tf.building import build_images
 from moco_tf.config import Config
 from moco_tf.errors import InputError
 from moco_tf.runs.folder import versions

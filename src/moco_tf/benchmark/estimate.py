@@ -10,7 +10,8 @@ from typing import Any
 from moco_tf.benchmark import measure, memory
 from moco_tf.benchmark.rounds import input_rounds, repeated, rounds_of, told_views
 from moco_tf.benchmark.whole_run import last_step, whole_run
-from moco_tf.build import (
+from moco_tf.building import (
+    Method,
     build_batches,
     build_images,
     build_method,
@@ -24,7 +25,6 @@ from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
 from moco_tf.evaluate.label_free import PICTURES, held_out
 from moco_tf.evaluate.monitor import build_monitors, build_split, build_views
 from moco_tf.evaluate.opening import advice
-from moco_tf.methods.moco import MoCo
 from moco_tf.runs.backbone import find_backbone
 from moco_tf.runs.folder import versions
 from moco_tf.runs.variables import arrays_of
@@ -97,7 +97,7 @@ def estimate(config: Config, *, line: Callable[[str], None] = lambda _: None) ->
 
 def _now_and_then(
     config: Config,
-    method: MoCo,
+    method: Method,
     train: Images,
     test: Images | None,
     line: Callable[[str], None],

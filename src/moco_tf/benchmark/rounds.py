@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.build import build_batches, build_method, build_step, build_strategy
+from moco_tf.building import build_batches, build_method, build_step, build_strategy
 from moco_tf.config import Config
 from moco_tf.data.sources import Images, from_arrays
 from moco_tf.runs.backbone import find_backbone

@@ -4,7 +4,7 @@ import argparse
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -62,7 +62,7 @@ def add_fields(parser: Parser, config: FolderConfig, without: Collection[str]) -
         options = {"dest": name, "default": argparse.SUPPRESS, "help": help_text}
         kinds = field.annotation, *get_args(field.annotation)
         choices = [one for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
-        choices = choices or field.examples or []
+        choices = [] if int in map(_plain, kinds) else choices or field.examples or []
         if field.annotation is bool:
             both = ShownChoices(("true", "false"))
             parser.add_argument(flag, nargs="?", const="true", choices=both, type=truth, **options)
@@ -79,6 +79,11 @@ def take_defaults(parser: Parser, function: Callable) -> None:
     known = inspect.signature(function).parameters
     named = [action.dest for action in parser._actions if action.dest in known]
     parser.set_defaults(**{name: known[name].default for name in named})
+
+
+def _plain(kind: Any) -> Any:
+    """A type without what `Annotated` adds to it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _text(value: Any) -> str:

@@ -12,11 +12,12 @@ from moco_tf.errors import near_name, one_line
 GROUPS = {  # of the help -> their options, of all commands
     "data": "data split image_size augmentation crop_min_area color_strength augment_on "
     "normalization max_bad_images max_small_images label_fraction",
-    "network": "encoder pretrained width stem head dim group_size group_layout running_statistics "
+    "network": "encoder pretrained width stem patch_size freeze_patch_projection vit_width "
+    "vit_depth head mlp_dim dim group_size group_layout running_statistics "
     "init from_scratch key with_head with_preprocessing",
-    "method": "queue_size key_momentum temperature symmetric",
-    "optimizer": "batch_size epochs learning_rate lr head_lr lr_scaling schedule milestones "
-    "lr_drop schedule_unit first_epoch sgd_momentum momentum weight_decay",
+    "method": "method queue_size key_momentum momentum_schedule temperature symmetric",
+    "optimizer": "optimizer batch_size epochs learning_rate lr head_lr lr_scaling schedule "
+    "milestones lr_drop schedule_unit first_epoch warmup_epochs sgd_momentum momentum weight_decay",
     "devices": "devices accumulation_steps recompute precision float64 xla workers worker_index "
     "worker_timeout",
     "run folder": "config run_dir extend max_steps seed log_every checkpoint_every "
@@ -53,6 +54,11 @@ class Parser(argparse.ArgumentParser):
         named = self.groups.get(group or _GROUP_OF.get(name, "")) if flags[0][0] == "-" else None
         add = named.add_argument if named else super().add_argument
         return add(*flags, **options)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse's, which takes a closed pipe for success where the help is long."""
+        if message:
+            (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         known = self._option_string_actions

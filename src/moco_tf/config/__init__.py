@@ -9,19 +9,24 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from moco_tf.augmentation.named import read_augmentation, view_pair
 from moco_tf.augmentation.view import View
-from moco_tf.config.batch_groups import check_accumulation, check_batch, check_devices
+from moco_tf.config.batch_groups import (
+    check_accumulation,
+    check_batch,
+    check_devices,
+    check_xla,
+)
 from moco_tf.config.change import make_config, only_a_name, without_mask
 from moco_tf.config.fields import (
     DataFields,
     EncoderFields,
-    MachineFields,
     MethodFields,
     OptimisationFields,
-    RunFields,
 )
 from moco_tf.config.folder import RUNTIME_FIELDS, AnyConfig, FolderConfig, short_repr
+from moco_tf.config.method import check_encoder_fields, check_method
+from moco_tf.config.run_fields import MachineFields, RunFields
 from moco_tf.names.data import is_there
-from moco_tf.names.encoder import KERAS, RESNETS, check_encoder
+from moco_tf.names.encoder import ALL, KERAS, RESNETS, VITS, check_encoder
 
 __all__ = [
     "RECORDED_FIELDS",
@@ -66,6 +71,16 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
         """YAML reads a bare on and off as true and false."""
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
+    @field_validator("group_size", mode="before")
+    @classmethod
+    def _number_or_all(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != ALL and not value.strip().lstrip("-").isdigit():
+            raise ValueError(
+                f"group_size must be a number of images or all; received group_size="
+                f"{short_repr(value)}."
+            )
+        return value
+
     @field_validator("augmentation", mode="before")
     @classmethod
     def _read_augmentation(cls, value: Any) -> Any:
@@ -78,6 +93,8 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
         check_batch(*sizes, devices, microbatches)
         check_devices(*sizes, devices, accumulation_steps=microbatches)
         check_accumulation(*sizes, devices, microbatches)
+        check_xla(self.group_size, devices, self.xla)
+        check_method(*self._with_defaults())
         for view in self.views:
             if self.augment_on.startswith("device") and view.family == "simclr":
                 raise ValueError(
@@ -91,6 +108,7 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
                     f"it a crop.min_area of its own."
                 )
         check_encoder(self.encoder)
+        check_encoder_fields(*self._with_defaults())
         if self.pretrained and not self.encoder.startswith(KERAS):
             raise ValueError(
                 f"pretrained needs an encoder {KERAS}NAME; received encoder={self.encoder}. Use "
@@ -98,9 +116,9 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
             )
         if self.pretrained and self.init:
             raise ValueError("pretrained and init are both weights to begin with. Leave one out.")
-        if self.recompute and not self.is_resnet:
+        if self.recompute and not self.is_ours:
             raise ValueError(
-                f"recompute needs one of the ResNets; received encoder={self.encoder}. Use "
+                f"recompute needs one of the ResNets or ViTs; received encoder={self.encoder}. Use "
                 f"--accumulation-steps for less memory."
             )
         if self.is_resnet and self.stem == "imagenet" and self.image_size < 32:
@@ -115,10 +133,29 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
         """What makes view 1 and view 2, with nothing left open."""
         return view_pair(self.augmentation, self.crop_min_area, self.color_strength)
 
+    def _with_defaults(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        fields = type(self).model_fields
+        return dict(self), {name: field.default for name, field in fields.items()}
+
     @property
     def is_resnet(self) -> bool:
-        """Whether the encoder is one of ours, which `width` and `stem` apply to."""
+        """Whether the encoder is a ResNet of ours, which `width` and `stem` apply to."""
         return self.encoder in RESNETS
+
+    @property
+    def is_vit(self) -> bool:
+        """Whether the encoder is a ViT of ours, which `patch_size` and the like apply to."""
+        return self.encoder in VITS
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the encoder's name is all there is to know of its architecture."""
+        return self.is_resnet or self.is_vit
+
+    @property
+    def group_images(self) -> int:
+        """Images that BatchNorm normalises together."""
+        return self.batch_size if self.group_size == ALL else self.group_size
 
     @property
     def encoder_fields(self) -> dict[str, Any]:
@@ -135,6 +172,8 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
     @property
     def smallest_image(self) -> int:
         """Side of the smallest images that the encoder takes, pixels."""
+        if self.is_vit:
+            return self.patch_size
         return 32 if self.is_resnet and self.stem == "imagenet" else 8
 
     @property

@@ -4,14 +4,20 @@ What an error advises is accepted by every check here, and asks for no more imag
 """
 
 import math
+from typing import Literal
 
 from moco_tf.errors import InputError
+from moco_tf.names.encoder import ALL
+
+GroupSize = int | Literal["all"]
 
 
 def check_batch(
-    batch_size: int, group_size: int, devices: int = 1, accumulation_steps: int = 1
+    batch_size: int, group_size: GroupSize, devices: int = 1, accumulation_steps: int = 1
 ) -> None:
     """Raises `InputError` unless the batch consists of whole BatchNorm groups."""
+    if group_size == ALL:
+        return
     if batch_size % group_size:
         whole = group_size * devices * accumulation_steps
         below = batch_size // whole * whole
@@ -25,16 +31,21 @@ def check_batch(
 
 def check_devices(
     batch_size: int,
-    group_size: int,
+    group_size: GroupSize,
     devices: int,
     workers: int = 1,
     accumulation_steps: int = 1,
 ) -> None:
     """Raises `InputError` unless whole BatchNorm groups fit on each of `devices` devices.
 
+    Where the whole batch is one group, each device has an equal share of it.
+
     Args:
         workers: processes that have so many devices each.
     """
+    if group_size == ALL:
+        _check_shares(batch_size, devices, workers)
+        return
     groups = batch_size // group_size
     if groups % (devices * workers):
         each = f" on each of {workers} workers" if workers > 1 else ""
@@ -48,14 +59,39 @@ def check_devices(
         )
 
 
+def _check_shares(batch_size: int, devices: int, workers: int) -> None:
+    if not batch_size % (devices * workers):
+        return
+    each = f" on each of {workers} workers" if workers > 1 else ""
+    share, rest = divmod(batch_size, workers)
+    options = []
+    if not rest:
+        options.append(f"--devices {max(d for d in _divisors(share) if d <= devices)}")
+    if batch_size > devices * workers:
+        options.append(f"--batch-size {batch_size // (devices * workers) * devices * workers}")
+    advice = f"Use {', or '.join(options)}." if options else "Use fewer workers."
+    raise InputError(
+        f"devices must divide batch_size={batch_size}; received devices={devices}{each}. {advice}"
+    )
+
+
 def check_accumulation(
-    batch_size: int, group_size: int, devices: int, accumulation_steps: int
+    batch_size: int, group_size: GroupSize, devices: int, accumulation_steps: int
 ) -> None:
     """Raises `InputError` unless a device's BatchNorm groups make that many equal microbatches.
 
     Args:
         devices: of all workers.
     """
+    if group_size == ALL:
+        if accumulation_steps > 1:
+            share, rest = divmod(batch_size, devices * accumulation_steps)
+            smaller = f" Use --group-size {share}." if share > 1 and not rest else ""
+            raise InputError(
+                f"accumulation_steps must be 1 with group_size=all, for BatchNorm needs the whole "
+                f"batch at once; received accumulation_steps={accumulation_steps}.{smaller}"
+            )
+        return
     groups = batch_size // group_size // devices
     if groups % accumulation_steps:
         fits = _divisors(groups)
@@ -69,15 +105,32 @@ def check_accumulation(
         )
 
 
+def check_xla(group_size: GroupSize, devices: int, xla: str) -> None:
+    """Raises `InputError` for XLA where BatchNorm meets the other devices inside the network."""
+    if group_size == ALL and devices > 1 and xla == "on":
+        raise InputError(
+            f"xla=on does not go with group_size=all on several devices, which meet in every "
+            f"BatchNorm; received devices={devices}. Use --xla off, or a number for --group-size."
+        )
+
+
 def check_enough_images(
-    images: int, batch_size: int, group_size: int, devices: int = 1, accumulation_steps: int = 1
+    images: int,
+    batch_size: int,
+    group_size: GroupSize,
+    devices: int = 1,
+    accumulation_steps: int = 1,
 ) -> None:
     """Raises `InputError` if there is no whole batch."""
     if batch_size > images:
+        if group_size == ALL:
+            most = images // devices * devices
+            fix = f"Use --batch-size {most}." if most > 1 else "Give more images."
+        else:
+            fix = _smaller(images, group_size, devices, accumulation_steps)
         raise InputError(
             f"batch_size must be at most the number of images, {images}; received "
-            f"batch_size={batch_size}. "
-            f"{_smaller(images, group_size, devices, accumulation_steps)}"
+            f"batch_size={batch_size}. {fix}"
         )
 
 

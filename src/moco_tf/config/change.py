@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from moco_tf.augmentation.named import decided_fields
 from moco_tf.config.folder import AnyConfig, short_repr
+from moco_tf.config.method import OF_METHOD, check_given, other_method
 from moco_tf.errors import InputError, near_name
 
 
@@ -29,12 +30,22 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
     if changes.get("recipe", own) != own:
         raise InputError(only_a_name(changes["recipe"]))
     changed = {name: _from_text(name, known[name], value) for name, value in changes.items()}
+    fields, whole = base.model_dump(), known.keys() <= changes.keys()
+    method = changed.get("method")
+    if not whole and method in OF_METHOD and method != fields["method"]:
+        defaults = {name: field.default for name, field in known.items()}
+        fields = other_method(fields, defaults, method)
     try:
-        config = type(base).model_validate(base.model_dump() | changed)
+        config = type(base).model_validate(fields | changed)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
-    if "recipe" in known and not known.keys() <= changes.keys():  # not a whole config
-        for name in set(decided_fields(dict(config)["augmentation"])) & changes.keys():
+    if "recipe" in known and not whole:
+        values = dict(config)
+        try:
+            check_given(values["method"], values["encoder"], changes)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        for name in set(decided_fields(values["augmentation"])) & changes.keys():
             raise InputError(
                 f"{name}={changes[name]} has no effect: the augmentation describes that itself. "
                 f"Leave {name} out, or change the description."

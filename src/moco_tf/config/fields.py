@@ -1,6 +1,6 @@
-"""The fields of a pre-training run, a class for each group.
+"""The fields of a pre-training run that say what it computes, a class for each group.
 
-Every default is MoCo v1's, spec 1.1. `Config` puts the groups together.
+Every default is MoCo v1's, spec 1.1. `Config` puts the groups together, with `run_fields`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import Field
 from moco_tf.augmentation.named import Name, TwoViews
 from moco_tf.augmentation.view import View
 from moco_tf.config.folder import FolderConfig
-from moco_tf.names.encoder import KERAS, RESNETS
+from moco_tf.names.encoder import KERAS, OURS
 
 
 class DataFields(FolderConfig):
@@ -67,14 +67,14 @@ class EncoderFields(FolderConfig):
 
     encoder: str = Field(
         "resnet50",
-        description=f"backbone: a ResNet, {KERAS}NAME of keras.applications, or FILE.keras",
-        examples=list(RESNETS),  # offered by the help and by completion
+        description=f"backbone: a ResNet, a ViT, {KERAS}NAME of keras.applications, or FILE.keras",
+        examples=list(OURS),  # offered by the help and by completion
     )
     pretrained: bool = Field(
         False, description="begin with Keras's weights of ImageNet (encoder keras:NAME only)"
     )
     architecture: str | None = Field(
-        None, description="Keras's JSON of a backbone that is not one of the ResNets"
+        None, description="Keras's JSON of a backbone that is neither a ResNet nor a ViT of ours"
     )
     width: int = Field(
         64,
@@ -85,11 +85,24 @@ class EncoderFields(FolderConfig):
         "imagenet",
         description="of a ResNet: 7x7/2 conv and max-pool, or 3x3/1 conv for small images",
     )
-    head: Literal["linear", "mlp", "none"] = Field(
-        "linear", description="projection head (none: a converted backbone, not to be pre-trained)"
+    patch_size: int = Field(16, ge=1, description="side of a ViT's patches, pixels")
+    freeze_patch_projection: bool = Field(
+        False, description="keep the random projection of a ViT's patches, which steadies training"
+    )
+    vit_width: int | None = Field(None, ge=4, description="width of a ViT; none: that of its name")
+    vit_depth: int | None = Field(None, ge=1, description="blocks of a ViT; none: as its name says")
+    head: Literal["linear", "mlp", "v3", "none"] = Field(
+        "linear",
+        description="projection head (v3: MoCo v3's projector and predictor; none: a converted "
+        "backbone, not to be pre-trained)",
+    )
+    mlp_dim: int = Field(
+        4096, ge=1, description="width of the hidden layers of MoCo v3's projector and predictor"
     )
     dim: int = Field(128, ge=2, description="dimensions of the compared features")
-    group_size: int = Field(32, ge=2, description="images per BatchNorm group (ShuffleBN)")
+    group_size: Annotated[int, Field(ge=2)] | Literal["all"] = Field(
+        32, description="images per BatchNorm group (ShuffleBN); all: the whole batch is one"
+    )
     group_layout: Literal["contiguous", "interleaved"] = Field(
         "contiguous", description="which images of the batch share a BatchNorm group"
     )
@@ -109,8 +122,14 @@ class EncoderFields(FolderConfig):
 class MethodFields(FolderConfig):
     """What MoCo computes."""
 
+    method: Literal["moco", "moco-v3"] = Field(
+        "moco", description="MoCo with a queue (v1 and v2), or MoCo v3, whose negatives are a batch"
+    )
     queue_size: int = Field(65536, ge=1, description="keys in the queue (K)")
     key_momentum: float = Field(0.999, ge=0, le=1, description="momentum of the key encoder (m)")
+    momentum_schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="MoCo v3: keep the key encoder's momentum, or let it rise to 1"
+    )
     temperature: float = Field(0.07, gt=0, description="temperature of the softmax (T)")
     symmetric: bool = Field(False, description="let each view be query and key in turn")
 
@@ -118,6 +137,7 @@ class MethodFields(FolderConfig):
 class OptimisationFields(FolderConfig):
     """How the network is trained."""
 
+    optimizer: Literal["sgd", "lars", "adamw"] = Field("sgd", description="what takes the steps")
     batch_size: int = Field(256, ge=2, description="images per step, over all devices")
     epochs: int = Field(200, ge=1, description="passes over the data")
     learning_rate: float = Field(
@@ -140,66 +160,13 @@ class OptimisationFields(FolderConfig):
     first_epoch: int = Field(
         0, ge=0, le=1, description="number of the schedule's first epoch: 0, or 1 as the CIFAR demo"
     )
-    sgd_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="decay added to every gradient")
-
-
-class MachineFields(FolderConfig):
-    """Where the run computes, and how."""
-
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
-    devices: int | None = Field(
-        None, ge=1, description="GPUs, or virtual CPU devices; none: all GPUs, or one CPU"
+    warmup_epochs: int = Field(
+        0, ge=0, description="epochs in which the learning rate rises from 0"
     )
-    accumulation_steps: int = Field(
-        1,
-        ge=1,
-        description="microbatches of a device's batch, one after another: less memory, same step",
-    )
-    recompute: bool = Field(
-        False, description="compute activations again in the backward pass: less memory, same step"
-    )
-    worker_timeout: float = Field(
-        1800, gt=0, description="seconds that one of several workers may keep the others waiting"
-    )
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "float64"] = Field(
-        "float32", description="arithmetic of the encoders (float64: slow, to compare runs)"
-    )
-    xla: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="compile the encoders with XLA (on or off); auto: off, the faster on a CPU",
-    )
-
-
-class RunFields(FolderConfig):
-    """What the run keeps, and how it is watched."""
-
-    run_dir: str | None = Field(
-        None, min_length=1, description="folder of the run; none: runs/RECIPE"
-    )
-    max_steps: int | None = Field(None, ge=0, description="stop after this many steps in all")
-    log_every: int = Field(10, ge=1, description="steps between two logging points")
-    checkpoint_every: int = Field(
-        1000, ge=1, description="steps between two checkpoints (and at each end of an epoch)"
-    )
-    preemption_seconds: float = Field(
-        25, gt=0, description="seconds from SIGTERM until the process is gone, saved if that fits"
-    )
-    knn_every: int = Field(
-        1, ge=0, description="epochs between two evaluations; 0: only at the end"
-    )
-    knn_k: int = Field(200, ge=1, description="neighbours that vote in the kNN monitor")
-    knn_max_bank: int = Field(
-        100_000, ge=1, description="labelled images that the kNN monitor searches, at most"
-    )
-    knn_max_queries: int = Field(
-        10_000, ge=1, description="images that the kNN monitor classifies, at most"
-    )
-    knn_temperature: float = Field(0.1, gt=1e-6, description="temperature of the kNN votes")
-    knn_features: Literal["projection", "pooled"] = Field(
-        "projection", description="features that the kNN monitor compares"
-    )
-
-    track: Literal["wandb", "mlflow"] | None = Field(
-        None, description="experiment tracker beside TensorBoard (an extra of its name); none: none"
+    sgd_momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD and LARS")
+    weight_decay: float = Field(
+        1e-4,
+        ge=0,
+        description="decay added to every gradient (lars: not of biases and BatchNorm; adamw: of "
+        "the weights themselves)",
     )

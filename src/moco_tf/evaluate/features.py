@@ -66,10 +66,11 @@ def embedding(encoder: Encoder, *, features: Features, normalization: str) -> An
 
     Args:
         encoder: the query encoder; used in inference mode, its statistics stay as they are.
-        features: "projection" (the head's output, what MoCo compares) or "pooled" (before it).
+        features: "projection" (the head's output, what MoCo compares; MoCo v3's projector's) or
+            "pooled" (before it).
         normalization: of the pixels, as in training.
     """
-    choices = {"projection": encoder.model, "pooled": encoder.backbone}
+    choices = {"projection": encoder.projection, "pooled": encoder.backbone}
     if features not in choices:
         raise InputError(
             f"features must be one of {', '.join(choices)}; received features={features!r}."

@@ -30,11 +30,12 @@ from moco_tf.runs.encoders import assign, check_size, untrained_encoder
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, folder_of, load_snapshot
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
+from moco_tf.training.network import Network
 from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.schedules import learning_rate
 from moco_tf.training.sgd import sgd_update
-from moco_tf.training.step import Network, StepEnvelope
+from moco_tf.training.step import StepEnvelope
 
 ENCODER = "encoder.safetensors"
 
@@ -58,7 +59,7 @@ def finetune(
     reporter = reporter or Reporter()
     snapshot = load_snapshot(config.run, warn=reporter.line)
     check_size(snapshot, config.run)
-    group_size = config.group_size or snapshot.config.group_size
+    group_size = config.groups_like(snapshot.config.group_size)
     config.check_group_size(group_size)
     if config.devices:
         make_strategy(config.devices)  # the CPU is split before TensorFlow has used it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,8 +11,10 @@ from pydantic import Field, model_validator
 from moco_tf.config import RUNTIME_FIELDS, FolderConfig
 from moco_tf.config.batch_groups import check_batch, check_devices
 from moco_tf.evaluate.probe_config import result_folder
+from moco_tf.names.encoder import ALL
 
 PRETRAINED_LR, SCRATCH_LR = 0.02, 0.1  # of the backbone, for a batch of 256
+GROUP_OF_ALL = 32  # images per BatchNorm group, after a run whose whole batch was one
 
 
 class FinetuneConfig(FolderConfig):
@@ -43,7 +46,7 @@ class FinetuneConfig(FolderConfig):
     )
     batch_size: int = Field(256, ge=2, description="images per step, over all devices")
     group_size: int | None = Field(
-        None, ge=2, description="images per BatchNorm group; none: the run's"
+        None, ge=2, description="images per BatchNorm group; none: the run's, or 32 if that is all"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="decay added to every gradient")
@@ -76,6 +79,15 @@ class FinetuneConfig(FolderConfig):
         if self.group_size is not None:
             self.check_group_size(self.group_size)
         return self
+
+    def groups_like(self, group_size: int | Literal["all"]) -> int:
+        """Images per BatchNorm group, where the pre-training run had `group_size`."""
+        if self.group_size is not None:
+            return self.group_size
+        if group_size != ALL:
+            return group_size
+        fits = math.gcd(self.batch_size, GROUP_OF_ALL)
+        return fits if fits > 1 else self.batch_size
 
     def check_group_size(self, group_size: int) -> None:
         """Raises `InputError` unless the batch consists of whole groups, evenly on the devices."""

@@ -16,13 +16,12 @@ from moco_tf.evaluate.features import embedding
 from moco_tf.evaluate.knn import EVAL_BATCH, knn_top1_features, knn_top1_pixels
 from moco_tf.evaluate.label_free import PICTURES, held_out, label_free_signals
 from moco_tf.evaluate.split import Split, monitor_split
-from moco_tf.methods.moco import MoCo
 from moco_tf.training.pretraining_job import baselines
 from moco_tf.training.progress import Progress
 from moco_tf.training.reporting import Reporter
 
 
-def evaluations(config: Config, method: MoCo, train: Images, test: Images | None, augment):
+def evaluations(config: Config, method: Any, train: Images, test: Images | None, augment):
     """Returns what is evaluated, as functions: {name: value} of the encoder, kNN of the pixels.
 
     Without labels the first leaves kNN out, and the second is None.
@@ -91,7 +90,7 @@ def build_views(
 
 
 def build_monitors(
-    config: Config, method: MoCo
+    config: Config, method: Any
 ) -> tuple[Callable[[Split], float], Callable[[Split], float], Callable[[Any], dict[str, float]]]:
     """Returns kNN top-1 (percent) of the query encoder and of plain pixels, as functions.
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 from moco_tf.config import Config
 from moco_tf.data.found import found_lines
 from moco_tf.data.sources import Images
+from moco_tf.names.encoder import ALL
 from moco_tf.training.advice import Suggestion, known_facts, suggestions
 
 OTHER_IMAGES = (
@@ -30,10 +31,11 @@ def describe(
     )
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU device"
     stop = "" if config.max_steps is None else f", up to step {min(config.max_steps, total_steps)}"
+    groups = "as one group" if config.group_size == ALL else f"in groups of {config.group_size}"
     return (
         f"{config.recipe}: {config.encoder} on {config.data}, {train.count} images"
-        f"{f' + {test.count} test' if test else ''}; batch {config.batch_size} in groups of "
-        f"{config.group_size} on {replicas} {kind}(s); learning rate "
+        f"{f' + {test.count} test' if test else ''}; batch {config.batch_size} {groups} "
+        f"on {replicas} {kind}(s); learning rate "
         f"{config.scaled_learning_rate:g} ({scaling}), first {first_rate:g}; "
         f"{epoch_steps} steps an epoch, {total_steps} in all{stop}"
     )

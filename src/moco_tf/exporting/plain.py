@@ -92,7 +92,7 @@ def plain_model(
     Raises:
         InputError: if the head is wanted and there is none.
     """
-    model = encoder.model if head else encoder.backbone
+    model = encoder.projection if head else encoder.backbone
     if model is None:
         raise InputError(
             f"{source} has no head: it is a converted backbone. Leave --with-head out."
@@ -155,7 +155,12 @@ def _standard(
         return from_text(architecture, dtype=dtype, name=BODY)
     if isinstance(layer, GroupBatchNorm):
         return keras.layers.BatchNormalization(
-            momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name, dtype=dtype
+            momentum=layer.momentum,
+            epsilon=layer.epsilon,
+            center=layer.center,
+            scale=layer.scale,
+            name=layer.name,
+            dtype=dtype,
         )
     return type(layer).from_config(layer.get_config() | {"dtype": dtype})
 

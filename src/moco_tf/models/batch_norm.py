@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from moco_tf.models.array_names import within
 from moco_tf.models.global_moments import global_moments, replicas
+from moco_tf.names.encoder import ALL
 
-ALL = "all"  # as a group size: the whole batch
 _INITIALIZERS = (
     *("beta_initializer", "gamma_initializer"),
     *("moving_mean_initializer", "moving_variance_initializer"),

@@ -1,11 +1,13 @@
 """The heads of MoCo v3: multilayer perceptrons with BatchNorm (arXiv:2104.02057, section 3)."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 
 import keras
 from keras import layers
 
+from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.models.resnet import Encoder, layer_seed
 
 
@@ -48,7 +50,23 @@ def with_predictor(encoder: Encoder, kind: str, *, hidden: int, **settings) -> E
     prediction = perceptron(
         projection, widths, name="predictor", ends_in_norm=ends_in_norm, **settings
     )
-    return replace(encoder, model=keras.Model(encoder.model.inputs[0], prediction))
+    query = keras.Model(encoder.model.inputs[0], prediction)
+    return replace(encoder, model=query, before_predictor=encoder.model)
+
+
+def with_heads(
+    encoder: Encoder, kind: str, *, dim: int, hidden: int, predictor: bool, groups: dict, **settings
+) -> Encoder:
+    """Returns the query network of MoCo v3, or without a predictor its momentum encoder.
+
+    Args:
+        kind, dim, hidden: see `with_projector`.
+        groups: settings of `GroupBatchNorm`.
+        settings: dtype and seed of `perceptron`.
+    """
+    settings |= {"norm": partial(GroupBatchNorm, dtype=settings["dtype"], **groups)}
+    encoder = with_projector(encoder, kind, dim=dim, hidden=hidden, **settings)
+    return with_predictor(encoder, kind, hidden=hidden, **settings) if predictor else encoder
 
 
 def perceptron(x, widths, *, name, norm, dtype, seed, ends_in_norm=True):

@@ -20,7 +20,13 @@ class Encoder:
     model: keras.Model  # [B, H, W, 3] -> [B, dim]; None where there is no head
     backbone: keras.Model  # [B, H, W, 3] -> [B, features]
     cuts: tuple[keras.KerasTensor, ...] = ()  # what goes into each residual block
-    architecture: str | None = None  # of `architecture.to_text`; None: one of the ResNets here
+    architecture: str | None = None  # of `architecture.to_text`; None: a ResNet or ViT of ours
+    before_predictor: keras.Model | None = None  # where `model` goes on to a predictor
+
+    @property
+    def projection(self) -> keras.Model | None:
+        """The model that ends in the projector's output, which a predictor takes; None: no head."""
+        return self.model if self.before_predictor is None else self.before_predictor
 
 
 def resnet(
@@ -90,17 +96,17 @@ def resnet(
     return with_head(inputs, pooled, head, dim, dtype=dtype, seed=seed, cuts=tuple(cuts))
 
 
-def with_head(inputs, pooled, head, dim, *, dtype, seed, **others):
+def with_head(inputs, pooled, head, dim, *, dtype, seed, name="fc", **others):
     """Returns the `Encoder` from `inputs` to the features `pooled`, with a head as in `resnet`."""
     backbone = keras.Model(inputs, pooled)
     if head == "none":
         return Encoder(None, backbone, **others)
     linear = partial(_linear, dtype=dtype, seed=seed)
     if head == "linear":
-        projection = linear(pooled, dim, name="fc")
+        projection = linear(pooled, dim, name=name)
     else:
-        hidden = linear(pooled, pooled.shape[-1], name="fc.0")
-        projection = linear(layers.ReLU(dtype=dtype)(hidden), dim, name="fc.2")
+        hidden = linear(pooled, pooled.shape[-1], name=f"{name}.0")
+        projection = linear(layers.ReLU(dtype=dtype)(hidden), dim, name=f"{name}.2")
     return Encoder(keras.Model(inputs, projection), backbone, **others)
 
 

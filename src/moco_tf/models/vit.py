@@ -12,17 +12,10 @@ import keras
 from keras import layers, ops
 
 from moco_tf.models.batch_norm import GroupBatchNorm
-from moco_tf.models.resnet import Encoder, layer_seed
+from moco_tf.models.resnet import layer_seed, with_head
 from moco_tf.models.tokens import Tokens
+from moco_tf.names.encoder import CONV_PATCH, check_vit
 
-VITS = {
-    "vit_small": {"width": 384, "depth": 12, "heads": 12, "stem": "patch"},
-    "vit_base": {"width": 768, "depth": 12, "heads": 12, "stem": "patch"},
-    # One block fewer: the stem costs about as much.
-    "vit_conv_small": {"width": 384, "depth": 11, "heads": 12, "stem": "conv"},
-    "vit_conv_base": {"width": 768, "depth": 11, "heads": 12, "stem": "conv"},
-    "vit_tiny": {"width": 192, "depth": 12, "heads": 3, "stem": "patch"},  # timm's
-}
 CONV_STRIDES = 4  # of the convolutional stem: each halves the sides
 EPSILON = 1e-6  # of LayerNorm; the class token's variance is far below Keras's default
 
@@ -36,13 +29,15 @@ def vit(
     image_size,
     patch_size=16,
     freeze_patch_projection=False,
+    head="none",
+    dim=0,
     group_size=None,
     group_layout="contiguous",
     running_statistics="first_group",
     dtype="float32",
     seed=0,
 ):
-    """Returns an `Encoder` without a head; its features are the class token, [B, D].
+    """Returns an `Encoder`, whose features are the class token, [B, D].
 
     Pre-norm blocks with exact GELU and hidden layers of 4 D; no dropout.
 
@@ -53,6 +48,7 @@ def vit(
         image_size: side of the images, pixels.
         patch_size: side of a patch, pixels.
         freeze_patch_projection: keep the random projection of the patches; no effect on "conv".
+        head, dim: as in `resnet`; timm's name of it is "head".
         group_size, group_layout, running_statistics: see `GroupBatchNorm`; of "conv" only.
         dtype: Keras dtype policy.
         seed: of the initial weights; each layer draws from (seed, its name).
@@ -62,8 +58,8 @@ def vit(
 
     Source: arXiv:2010.11929; position table and initial values are those of the official MoCo v3.
     """
-    patch_size = 2**CONV_STRIDES if stem == "conv" else patch_size
-    _check_sizes(width, heads, image_size, patch_size)
+    patch_size = CONV_PATCH if stem == "conv" else patch_size
+    check_vit(width=width, heads=heads, image_size=image_size, patch_size=patch_size)
     norm = partial(layers.LayerNormalization, epsilon=EPSILON, dtype=dtype)
     inputs = keras.Input((image_size, image_size, 3), dtype=keras.DTypePolicy(dtype).compute_dtype)
     if stem == "conv":
@@ -95,7 +91,8 @@ def vit(
         dense = partial(_dense, dtype=dtype, seed=seed)
         x = _block(x, heads, name=f"blocks.{index}", norm=norm, dense=dense, dtype=dtype)
     features = norm(name="norm")(x)[:, 0]  # [B, D]
-    return Encoder(None, keras.Model(inputs, features), tuple(cuts))
+    named = {"name": "head", "cuts": tuple(cuts)}
+    return with_head(inputs, features, head, dim, dtype=dtype, seed=seed, **named)
 
 
 def _block(x, heads, *, name, norm, dense, dtype):
@@ -162,17 +159,3 @@ def _conv_stem(x, width, *, bn, dtype, seed):
 
 def _uniform(bound, name, seed):
     return keras.initializers.RandomUniform(-bound, bound, seed=layer_seed(seed, name))
-
-
-def _check_sizes(width, heads, image_size, patch_size):
-    if width % heads or width % 4:
-        raise ValueError(
-            f"the width of a ViT must be a multiple of its heads and of 4; received width={width}, "
-            f"heads={heads}."
-        )
-    if image_size % patch_size:
-        near = max(image_size // patch_size, 1) * patch_size
-        raise ValueError(
-            f"image_size must be a multiple of patch_size; received image_size={image_size}, "
-            f"patch_size={patch_size}. Use image_size={near}."
-        )

@@ -4,32 +4,28 @@ The config is unpacked here, once; everything below takes numbers, arrays and fu
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moco_tf.build import (
+from moco_tf.building import (
+    Method,
     build_batches,
     build_method,
-    build_schedule,
+    build_schedules,
     build_step,
     build_strategy,
 )
 from moco_tf.config import Config
-from moco_tf.data.failures import failure_of_step
-from moco_tf.data.found import left_out
 from moco_tf.data.pipeline import steps_per_epoch
-from moco_tf.data.sources import Images
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.workers import Workers
-from moco_tf.errors import InputError
 from moco_tf.evaluate.ending import ending_lines
 from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.evaluate.monitor import evaluate_untrained, evaluations
 from moco_tf.evaluate.opening import OTHER_IMAGES
 from moco_tf.files.digests import write_json
-from moco_tf.methods.moco import MoCo
 from moco_tf.pretraining.opening import (
     OpenedRun,
     agreed_config,
@@ -37,8 +33,8 @@ from moco_tf.pretraining.opening import (
     open_run,
     tell,
 )
+from moco_tf.pretraining.outcome import failed, healthy, summary_with
 from moco_tf.report.after import report_pretraining
-from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import as_written
 from moco_tf.runs.objects import with_objects
@@ -46,9 +42,8 @@ from moco_tf.training.callbacks import Callback, called
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.job import Plan
 from moco_tf.training.loop import Loop
-from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.pretraining_job import PretrainingJob
-from moco_tf.training.progress import Progress, summary_of
+from moco_tf.training.progress import Progress
 from moco_tf.training.reporting import NullReporter, Reporter
 from moco_tf.training.trackers import check_tracker
 
@@ -115,8 +110,8 @@ def _train(
     workers, reporter, train = run.workers, run.reporter, run.train
     epoch_steps = steps_per_epoch(train.count, run.config.batch_size)
     config, longer = agreed_config(run, epoch_steps, extend)
-    rate = build_schedule(config, epoch_steps)
-    tell(run, config, rate(0), epoch_steps, longer)
+    schedules = build_schedules(config, epoch_steps)
+    tell(run, config, schedules["lr"](0), epoch_steps, longer)
     reporter.stage("building the encoders")
     with workers.collective():  # variables begin with the values of the chief
         whole_views = None if run.augment else train
@@ -132,7 +127,7 @@ def _train(
         run.run_dir,
         last_step,
         progress.step,
-        healthy=_healthy(config, train),
+        healthy=healthy(config, train),
         before=progress.written,
         track=config.track,
         config=as_written(config),
@@ -154,17 +149,17 @@ def _train(
         save_first=given and not progress.step,  # then nobody needs them any more
     )
     loop = Loop(
-        _job(config, method, progress, rate, monitor, run.storage.folder, reporter),
+        _job(config, method, progress, schedules, monitor, run.storage.folder, reporter),
         build_batches(config, train, progress.step, method.envelope.own_rows(), run.augment),
         plan,
-        failed=partial(_failed, config, train, epoch_steps),
+        failed=partial(failed, config, train, epoch_steps),
         storage=run.storage,
         workers=workers,
         reporter=reporter,
     )
     with called(callbacks, reporter, loop):
         loop.run()
-    summary = _summary(config, progress, method, train, run.test)
+    summary = summary_with(config, progress, method, train, run.test)
     if workers.chief:
         write_json(run.run_dir / run_folder.SUMMARY, summary)
         reporter.end(summary)
@@ -178,9 +173,9 @@ def _train(
 
 def _job(
     config: Config,
-    method: MoCo,
+    method: Method,
     progress: Progress,
-    rate: Callable[[int], float],
+    schedules: Mapping[str, Callable[[int], float]],
     monitor: Callable[[], dict[str, float]] | None,
     checkpoints: Path,
     reporter: Reporter,
@@ -193,52 +188,8 @@ def _job(
         DivergenceWatch(method.envelope.tensor_names, checkpoints, scale),
         reporter,
         train_step=build_step(config, method),
-        rate=rate,
+        schedules=schedules,
         monitor=monitor,
         monitored=MONITORED,
         knn_every=config.knn_every,
-    )
-
-
-def _summary(
-    config: Config, progress: Progress, method: MoCo, train: Images, test: Images | None
-) -> dict:
-    """What `summary.json` holds."""
-    return summary_of(progress) | {
-        "encoder": config.encoder,
-        "left_out": left_out(train, test),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "state_sha256": checkpoint.digest(variables.arrays_of(method.state())),
-    }
-
-
-def _healthy(config: Config, train: Images) -> dict[str, Any]:
-    """Settings of `health_messages`."""
-    directions = 2 if config.symmetric else 1
-    return {
-        "dim": config.dim,
-        "queue_size": config.queue_size,
-        "directions": directions,
-        "keys_per_step": directions * config.batch_size,
-        "blank_share": train.blank_share,
-    }
-
-
-def _failed(config: Config, train: Images, epoch_steps: int, error, *, step: int) -> InputError:
-    """What to raise where a batch could not be read, here or, without an error, elsewhere."""
-    if error is None:
-        return InputError(
-            f"an image could not be read by another worker after step {step}, which is saved. "
-            f"{train.mend}"
-        )
-    return failure_of_step(
-        error,
-        images=train,
-        advice=""
-        if config.augment_function is None
-        else f"{config.augment_function} made its views: if that is at fault, mend it and go on.",
-        seed=config.seed,
-        step=step,
-        batch_size=config.batch_size,
-        epoch_steps=epoch_steps,
     )

@@ -7,17 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moco_tf.build import (
-    build_images,
-    build_schedule,
-)
+from moco_tf.building import Method, build_images, build_schedule
 from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.data.sources import Images
 from moco_tf.data.view_function import checked_function
 from moco_tf.distribute.workers import Workers
 from moco_tf.evaluate.opening import advice, describe, notes
 from moco_tf.files.store import cache_folder
-from moco_tf.methods.moco import MoCo
 from moco_tf.names.encoder import is_same_backbone
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
@@ -71,7 +67,7 @@ def open_run(
         run_dir, remote = held.enter_context(working_folder(name, reporter.line))
         check_lock = held.enter_context(run_folder.locked(run_dir))
         saved = checkpoint.newest_step(run_folder.checkpoint_folder(run_dir))
-        if not config.is_resnet:
+        if not config.is_ours:
             reporter.stage(f"reading the backbone {config.encoder}")
         config, weights = find_backbone(config, backbone, None if saved is None else run_dir)
         if run_folder.check(run_dir, config):
@@ -123,7 +119,7 @@ def tell(run: OpenedRun, config: Config, first_rate: float, epoch_steps: int, lo
         run.reporter.line(line)
 
 
-def begin(run: OpenedRun, config: Config, method: MoCo, given: bool) -> Progress:
+def begin(run: OpenedRun, config: Config, method: Method, given: bool) -> Progress:
     """How far the run is. The method gets the state that is saved, or the weights given."""
     workers, progress = run.workers, Progress()
     with workers.startup():
@@ -138,7 +134,7 @@ def begin(run: OpenedRun, config: Config, method: MoCo, given: bool) -> Progress
     return progress
 
 
-def _restore(run_dir: Path, method: MoCo, reporter: Reporter) -> Progress:
+def _restore(run_dir: Path, method: Method, reporter: Reporter) -> Progress:
     folder = run_folder.checkpoint_folder(run_dir)
     restored = checkpoint.load_latest(folder, warn=reporter.line)
     if restored is None:

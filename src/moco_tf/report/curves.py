@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from moco_tf.config import Config
 from moco_tf.report.charts import Chart, Line
 from moco_tf.report.read import Found, Row
+from moco_tf.training.health import health_settings
 
 EVALUATED = {  # in an evaluation -> the chart's title, and how to read it
     "knn_top1": ("kNN top-1, %", "Classes found by the nearest training images."),
@@ -59,8 +60,9 @@ def overlaid(runs: Sequence[tuple[str, dict[str, Chart]]]) -> dict[str, Chart]:
 
 
 def _pretraining(found: Found, config: Config) -> dict[str, Chart]:
-    rows, directions = found.logged, 2 if config.symmetric else 1
-    chance = directions * math.log(1 + config.queue_size)
+    rows, settings = found.logged, health_settings(config)
+    negatives = settings["queue_size"]
+    chance = settings["directions"] * math.log(1 + negatives)
     about = "Below its chance level the positive key is found among the negatives."
     charts = {
         "loss": Chart(
@@ -69,7 +71,7 @@ def _pretraining(found: Found, config: Config) -> dict[str, Chart]:
             about=about,
         ),
         "accuracy": Chart(
-            f"(K+1)-way accuracy, %, K = {config.queue_size}",
+            f"(K+1)-way accuracy, %, K = {negatives}",
             (_line(found, rows, "top1", "top-1"), _line(found, rows, "top5", "top-5")),
             about="How often the positive key is the first, or among the first five.",
         ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from moco_tf.config import Config
 from moco_tf.report.read import Found
-from moco_tf.training.health import health_messages
+from moco_tf.training.health import health_messages, health_settings
 
 CLEAR = 3.0  # points of kNN top-1 above the untrained encoder from which on a run has learned
 MUCH_WAITING = 0.3  # of the time
@@ -81,19 +81,13 @@ def _by_labels(now: float, before: float | None, pixels: float | None) -> tuple[
 
 def _off(found: Found, config: Config) -> str:
     """What is not as it should be; nothing if all is well."""
-    said, directions = [], 2 if config.symmetric else 1
+    said = []
     judged = ("loss", "feature_std", "top1")
     if any(row["loss"] is None for row in found.logged):
         said.append("The loss was not a number: the run has diverged.")
     elif found.logged and all(found.logged[-1].get(name) is not None for name in judged):
-        messages = health_messages(
-            found.logged[-1],
-            dim=config.dim,
-            queue_size=config.queue_size,
-            keys_per_step=directions * config.batch_size,
-            directions=directions,
-            step=found.step,
-        )
+        settings = health_settings(config)
+        messages = health_messages(found.logged[-1], step=found.step, **settings)
         said += [message.removeprefix("health: ") for message in messages]
     waits = [row["data_wait"] for row in found.logged if row.get("data_wait") is not None]
     if waits and (wait := sum(waits) / len(waits)) > MUCH_WAITING:

@@ -35,7 +35,7 @@ def find_backbone(
     Raises:
         InputError: if there is no such model, or it cannot be a backbone.
     """
-    if config.is_resnet:
+    if config.is_ours:
         return config, None
     if run_dir:
         there = read_config(run_dir)
@@ -58,8 +58,8 @@ def find_backbone(
 
 
 def backbone_lines(config: Config) -> list[str]:
-    """Returns a line on the pixels that a backbone gets; none for a ResNet."""
-    if config.is_resnet:
+    """Returns a line on the pixels that a backbone gets; none for one of ours."""
+    if config.is_ours:
         return []
     own = "its own preprocessing takes pixels from 0 to 255"
     taken = f"it takes pixels with normalization {config.normalization}"

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from moco_tf.config import Config
+from moco_tf.config.method import V3
 from moco_tf.errors import InputError
 from moco_tf.models import Encoder, build_encoder, telling_shapes
 from moco_tf.models.array_names import named_arrays
 from moco_tf.models.backbone import keras_encoder
+from moco_tf.models.heads import with_heads
+from moco_tf.models.resnet import zero_last_scales
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
 
-SETTINGS = {  # of `resnet`, that are fields of a config
-    *("image_size", "stem", "width", "head", "dim", "seed"),
-    *("group_size", "group_layout", "running_statistics"),
-}
+GROUPS = ("group_size", "group_layout", "running_statistics")  # settings of `GroupBatchNorm`
+TELLING = {"stem", "width", "patch_size", "vit_width", "vit_depth", "head", "dim", "mlp_dim"}
 
 
 def load_encoder(run: Path | str, *, warn: Callable[[str], None]) -> tuple[Encoder, Config, int]:
@@ -46,15 +47,41 @@ def encoder_of(snapshot: EncoderCheckpoint, name: Path | str) -> Encoder:
     return encoder
 
 
-def untrained_encoder(config: Config, **changes: Any) -> Encoder:
-    """Returns the encoder that `config` describes, in float32; `changes` are of its settings."""
-    settings = config.model_dump(include=SETTINGS) | {"dtype": "float32"} | changes
+def untrained_encoder(config: Config, *, predictor: bool = True, **changes: Any) -> Encoder:
+    """Returns the encoder that `config` describes, in float32; `changes` are of its settings.
+
+    Args:
+        predictor: the query network of MoCo v3, not its momentum encoder.
+    """
+    fields = config.model_dump() | {"dtype": "float32"} | changes
+    v3_heads, groups = fields["head"] == "v3", {name: fields[name] for name in GROUPS}
+    settings = {name: fields[name] for name in ("image_size", "head", "dim", "seed", "dtype")}
+    settings |= groups | ({"head": "none"} if v3_heads else {})
     if config.is_resnet:
-        return build_encoder(config.encoder, **settings)
-    if config.architecture is None:
+        settings |= {name: fields[name] for name in ("stem", "width")}
+        encoder = build_encoder(config.encoder, **settings)
+    elif config.is_vit:
+        settings |= {name: fields[name] for name in ("patch_size", "freeze_patch_projection")}
+        settings |= {"width": config.vit_width, "depth": config.vit_depth}
+        encoder = build_encoder(config.encoder, **settings)
+    elif config.architecture is None:
         raise InputError(f"encoder={config.encoder}: its architecture is not known here.")
-    del settings["width"], settings["stem"]
-    return keras_encoder(config.architecture, **settings)
+    else:
+        encoder = keras_encoder(config.architecture, **settings)
+    if config.method == V3 and config.is_resnet:
+        zero_last_scales(encoder.backbone)
+    if not v3_heads:
+        return encoder
+    return with_heads(
+        encoder,
+        "vit" if config.is_vit else "resnet",
+        dim=fields["dim"],
+        hidden=fields["mlp_dim"],
+        predictor=predictor,
+        groups=groups,
+        dtype=fields["dtype"],
+        seed=fields["seed"],
+    )
 
 
 def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None:
@@ -69,10 +96,10 @@ def assign(model: Any, state: Mapping[str, np.ndarray], run: Path | str) -> None
 
 
 def check_size(snapshot: EncoderCheckpoint, run: Path | str) -> None:
-    """Raises `InputError` if the config is of a ResNet far larger than the arrays."""
-    if not snapshot.config.is_resnet:
+    """Raises `InputError` if the config is of an encoder far larger than the arrays."""
+    if not snapshot.config.is_ours:
         return
-    fields = snapshot.config.model_dump(include={"stem", "width", "head", "dim"})
+    fields = snapshot.config.model_dump(include=TELLING)
     for layer, shape in telling_shapes(snapshot.config.encoder, **fields).items():
         _check_shape(snapshot.state, f"{QUERY_ENCODER}{layer}/kernel", shape, run)
 

@@ -18,7 +18,8 @@ from moco_tf.errors import InputError
 from moco_tf.runs.checkpoint import State, digest
 from moco_tf.runs.snapshot import KEY_ENCODER, QUERY_ENCODER, EncoderCheckpoint, load_snapshot, peek
 
-_BACKBONE = ("encoder", "width", "stem")  # the fields that decide the arrays of a backbone
+# The fields that decide the arrays of a backbone.
+_BACKBONE = ("encoder", "width", "stem", "patch_size", "vit_width", "vit_depth")
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class InitialWeights:
             variable.assign(array.astype(variable.dtype.as_numpy_dtype))
 
     def _is_new(self, name: str) -> bool:
-        # Of Dropout: the run's own. A layer that has several of them numbers them.
-        seed = name.rpartition("/")[2].startswith("seed_generator_state")
-        return seed or (_of_head(name) and not any(map(_of_head, self.arrays)))
+        # Of Dropout: the run's own. A layer that has several of them numbers them. Positions are
+        # not trained, and depend on the size of the images.
+        own = name.rpartition("/")[2].startswith(("seed_generator_state", "pos_embed"))
+        return own or (_of_head(name) and not any(map(_of_head, self.arrays)))
 
 
 def check_initial_weights(config: Config, run_dir: Path) -> None:
@@ -64,7 +66,7 @@ def check_initial_weights(config: Config, run_dir: Path) -> None:
             f"another --run-dir."
         )
     there, now = peek(path), config
-    if not (there.is_resnet or now.is_resnet):
+    if not (there.is_ours or now.is_ours):
         _check_architecture(path, there, now)
         return
     different = [name for name in _BACKBONE if getattr(there, name) != getattr(now, name)]
@@ -72,7 +74,7 @@ def check_initial_weights(config: Config, run_dir: Path) -> None:
         listed = ", ".join(
             f"{name} ({getattr(there, name)} there, {getattr(now, name)} now)" for name in different
         )
-        flags = " ".join(f"--{name} {getattr(there, name)}" for name in different)
+        flags = " ".join(f"--{name.replace('_', '-')} {getattr(there, name)}" for name in different)
         raise InputError(f"init={path} holds another encoder: {listed}. Use {flags}.")
 
 
@@ -132,10 +134,15 @@ def _why_new_head(snapshot: EncoderCheckpoint, now: Config) -> str:
         return "there is none there"
     if snapshot.provenance.get("format") == "finetune":
         return "there it is a classifier"
-    if (there.head, there.dim) != (now.head, now.dim):
+    if (there.head, there.dim) != (now.head, now.dim) or _other_width(there, now):
         return f"{there.head} to {there.dim} there, {now.head} to {now.dim} now"
     return ""
 
 
+def _other_width(there: Config, now: Config) -> bool:
+    return now.head == "v3" and there.mlp_dim != now.mlp_dim
+
+
 def _of_head(name: str) -> bool:
-    return name.startswith((f"{QUERY_ENCODER}fc/", f"{QUERY_ENCODER}fc."))
+    names = ("fc", "head", "predictor")
+    return name.startswith(tuple(f"{QUERY_ENCODER}{n}{end}" for n in names for end in "/."))

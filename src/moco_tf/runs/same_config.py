@@ -11,7 +11,7 @@ from moco_tf.config import AnyConfig, Config
 from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
 from moco_tf.names.data import absolute, is_records, is_there, paths_of
-from moco_tf.names.encoder import RESNETS
+from moco_tf.names.encoder import OURS
 from moco_tf.runs.config_file import as_written
 
 
@@ -49,7 +49,7 @@ def _same_backbone(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
     It counts as the same before the model is read, which then tells.
     """
-    if not old.get("architecture") or new["encoder"] in RESNETS:
+    if not old.get("architecture") or new["encoder"] in OURS:
         return False
     return new["architecture"] in (None, old["architecture"])
 

@@ -6,6 +6,8 @@ Legend: B images in the global batch, R replicas, b = B / R images of a replica,
 import numpy as np
 import tensorflow as tf
 
+from moco_tf.names.encoder import ALL
+
 
 def in_microbatches(function, rows, how):
     """Returns what `function` gives for all rows, calling it with one microbatch after another.
@@ -76,7 +78,7 @@ def replica_rows(batch_size, group_size, layout, replicas):
     Contiguous groups go to the replicas in order. Interleaved groups too: replica r gets the
     groups r G/R to (r + 1) G/R - 1, again interleaved, so that no image changes its group.
     """
-    if layout == "contiguous":
+    if layout == "contiguous" or group_size == ALL:
         return np.arange(batch_size, dtype=np.int32).reshape(replicas, -1)
     by_group = np.arange(batch_size, dtype=np.int32).reshape(group_size, replicas, -1)
     return by_group.transpose(1, 0, 2).reshape(replicas, -1)

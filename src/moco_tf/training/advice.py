@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from moco_tf.config import Config
+from moco_tf.config.method import V3
+from moco_tf.names.encoder import ALL
 from moco_tf.recipes import RECIPES
 
 # K / images from which on a suggestion is made: at a quarter 3 % of the queries meet an earlier key
@@ -65,7 +67,8 @@ class Suggestion:
 
 def suggestions(config: Config, facts: Facts) -> list[Suggestion]:
     """Returns what to change, most telling first; empty if nothing is off."""
-    checks = (_queue, _groups, _key_momentum, _learning_rate, _devices, _small)
+    queue = () if config.method == V3 else (_queue, _groups, _key_momentum)
+    checks = (*queue, _learning_rate, _devices, _small)
     return [found for check in checks for found in check(config, facts)]
 
 
@@ -132,7 +135,7 @@ def _queue(config: Config, facts: Facts) -> Iterator[Suggestion]:
 
 
 def _groups(config: Config, facts: Facts) -> Iterator[Suggestion]:
-    batch, group = config.batch_size, config.group_size
+    batch, group = config.batch_size, config.group_images
     if batch == group:
         reason = (
             "with one BatchNorm group on all devices shuffling changes nothing: queries and keys "
@@ -188,19 +191,20 @@ def _devices(config: Config, facts: Facts) -> Iterator[Suggestion]:
     if not facts.gpus and facts.devices > 1:
         reason = "virtual devices share the processor's cores: they cost time and gain none"
         yield Suggestion("devices", config.devices, 1, reason)
-    if config.devices is not None or facts.gpus <= facts.devices:
+    group = config.group_size
+    if config.devices is not None or facts.gpus <= facts.devices or group == ALL:
         return
-    groups = config.batch_size // config.group_size
+    groups = config.batch_size // group
     reason = (
         f"{facts.gpus} GPUs, but the {groups} BatchNorm groups of a batch spread evenly over no "
         f"more than {facts.devices}"
     )
     parts = facts.gpus * config.accumulation_steps
-    sizes = [n for n in range(2, config.group_size + 1) if config.batch_size % (n * parts) == 0]
-    whole = parts * config.group_size
+    sizes = [n for n in range(2, group + 1) if config.batch_size % (n * parts) == 0]
+    whole = parts * group
     batch = math.ceil(config.batch_size / whole) * whole
     if sizes and sizes[-1] >= SMALLEST_GROUP:
-        yield Suggestion("group_size", config.group_size, sizes[-1], reason)
+        yield Suggestion("group_size", group, sizes[-1], reason)
     elif batch <= facts.images:
         yield Suggestion("batch_size", config.batch_size, batch, reason)
 

@@ -1,8 +1,26 @@
 """Whether a run learns, told in plain words from the numbers that it logs."""
 
 import math
+from typing import Any
+
+from moco_tf.config import Config
+from moco_tf.config.method import V3
 
 MANY_BLANK = 0.1  # of the images: from there on they may be why the features collapse
+
+
+def health_settings(config: Config) -> dict[str, Any]:
+    """Returns what `health_messages` takes from a config."""
+    if config.method == V3:  # two directions, each times 2 T, and the negatives are of the batch
+        loss = {"directions": 2 * 2 * config.temperature, "leaks": False}
+        return {"dim": config.dim, "queue_size": config.batch_size - 1, "keys_per_step": 1} | loss
+    directions = 2 if config.symmetric else 1
+    return {
+        "dim": config.dim,
+        "queue_size": config.queue_size,
+        "keys_per_step": directions * config.batch_size,
+        "directions": directions,
+    }
 
 
 def health_messages(
@@ -11,9 +29,10 @@ def health_messages(
     dim: int,
     queue_size: int,
     keys_per_step: int,
-    directions: int,
+    directions: float,
     step: int,
     blank_share: float = 0.0,
+    leaks: bool = True,
 ) -> list[str]:
     """Plain-language lines for what is off in the values of a logging point.
 
@@ -22,7 +41,9 @@ def health_messages(
             fill the sphere).
         keys_per_step: keys enqueued a step. While the first, random keys are being replaced, and
             for a few steps more, little is said.
-        directions: comparisons whose losses are added up, 2 if symmetric.
+        queue_size: negatives of a query.
+        directions: comparisons whose losses are added up, 2 if symmetric, times their weight.
+        leaks: whether BatchNorm can tell which images belong together.
         blank_share: of the images, how many are black or of one colour.
     """
     if not all(math.isfinite(values[name]) for name in ("loss", "feature_std")):
@@ -45,7 +66,7 @@ def health_messages(
             "health: the loss is still that of guessing, log(1 + negatives): nothing is learned. "
             "Check the learning rate and that both views show one image."
         )
-    if settled and values["top1"] > 99.9:
+    if leaks and settled and values["top1"] > 99.9:
         messages.append(
             "health: the task is solved too easily (top-1 above 99.9 %): BatchNorm may leak which "
             "images belong together, or the augmentations are too weak."

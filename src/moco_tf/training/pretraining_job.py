@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -21,9 +21,9 @@ class PretrainingJob:
 
     Args:
         method: has `state()`, all variables that a step changes.
-        train_step: (view 1, view 2, step, learning rate) -> scalars to log, "loss" and
+        train_step: (view 1, view 2, step, what `schedules` give) -> scalars to log, "loss" and
             "first_nonfinite" among them.
-        rate: step -> learning rate.
+        schedules: functions of the step, by the names that are logged: "lr" and others.
         monitor: returns numbers for the fields `monitored` of `progress`; none: no evaluations.
         knn_every: epochs between two evaluations; 0: only at the end.
     """
@@ -38,21 +38,22 @@ class PretrainingJob:
         reporter: Reporter,
         *,
         train_step: Callable,
-        rate: Callable[[int], float],
+        schedules: Mapping[str, Callable[[int], float]],
         monitor: Callable[[], dict[str, float]] | None,
         monitored: Collection[str],
         knn_every: int,
     ):
         self.method, self.progress, self.watch, self.reporter = method, progress, watch, reporter
         self._monitored, self._knn_every = monitored, knn_every
-        self._train_step, self._rate, self._monitor = train_step, rate, monitor
+        self._train_step, self._schedules, self._monitor = train_step, schedules, monitor
 
     def step(self, batch) -> None:
         """One step of the method."""
-        self._lr = self._rate(self.progress.step)
-        self._scalars = self._train_step(*batch, self.progress.step, self._lr)
+        step = self.progress.step
+        self._scheduled = {name: value(step) for name, value in self._schedules.items()}
+        self._scalars = self._train_step(*batch, step, *self._scheduled.values())
         first = self._scalars.pop("first_nonfinite")
-        self.watch.add(self.progress.step + 1, self._scalars["loss"], first)
+        self.watch.add(step + 1, self._scalars["loss"], first)
 
     def wait(self) -> None:
         """For the loss of the last step."""
@@ -62,7 +63,7 @@ class PretrainingJob:
         """The numbers of the last step."""
         values = {name: float(value) for name, value in self._scalars.items()}
         self.progress.loss = values["loss"] if math.isfinite(values["loss"]) else None
-        return {"lr": self._lr} | values
+        return self._scheduled | values
 
     def evaluation_due(self, epoch: int, last: bool) -> bool:
         """At the end, and each `knn_every` epochs."""

@@ -14,9 +14,10 @@ import tensorflow as tf
 from moco_tf.methods.moco import MoCo
 from moco_tf.models.resnet import resnet
 from moco_tf.models.torch_names import from_torch, to_torch, torch_name
+from moco_tf.training.network import Network
 from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.sgd import sgd_update
-from moco_tf.training.step import Network, StepEnvelope
+from moco_tf.training.step import StepEnvelope
 
 PREFIXES = {"query_encoder": "encoder_q", "key_encoder": "encoder_k", "momentum": "momentum"}
 

@@ -1,0 +1,160 @@
+"""From a `Config` to the method of a run, its compiled step, and its schedules."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.building.batches import build_finish
+from moco_tf.config import Config
+from moco_tf.config.method import V3, check_heads
+from moco_tf.data.pipeline import normalize
+from moco_tf.data.sources import Images
+from moco_tf.methods.moco import MoCo
+from moco_tf.methods.moco_v3 import MoCoV3
+from moco_tf.methods.shuffle import random_permutation
+from moco_tf.models.recompute import recomputing
+from moco_tf.runs.encoders import untrained_encoder
+from moco_tf.training.adamw import adamw
+from moco_tf.training.lars import lars
+from moco_tf.training.network import Network
+from moco_tf.training.optimizer import UpdateRule
+from moco_tf.training.schedules import cosine_momentum, learning_rate
+from moco_tf.training.sgd import sgd_update
+from moco_tf.training.step import StepEnvelope
+
+Method = MoCo | MoCoV3
+Schedule = Callable[[int], float]  # of the step
+
+
+def build_method(
+    config: Config, strategy: tf.distribute.Strategy, train: Images | None = None
+) -> Method:
+    """Returns the untrained method that `config` describes, on the devices of `strategy`.
+
+    Args:
+        train: the images, of which `build_batches` gives the views; none: whole views come.
+    """
+    check_heads(config.method, config.head)
+    compute_dtype = config.precision.removeprefix("mixed_")
+    finish = build_finish(config, train, strategy)
+    with strategy.scope():
+        query = untrained_encoder(config, dtype=config.precision)
+        key = untrained_encoder(config, dtype=config.precision, predictor=False)
+    envelope = StepEnvelope(
+        Network(query, recomputing(query) if config.recompute else None),
+        strategy=strategy,
+        batch_size=config.batch_size,
+        group_size=config.group_size,
+        group_layout=config.group_layout,
+        accumulation_steps=config.accumulation_steps,
+        rule=_rule(config),
+        running_statistics=config.running_statistics,
+        preprocess=lambda view: normalize(finish(view), config.normalization, compute_dtype),
+        xla=use_xla(config),
+        loss_scaling=config.precision == "mixed_float16",
+        dtype="float64" if config.precision == "float64" else "float32",
+    )
+    if config.method == V3:
+        return MoCoV3(Network(key, stream=1), envelope=envelope, temperature=config.temperature)
+    return MoCo(
+        Network(key, stream=1),
+        envelope=envelope,
+        queue_size=config.queue_size,
+        dim=config.dim,
+        key_momentum=config.key_momentum,
+        temperature=config.temperature,
+        symmetric=config.symmetric,
+        seed=config.seed,
+    )
+
+
+def _rule(config: Config) -> UpdateRule:
+    """What the optimizer of `config` does to each parameter."""
+    momentum = {"momentum": config.sgd_momentum, "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw":
+        return adamw(weight_decay=config.weight_decay)
+    return (
+        lars(**momentum)
+        if config.optimizer == "lars"
+        else UpdateRule(partial(sgd_update, **momentum))
+    )
+
+
+def use_xla(config: Config) -> bool:
+    """Whether the encoders are compiled with XLA: if asked for, for it measured slower on CPUs.
+
+    Nothing has been measured on a GPU, so there too it is left to the user.
+    """
+    return config.xla == "on"
+
+
+def build_step(config: Config, method: Method) -> Callable:
+    """Returns the compiled step: (view 1, view 2, number, learning rate) -> scalars to log.
+
+    That of MoCo v3 also takes the key encoder's momentum, or else the config's.
+    """
+    # NumPy's: TensorFlow keeps for good each of Python's numbers that it made a tensor of.
+    if isinstance(method, MoCoV3):
+
+        @tf.function(autograph=False)
+        def compiled_v3(view1, view2, rate, momentum):
+            return method.train_step(view1, view2, rate, momentum)[0]
+
+        return lambda view1, view2, _, rate, momentum=config.key_momentum: compiled_v3(
+            view1, view2, tf.constant(np.float32(rate)), tf.constant(np.float64(momentum))
+        )
+    directions = 2 if config.symmetric else 1
+
+    @tf.function(autograph=False)
+    def compiled(view1, view2, number, rate):
+        permutations = random_permutation(config.seed, number, directions, config.batch_size)
+        return method.train_step(view1, view2, permutations, rate)[0]
+
+    return lambda view1, view2, number, rate: compiled(
+        view1, view2, tf.constant(np.int64(number)), tf.constant(np.float32(rate))
+    )
+
+
+def build_schedules(config: Config, epoch_steps: int) -> dict[str, Schedule]:
+    """Returns what changes from step to step, by its name in the logs, in the step's order."""
+    schedules = {"lr": build_schedule(config, epoch_steps)}
+    if config.method != V3:
+        return schedules
+
+    def momentum(step: int) -> float:
+        if config.momentum_schedule == "constant":
+            return config.key_momentum
+        epochs = _epochs_at(config, step)
+        return cosine_momentum(
+            step, steps_per_epoch=epoch_steps, epochs=epochs, base=config.key_momentum
+        )
+
+    return schedules | {"momentum": momentum}
+
+
+def build_schedule(config: Config, epoch_steps: int) -> Schedule:
+    """Returns the learning rate as a function of the step."""
+
+    def rate(step: int) -> float:
+        return learning_rate(
+            step,
+            steps_per_epoch=epoch_steps,
+            epochs=_epochs_at(config, step),
+            base=config.scaled_learning_rate,
+            schedule=config.schedule,
+            milestones=config.milestones,
+            drop=config.lr_drop,
+            unit=config.schedule_unit,
+            first_epoch=config.first_epoch,
+            warmup_epochs=config.warmup_epochs,
+        )
+
+    return rate
+
+
+def _epochs_at(config: Config, step: int) -> int:
+    """The epochs of the run as they were meant to be at `step`."""
+    earlier = (epochs for until, epochs in config.earlier_schedules if step < until)
+    return next(earlier, config.epochs)
