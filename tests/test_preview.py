@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.runs import config as tiny_config
 
-from moco_tf.build import build_batches, build_images
+from moco_tf.building import build_batches, build_images
 from moco_tf.commands.cli import main
 from moco_tf.look import pictures as pictures_module
 from moco_tf.look.hints import crop_facts, hints

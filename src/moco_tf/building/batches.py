@@ -27,7 +27,6 @@ from moco_tf.data.view_making import (
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.connect import wait_for_workers
 from moco_tf.distribute.strategy import default_devices, make_strategy
-from moco_tf.names.encoder import ALL
 
 HELD_BYTES = 2**30  # of a set of images, uint8, that a device keeps in its memory
 HELD_SIDE = 96  # pixels, on a CPU
@@ -110,9 +109,7 @@ def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distrib
         InputError: if the groups do not spread over the devices, or there are not so many.
     """
     workers = len(cluster.workers) if cluster else 1
-    # With the whole batch as one group, each device may have any equal share.
-    parts = config.batch_size // (1 if config.group_size == ALL else config.group_size)
-    devices = config.devices or default_devices(parts, workers)
+    devices = config.devices or default_devices(config.divisible, workers)
     sizes, microbatches = (config.batch_size, config.group_size), config.accumulation_steps
     check_devices(*sizes, devices, workers, microbatches)
     check_accumulation(*sizes, devices * workers, microbatches)

@@ -158,6 +158,11 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
         return self.batch_size if self.group_size == ALL else self.group_size
 
     @property
+    def divisible(self) -> int:
+        """What devices divide among them: the BatchNorm groups, or if there is one, its images."""
+        return self.batch_size // (1 if self.group_size == ALL else self.group_size)
+
+    @property
     def encoder_fields(self) -> dict[str, Any]:
         """What the results of other commands tell of the encoder."""
         own = {"width": self.width, "stem": self.stem} if self.is_resnet else {}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.build import build_making
+from moco_tf.building import build_making
 from moco_tf.config import Config
 from moco_tf.config.batch_groups import check_enough_images
 from moco_tf.data.decode import decoded
@@ -132,7 +132,7 @@ def refusals(config: Config, looked: Looked) -> list[str]:
 def _suggested(config: Config, looked: Looked) -> list[str]:
     """What `pretrain` and `estimate` advise."""
     gpus = len(tf.config.list_physical_devices("GPU"))
-    devices = config.devices or default_devices(config.batch_size // config.group_size, 1)
+    devices = config.devices or default_devices(config.divisible)
     facts = known_facts(config, looked.images, devices=devices, gpus=gpus)
     steps = config.epochs * (looked.count // config.batch_size)
     facts = replace(facts, images=looked.count, steps=steps)
