@@ -1,4 +1,4 @@
-.PHONY: lint test test-slow test-long
+.PHONY: lint test test-slow test-long lower-bounds licences dist docs
 
 lint:
 	ruff check .
@@ -13,3 +13,16 @@ test-slow:
 
 test-long:
 	pytest -m long
+
+lower-bounds:
+	.ci/lower-bounds
+
+licences:
+	uvx --quiet pip-licenses --python "$$(command -v python)" --order=license
+
+dist:
+	rm -rf dist
+	uv build
+
+docs:
+	sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from moco_tf.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # native Windows
+    fcntl = None  # type: ignore[assignment]
+
+NO_LOCKS = (
+    "this system has no file locks (Python's module fcntl is missing), which every folder that is "
+    "written to needs. Use Linux, macOS, or Windows through WSL 2."
+)
 
 
 def write_atomically(
@@ -96,10 +105,17 @@ def take_lock(file: IO[Any] | int, in_use: Callable[[], str]) -> None:
     Raises:
         InputError: if another process has locked it.
     """
+    _refuse_without_locks()
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(in_use()) from None
+
+
+def wait_for_lock(file: IO[Any] | int) -> None:
+    """Locks an open file as `take_lock` does, once no other process has it locked."""
+    _refuse_without_locks()
+    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def make_folder(folder: Path) -> None:
@@ -120,6 +136,12 @@ def write_error(path: Path, size: int, error: OSError) -> InputError | BrokenPip
             f"whole; free some space and run the same command again."
         )
     return InputError(f"cannot write {path}: {error.strerror or error}.")
+
+
+def _refuse_without_locks() -> None:
+    """Else two processes could write to one run folder, and neither would notice."""
+    if fcntl is None:
+        raise InputError(NO_LOCKS)
 
 
 def _fsync_folder(folder: Path) -> None:

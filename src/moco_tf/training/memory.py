@@ -1,19 +1,26 @@
 """Resident memory of this process."""
 
+import contextlib
 import ctypes
 import re
-import resource
 import sys
 from pathlib import Path
 
+try:
+    import resource
+except ImportError:  # native Windows
+    resource = None  # type: ignore[assignment]
+
 
 def peak_memory_bytes() -> int:
-    """The largest resident memory that this process ever had."""
+    """The largest resident memory that this process ever had; 0 where the system does not tell."""
     # Not ru_maxrss where there is better: a process starts with that of its parent.
-    status = Path("/proc/self/status")
-    peak_kib = status.exists() and re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.M)
-    if peak_kib:
-        return int(peak_kib[1]) * 1024
+    with contextlib.suppress(OSError):  # macOS has no /proc
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        if peak_kib := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
+            return int(peak_kib[1]) * 1024
+    if resource is None:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

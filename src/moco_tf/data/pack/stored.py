@@ -6,14 +6,13 @@ would be a request that takes tens of milliseconds and costs money.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import sys
 from pathlib import Path
 
 from moco_tf.data.source_kind import PACK_INDEX
 from moco_tf.errors import InputError
-from moco_tf.files.atomic import make_folder
+from moco_tf.files.atomic import make_folder, wait_for_lock
 from moco_tf.files.store import Store, cache_of
 
 
@@ -36,7 +35,7 @@ def copy_pack(url: str) -> Path:
         folder = cache_of(store.url + store.files.ukey(store.path(PACK_INDEX)))
         make_folder(folder)
         with open(folder / ".lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be copying it
+            wait_for_lock(lock)  # another process may be copying it
             here = {path.name: path.stat().st_size for path in folder.iterdir()}
             wanted = [name for name in sizes if name == PACK_INDEX or name.startswith("images-")]
             missing = [name for name in wanted if here.get(name) != sizes[name]]
