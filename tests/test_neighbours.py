@@ -106,6 +106,29 @@ def test_features_are_computed_once_until_something_changes(
     assert len(kept) == 2  # of each kind of features; those of other images have been replaced
 
 
+def test_a_run_that_cannot_be_written_to_is_searched_all_the_same(
+    capsys, run, photos, tmp_path, monkeypatch
+):
+    data = shutil.copytree(photos, tmp_path / "data")
+    before = {*Path(run.folder).iterdir()}
+    monkeypatch.setattr(module.os, "access", lambda path, mode: False)
+    result = asked(capsys, run, "train/a/0.jpg", "--data", data)
+    monkeypatch.undo()
+    new = {path.name for path in {*Path(run.folder).iterdir()} - before}
+    assert not [name for name in new if name.startswith("neighbours-")]
+    assert "cannot be written to: the features are not kept" in result["err"]
+    assert result["queries"] == asked(capsys, run, "train/a/0.jpg", "--data", data)["queries"]
+
+
+def test_unreadable_files_are_left_out_up_to_a_share(capsys, run, photos, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "data")
+    (data / "train" / "a" / "bad.jpg").write_bytes(b"no")
+    assert main(["neighbours", run.folder, "train/a/0.jpg", "--data", str(data)]) == 2
+    assert "more than max_bad_images" in capsys.readouterr().err
+    words = ("--data", data, "--max-bad-images", 0.5)
+    assert asked(capsys, run, "train/a/0.jpg", *words)["images"] == 15
+
+
 def test_pairs_above_a_similarity(capsys, run, photos):
     result = asked(capsys, run, "--duplicates", "0.9")
     unit = unit_features(run, photos).astype(np.float64)

@@ -25,6 +25,7 @@ def neighbours(
     k: int = 10,
     features: Literal["pooled", "projection"] = "pooled",
     duplicates: float | None = None,
+    max_bad_images: float | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -41,6 +42,7 @@ def neighbours(
         k: neighbours of each query. A query that is in the data is not its own neighbour.
         features: "pooled" (before the head) or "projection" (the head's output).
         duplicates: also return the pairs of images that are at least so similar.
+        max_bad_images: largest share of unreadable files to skip. None: the run's own.
         out: an .html file to write with all the pictures.
         overwrite: replace `out` if it exists.
         reporter: see `pretrain`.
@@ -74,6 +76,7 @@ def neighbours(
         k=k,
         features=features,
         above=duplicates,
+        max_bad_images=max_bad_images,
         out=target,
         reporter=reporter,
     )

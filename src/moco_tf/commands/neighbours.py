@@ -5,7 +5,7 @@ from typing import Any
 
 from moco_tf.api.neighbours import DUPLICATES, neighbours
 from moco_tf.commands.flags import take_defaults
-from moco_tf.commands.parser import Outcome, Parser
+from moco_tf.commands.parser import Outcome, Parser, share
 from moco_tf.errors import one_line
 
 MOST_PAIRS = 20  # lines; --json and the page have more
@@ -18,12 +18,15 @@ def add(command: Parser) -> None:
         "queries", nargs="*", metavar="QUERY", help="pictures, or names of images in the data"
     )
     command.add_argument("--data", metavar="D", help="images to search; none: the run's own")
-    command.add_argument("--k", "-k", type=int, metavar="N", help="neighbours [%(default)s]")
+    command.add_argument("-k", "--k", type=int, metavar="N", help="neighbours [%(default)s]")
     command.add_argument("--features", choices=["pooled", "projection"], help="[%(default)s]")
     command.add_argument(
         "--duplicates", nargs="?", type=_similarity, const=DUPLICATES, metavar="ABOVE",
         help=f"pairs of images at least so similar, -1 to 1 [{DUPLICATES}]",
     )  # fmt: skip
+    command.add_argument(
+        "--max-bad-images", type=share, metavar="X", help="share of unreadable files to skip"
+    )
     command.add_argument("--out", metavar="FILE", help=".html page of the pictures")
     command.add_argument("--overwrite", action="store_true", help="replace an existing file")
     take_defaults(command, neighbours)

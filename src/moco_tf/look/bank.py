@@ -90,7 +90,13 @@ class Bank:
         return images, row
 
 
-def open_bank(run: str, data: Any, features: Features, say: Callable[[str], None]) -> Bank:
+def open_bank(
+    run: str,
+    data: Any,
+    features: Features,
+    max_bad_images: float | None,
+    say: Callable[[str], None],
+) -> Bank:
     """Returns all images of `data` with their features, which are kept in the run's folder.
 
     These are computed again where the encoder, the images or `features` have changed.
@@ -98,6 +104,7 @@ def open_bank(run: str, data: Any, features: Features, say: Callable[[str], None
     Args:
         run: run folder (its newest whole checkpoint) or a file made by `convert`.
         data: what `open_images` takes; None: the run's own.
+        max_bad_images: largest share of unreadable files to skip; None: the run's own.
         say: called with lines for the user.
 
     Raises:
@@ -105,6 +112,8 @@ def open_bank(run: str, data: Any, features: Features, say: Callable[[str], None
     """
     encoder, config, step = load_encoder(run, warn=say)
     function = embedding(encoder, features=features, normalization=config.normalization)
+    if max_bad_images is not None:
+        config = config.model_copy(update={"max_bad_images": max_bad_images})
     parts = _parts(config, data := images_of(config, data, run), run, say)
     rows, name, side = rows_of(parts), text_of(data), config.image_size
     where = hashlib.sha256(f"{features} {os.path.abspath(name)}".encode(errors="replace"))
@@ -117,9 +126,13 @@ def open_bank(run: str, data: Any, features: Features, say: Callable[[str], None
         return found if len(found) == 2 else [found[0], found[0][:0]]
 
     def load() -> tuple[np.ndarray, bool]:
-        train, test, kept = kept_features(out, key, compute, say)
-        state = "taken from" if kept else "written to"
-        say(f"features of {len(rows.names)} images {state} {one_line(str(out))}")
+        if os.access(out if out.exists() else out.parent, os.W_OK):
+            train, test, kept = kept_features(out, key, compute, say)
+            state = "taken from" if kept else "written to"
+            say(f"features of {len(rows.names)} images {state} {one_line(str(out))}")
+        else:  # a run of somebody else's
+            say(f"{one_line(str(out.parent))} cannot be written to: the features are not kept")
+            (train, test), kept = compute(), False
         unit = np.concatenate([train, test])
         if not np.isfinite(unit).all():
             raise DivergedError(

@@ -30,11 +30,12 @@ def look_for(
     k: int,
     features: Features,
     above: float | None,
+    max_bad_images: float | None,
     out: Path | None,
     reporter: Reporter | None,
 ) -> dict[str, Any]:
     """See `moco_tf.api.neighbours.neighbours`, which checks the arguments first."""
-    bank = open_bank(run, data, features, (reporter or Reporter()).line)
+    bank = open_bank(run, data, features, max_bad_images, (reporter or Reporter()).line)
     pictures = read_queries(bank, queries)
     found = find_neighbours(bank, pictures, k) if pictures else []
     pairs, count = ([], None) if above is None else find_duplicates(bank, above)
