@@ -10,7 +10,7 @@ from moco_tf.config import Config
 
 MOSTLY = 0.9  # share of the pictures
 NO_SIDE_IS_UP = 1.15  # `Survey.upright` below which no side of the pictures is told from the others
-ENLARGED = 3.0  # times a side: a crop that is enlarged more is blurred
+ENLARGED = 4.0  # times a side: a crop that is enlarged more is blurred
 REDUCED = 4.0  # times a side: from there on most of what is decoded is thrown away
 CONTEXT = "Set it in the augmentation: docs/augmentation.md"
 
