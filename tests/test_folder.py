@@ -34,7 +34,7 @@ def test_new_folder_then_resumed(tmp_path):
     assert claim(folder, CONFIG) is True
     found = read_json(folder / "versions.json")
     assert found["python"] == platform.python_version() and found["numpy"] == np.__version__
-    assert set(found) == {"python", "tensorflow", "keras", "numpy", "moco-tf"}
+    assert set(found) == {"python", "tensorflow", "keras", "numpy", "moco-tf", "hardware"}
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "versions.json"]
 
 

@@ -39,6 +39,21 @@ def test_a_report_has_every_section_and_its_figures(run, capsys):
     assert loss["chance, log(1+K)"]["y"] == pytest.approx([math.log(513)] * 2)
 
 
+@pytest.mark.parametrize(
+    ("steps", "epochs", "found"),
+    [
+        ([10, 20, 40, 48], [0, 1, 2, 2], 16),  # 16 to 19 fit; 48 is the end of 3 epochs of 16
+        ([10, 20, 40, 47], [0, 1, 2, 2], 19),
+        ([10, 20], [0, 0], None),
+        ([33, 64, 65], [1, 1, 2], 32),
+    ],
+)
+def test_steps_of_an_epoch(tmp_path, steps, epochs, found):
+    rows = [logged(step, epoch=epoch) for step, epoch in zip(steps, epochs, strict=True)]
+    folder = write_run(tmp_path / "run", rows, {"step": steps[-1]}, epochs=3)
+    assert read(folder).epoch_steps == found
+
+
 def test_levels_to_compare_with(run):
     charts = charts_of(read(run))
     lines = {line.name: line.y[-1] for line in charts["knn_top1"].lines}

@@ -15,6 +15,7 @@ from rich.console import Console
 from support.runs import rows
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.errors import InputError
@@ -237,6 +238,30 @@ def next_second():
 def points(run_dir, tag):
     curves = EventAccumulator(str(run_dir / "tensorboard")).Reload()
     return [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in curves.Tensors(tag)]
+
+
+@pytest.mark.parametrize(("resumed", "shown"), [(0, True), (20, False)])
+def test_the_config_is_among_the_hparams_of_a_new_run(tmp_path, resumed, shown):
+    reporter = Reporter()
+    reporter.console = Console(file=io.StringIO(), soft_wrap=True)
+    config = {"width": 8, "xla": False, "schedule": "step", "devices": None, "milestones": [1, 2]}
+    reporter.start(tmp_path, 60, resumed, config=config)
+    reporter.close()
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    data = [
+        value.metadata.plugin_data
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    ]
+    found = [
+        HParamsPluginData.FromString(one.content) for one in data if one.plugin_name == "hparams"
+    ]
+    assert len(found) == (1 if shown else 0)
+    for one in found:
+        values = one.session_start_info.hparams
+        assert values["width"].number_value == 8 and values["schedule"].string_value == "step"
+        assert values["xla"].bool_value is False and values["devices"].string_value == "None"
+        assert values["milestones"].string_value == "[1, 2]"
 
 
 def test_curves_of_a_resumed_run_show_each_step_once(tmp_path):

@@ -3,12 +3,16 @@
 Pixels of one class have little in common, so that nearest neighbours of raw pixels fail.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 CLASS_NAMES = ("disc", "square", "triangle", "star", "plus", "ring", "bar", "crescent")
 PARAMETERS = 24
 RADIUS = (0.5, 0.75)  # of half the side
 TINT, WAVE = 5, 5  # amplitudes, grey levels
+AT_ONCE = 16  # images: what is computed of them stays in the caches
 
 
 def draw_shapes(seed, indices, size=32):
@@ -29,10 +33,10 @@ def draw_shapes(seed, indices, size=32):
         ]
     )
     labels = indices % len(CLASS_NAMES)
-    images = np.concatenate(
-        [_draw(draws[i : i + 256], labels[i : i + 256], size) for i in range(0, len(indices), 256)]
-    )
-    return images, labels.astype(np.int64)
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(indices), AT_ONCE)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        images = list(threads.map(lambda part: _draw(draws[part], labels[part], size), parts))
+    return np.concatenate(images), labels.astype(np.int64)
 
 
 def _draw(u, labels, size):

@@ -76,9 +76,21 @@ class Found:
 
     @cached_property
     def epoch_steps(self) -> int | None:
-        """Steps of an epoch, as the rows tell: None where they are all of the first one."""
-        ends = [(row["step"] - 1) // row["epoch"] for row in self.logged if row.get("epoch")]
-        return min(ends) if ends else None
+        """Steps of an epoch, as the rows tell: None where they are all of the first one.
+
+        Epoch e has the steps e n + 1 to (e + 1) n. Where several n fit, it is the one by which the
+        last step is the end, or else the largest.
+        """
+        rows = [
+            (row["step"] - 1, row["epoch"]) for row in self.logged if _is_number(row.get("epoch"))
+        ]
+        most = min((step // epoch for step, epoch in rows if epoch), default=None)
+        if most is None:
+            return None
+        least = max(step // (epoch + 1) + 1 for step, epoch in rows)
+        epochs = self.fields.get("epochs") or 1
+        ends = [n for n in range(least, most + 1) if n * epochs == self.step]
+        return ends[0] if ends else most
 
 
 def read(run: str | Path) -> Found:

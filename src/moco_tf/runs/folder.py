@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -66,7 +67,7 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
         grown = there.model_copy(update={name: getattr(now, name) for name in names})
         if grown != there:
             write_json(run_dir / CONFIG, as_written(grown))
-    write_json(run_dir / VERSIONS, versions())
+    write_json(run_dir / VERSIONS, versions() | {"hardware": hardware()})
     return resumed
 
 
@@ -148,6 +149,24 @@ def holder(run_dir: Path) -> int | None:
         return process
     held = {fields[4] for fields in map(str.split, locks) if fields[1] == "FLOCK"}
     return process if str(process) in held else None
+
+
+def hardware() -> str:
+    """Returns the processors, and NVIDIA's GPUs if there are any, that this process may use."""
+    found = re.findall(r"^model name\s*: (.*)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    named = [f"{cores} x {found[0] if found else platform.processor() or platform.machine()}"]
+    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    for gpu in gpus:
+        named += re.findall(r"^Model:\s*(.*)$", _text(gpu), re.MULTILINE)
+    return ", ".join(named)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return ""
 
 
 def versions() -> dict[str, str | None]:

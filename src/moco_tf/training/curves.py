@@ -4,10 +4,12 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams.api import hparams
 
 from moco_tf.errors import InputError
 
@@ -16,13 +18,20 @@ HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
 
 
 class Curves:
-    """Writes curves into `folder`; older files there lose their points after `resumed_step`."""
+    """Writes curves into `folder`; older files there lose their points after `resumed_step`.
 
-    def __init__(self, folder: Path, resumed_step: int):
+    Args:
+        config: of the run, which TensorBoard shows under HParams; none: it shows none.
+    """
+
+    def __init__(self, folder: Path, resumed_step: int, config: Mapping[str, Any] | None = None):
         self._compared = False
         with _told_in_one_line():
             self._writer = tf.summary.create_file_writer(str(folder))
             _forget_after(self._writer, resumed_step)
+            if config and not resumed_step:
+                with self._writer.as_default():
+                    hparams({name: _plain(value) for name, value in config.items()})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Draws the values of a logging point."""
@@ -77,6 +86,11 @@ def _forget_after(writer, step: int) -> None:
     first = step + 1 if step else 0  # the untrained encoder is evaluated anew
     event = tf.compat.v1.Event(wall_time=time.time(), step=first, session_log=start)
     tf.raw_ops.ImportEvent(writer=writer._resource, event=event.SerializeToString())
+
+
+def _plain(value: Any) -> bool | float | str:
+    """What HParams takes."""
+    return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def _curve(name: str) -> str:

@@ -55,7 +55,7 @@ class Reporter:
             healthy: settings of `health_messages`; none: health is not judged.
             before: what `written` returned before the checkpoint of `resumed_step`.
             track: name of an experiment tracker, which gets the same numbers.
-            config: of the run, plain values, for the tracker.
+            config: of the run, plain values, for TensorBoard and the tracker.
         """
         self.last_step, self._healthy = last_step, healthy
         self._path = Path(run_dir) / METRICS
@@ -66,7 +66,7 @@ class Reporter:
         self._rows = self._files.enter_context(self._path.open("a", encoding="utf-8"))
         from moco_tf.training.curves import Curves
 
-        self._curves = Curves(Path(run_dir) / TENSORBOARD, resumed_step)
+        self._curves = Curves(Path(run_dir) / TENSORBOARD, resumed_step, config)
         self._files.callback(self._curves.close)
         if track:
             self._tracker = Tracker(track, Path(run_dir), config or {}, self.line)

@@ -1,0 +1,105 @@
+"""A report in a real browser: its charts are drawn, nothing is complained of, names do no harm."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.labelled_run import make_run, pictures, save_npz
+from support.written_runs import write_run
+
+from moco_tf.data.sources import from_arrays
+from moco_tf.report.read import read
+from moco_tf.report.seen import look
+from moco_tf.report.write import SECTIONS, nothing_seen, write_report
+from moco_tf.runs.snapshot import peek
+
+HOSTILE = '"><script>alert(1)</script>'
+OTHER = "<img src=x onerror=\"document.title='harmed'\">'};document.title='harmed';//"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+)
+
+
+class Tags(HTMLParser):
+    """The title, and the attributes of scripts and images, of a document."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.scripts, self.images, self.title, self._of = [], [], "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self._of = tag
+        kinds = {"script": self.scripts, "img": self.images}
+        kinds.get(tag, []).append(dict(attributes))
+
+    def handle_data(self, data):
+        self.title += data if self._of == "title" else ""
+        self._of = ""
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Returns a function: path of a page -> the document after its scripts, what was logged."""
+    browser = next(filter(None, map(shutil.which, NAMES)), None)
+    if browser is None:
+        pytest.skip(f"no browser found: none of {', '.join(NAMES)} is installed")
+
+    def open_page(path):
+        profile = tmp_path / "profile"
+        log = ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=2000", "--dump-dom"]
+        done = subprocess.run(
+            [browser, *FLAGS, f"--user-data-dir={profile}", *log, path.resolve().as_uri()],
+            capture_output=True, check=True, timeout=120,
+        )  # fmt: skip
+        said = [line for line in done.stderr.decode().splitlines() if "CONSOLE" in line]
+        return done.stdout.decode(), said
+
+    return open_page
+
+
+def sections(page):
+    return re.findall(r'<section id="(\w+)"', page)
+
+
+@pytest.mark.slow
+def test_every_chart_is_drawn_and_nothing_is_complained_of(tmp_path, opened):
+    runs = [read(write_run(tmp_path / name)) for name in ("a", "b")]
+    for found in (runs[:1], runs):
+        figures = write_report(found, nothing_seen("not here"), tmp_path / "page.html")
+        page, said = opened(tmp_path / "page.html")
+        assert said == []
+        assert sections(page) == list(SECTIONS)
+        assert page.count("<canvas") == len(figures["curves"]) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shallow")
+def test_hostile_names_do_no_harm(tmp_path, opened):
+    run = make_run(tmp_path / "run", save_npz(tmp_path / "data.npz"))
+    pixels, labels = pictures(20, 0)
+    classes = np.array([HOSTILE, OTHER, b"\xff\xe9".decode("utf-8", "surrogateescape")])
+    named = tuple(f"{classes[n]}/{HOSTILE}{n}.jpg" for n in labels)
+    train = replace(from_arrays(HOSTILE, pixels, classes[labels]), paths=named, files=named)
+    folder = Path(run.folder)
+    seen = look(
+        folder, peek(folder), train, None, pictures=20, images_per_second=None, warn=print
+    )  # fmt: skip
+    assert seen.absent == {}
+    write_report([read(folder)], seen, tmp_path / f"{OTHER.replace('/', '_')}.html")
+    page, said = opened(tmp_path / f"{OTHER.replace('/', '_')}.html")
+    assert said == [] and sections(page) == list(SECTIONS)
+    found = Tags(page)
+    assert found.title == "run"
+    kinds = [script.get("type") for script in found.scripts]
+    assert sorted(kinds, key=str) == [None, None, "application/json"]  # our two, and the map's
+    assert all(image["src"].startswith("data:image/") for image in found.images)
+    assert not any(name.startswith("on") for image in found.images for name in image)
+    assert f"{HOSTILE}/{HOSTILE}0.jpg" in {image.get("title") for image in found.images}
