@@ -1,5 +1,7 @@
 """Features: unit rows in the order of the images, one trace, inference mode."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,6 +36,17 @@ def test_unit_rows_in_order_with_one_trace(count, batch, compiled):
     assert found.dtype == np.float32 and len(traces) == 1
     extract(function, batches)
     assert len(traces) == (1 if compiled else 2)
+
+
+def test_features_of_many_encoders_are_no_retracing(caplog):
+    """TensorFlow warns of five traces in a row, and by what a function is counts whose they are."""
+    with caplog.at_level("WARNING", "tensorflow"):
+        for number in range(8):
+            model = lambda x, training, by=number: by * tf.reshape(x, [1, -1])  # noqa: E731
+            encoder = SimpleNamespace(model=model, backbone=None)
+            embed = embedding(encoder, features="projection", normalization="none")
+            np.testing.assert_allclose(embed(np.full((1, 2, 2, 3), 255, np.uint8)), number)
+    assert "retracing" not in caplog.text
 
 
 def test_zero_features_stay_finite_and_no_images_are_an_error():

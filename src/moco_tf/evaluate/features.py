@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -81,13 +82,13 @@ def embedding(encoder: Encoder, *, features: Features, normalization: str) -> An
             f"the encoder has no projection head: it is a converted backbone; received "
             f"features={features}. Use --features pooled."
         )
+    # A partial: of functions made here TensorFlow would count the traces together, and warn.
+    return tf.function(partial(_embed, model, normalization), autograph=False)
 
-    @tf.function(autograph=False)
-    def embed(images: tf.Tensor) -> tf.Tensor:
-        inputs = normalize(images, normalization, tf.float32)
-        return tf.cast(model(inputs, training=False), tf.float32)
 
-    return embed
+def _embed(model: Callable, normalization: str, images: tf.Tensor) -> tf.Tensor:
+    inputs = normalize(images, normalization, tf.float32)
+    return tf.cast(model(inputs, training=False), tf.float32)
 
 
 def pixel_features(
