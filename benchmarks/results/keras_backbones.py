@@ -1,0 +1,155 @@
+"""Keras backbones on a few labelled pictures, two epochs each: every promise of a run, checked.
+
+    python benchmarks/results/keras_backbones.py --data ./cifar10 --json
+    python benchmarks/results/keras_backbones.py --data ./cifar10 --only cnn cnn-in-python
+
+A run of each backbone is left alone, one is killed (SIGKILL) and started again, and two in float64
+train on one and on two devices. Then `keras_checks.py` evaluates and exports the first. Prints
+seconds, differences and a verdict for each check; exits 1 where one fails. Files go to OUT.
+
+Random layers (EfficientNet's DropPath) draw for each microbatch, so two devices draw what one
+device does that takes its batch as two microbatches: those are compared.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from image_subset import subset  # noqa: E402
+from tiny_run import digest, newest_step  # noqa: E402
+
+APPLICATIONS = ("MobileNetV3Small", "EfficientNetV2B0", "ConvNeXtTiny")
+CNN, IN_PYTHON = "cnn", "cnn-in-python"  # as a file, and as a keras.Model
+FIELDS = {
+    "image_size": 32,
+    "batch_size": 32,
+    "group_size": 8,
+    "queue_size": 128,
+    "epochs": 2,
+    "learning_rate": 0.03,
+    "knn_k": 20,
+    "log_every": 1,
+    "checkpoint_every": 1,
+}
+TOLERANCE = 1e-9  # of float64, on one device and on two
+
+
+def main() -> int:
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    pictures = options.out.resolve() / "pictures.npz"
+    subset(options.data, pictures, train=options.train, test=options.test)
+    found = {name: _backbone(name, pictures, options) for name in options.only}
+    passed = all(one["passed"] for checks in found.values() for one in checks.values())
+    result = {"passed": passed, "backbones": found}
+    (options.out / "keras_backbones.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result) if options.json else _table(found))
+    return 0 if passed else 1
+
+
+def _options() -> argparse.Namespace:
+    names = (*APPLICATIONS, CNN, IN_PYTHON)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="train/CLASS/* and test/CLASS/*")
+    parser.add_argument("--out", type=Path, default=Path("runs/keras_backbones"))
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--train", type=int, default=160, help="pictures")
+    parser.add_argument("--test", type=int, default=80, help="pictures")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def _backbone(name: str, pictures: Path, options: argparse.Namespace) -> dict[str, dict]:
+    """Check -> its numbers, `passed` and `seconds`."""
+    folder = pictures.parent / name
+    folder.mkdir()
+    fields = FIELDS | {"data": str(pictures)}
+    if name == CNN:
+        _call("make_cnn", str(folder / "cnn.keras"))
+        fields["encoder"] = str(folder / "cnn.keras")
+    elif name != IN_PYTHON:
+        fields["encoder"] = f"keras:{name}"
+
+    def train(run: str, kill_at: int | None = None, **changes) -> Path:
+        return _train(fields | {"run_dir": str(folder / run)} | changes, kill_at)
+
+    began = time.monotonic()
+    whole = train("whole")
+    seconds = time.monotonic() - began
+    found = {"two epochs": {"passed": newest_step(whole) == 2 * options.train // 32}}
+    found["two epochs"] |= {"state_sha256": digest(whole), "seconds": seconds}
+
+    began, killed_at = time.monotonic(), options.train // 32 + 1
+    train("killed", kill_at=killed_at)
+    killed = train("killed")
+    found["killed and resumed"] = {
+        "passed": digest(killed) == digest(whole),
+        "killed_after_step": killed_at,
+        "seconds": time.monotonic() - began,
+    }
+
+    began = time.monotonic()
+    random = _call("has_random_layers", str(whole))
+    microbatches = 2 if random else 1
+    wide = {"precision": "float64"}
+    one = train("one-device", devices=1, accumulation_steps=microbatches, **wide)
+    two = train("two-devices", devices=2, **wide)
+    difference = _call("largest_difference", str(one), str(two))
+    found["1 and 2 devices"] = {
+        "passed": difference <= TOLERANCE,
+        "difference": difference,
+        "microbatches_of_one_device": microbatches,
+        "seconds": time.monotonic() - began,
+    }
+    return found | _call("checks", str(whole), str(pictures), str(folder))
+
+
+def _train(fields: dict, kill_at: int | None) -> Path:
+    """Trains in a process of its own, which is killed after a step. Returns the run folder."""
+    run_dir = Path(fields["run_dir"])
+    if "encoder" in fields:
+        command = [sys.executable, "-m", "moco_tf", "pretrain", "small"]
+        command += [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
+    else:
+        command = _command("train_cnn", fields)
+    with open(f"{run_dir}.txt", "a", encoding="utf-8") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        while kill_at and newest_step(run_dir) < kill_at and process.poll() is None:
+            time.sleep(0.002)
+        if kill_at:
+            process.kill()
+        code = process.wait()
+    if code != (-9 if kill_at else 0):
+        raise SystemExit(f"{' '.join(command)} ended with {code}: see {run_dir}.txt")
+    return run_dir
+
+
+def _call(function: str, *arguments):
+    """What a function of keras_checks.py returns, called in a process of its own."""
+    done = subprocess.run(_command(function, *arguments), stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _command(function: str, *arguments) -> list[str]:
+    return [sys.executable, str(HERE / "keras_checks.py"), function, *map(json.dumps, arguments)]
+
+
+def _table(found: dict[str, dict]) -> str:
+    lines = []
+    for name, checks in found.items():
+        lines.append(name)
+        for check, numbers in checks.items():
+            verdict = "ok" if numbers["passed"] else "FAILED"
+            rest = {k: v for k, v in numbers.items() if k not in ("passed", "seconds")}
+            lines.append(f"  {verdict:6} {check:22} {numbers['seconds']:6.1f} s  {rest}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
