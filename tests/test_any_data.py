@@ -25,11 +25,14 @@ NAMES = ("bird", "cat", "dog")
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """A folder of PNGs in three class folders, as many of each, and their pixels in its order."""
-    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (COUNT, 20, 24, 3), dtype=np.uint8)
+    return _draw(tmp_path_factory.mktemp("pictures"), COUNT)
+
+
+def _draw(root, count):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 20, 24, 3), dtype=np.uint8)
     for number, image in enumerate(pixels):
-        path = root / NAMES[number * 3 // COUNT] / f"{number:03d}.png"
-        path.parent.mkdir(exist_ok=True)
+        path = root / NAMES[number * 3 // count] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
     return root, pixels
 
@@ -110,6 +113,22 @@ def test_a_run_ends_with_the_state_of_the_folders(of_folder, given, tmp_path, mo
     pretrain(make_config(settings, {"max_steps": 4}), source=given)
     summary = pretrain(settings, source=given)
     assert (summary["state_sha256"], summary["step"]) == (of_folder, 9)
+
+
+@pytest.mark.long
+def test_a_thousand_pictures_train_a_real_encoder_to_one_state(tmp_path, monkeypatch, shallow):
+    """Given in every way: six steps of MoCo end in the same arrays, bit for bit."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root, pixels = _draw(tmp_path / "pictures", 1000)
+    settings = {"augment_on": "host", "batch_size": 160, "epochs": 1, "knn_every": 0}
+    found = {}
+    for way, give in ({"folder": lambda root, *_: str(root)} | WAYS).items():
+        folder = tmp_path / way
+        folder.mkdir()
+        images = give(root, pixels, folder)
+        summary = pretrain(config("shapes", folder / "run", **settings), source=images)
+        found[way] = summary["state_sha256"], summary["step"]
+    assert found == dict.fromkeys(found, (found["folder"][0], 6))
 
 
 def test_a_run_on_an_object_asks_for_it(pictures, tmp_path, monkeypatch):

@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.backbones import SIDE, sequential
-from support.runs import config
+from support.runs import TINY, config
 
 import moco_tf
 from moco_tf.building import build_method, build_step
+from moco_tf.commands.cli import main
 from moco_tf.convert.command import convert
 from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError
 from moco_tf.models.array_names import SEED, array_names
 from moco_tf.models.backbone import arrays_of as arrays_of_model
 from moco_tf.pretraining import pretrain
+from moco_tf.runs import checkpoint
 from moco_tf.runs.backbone import find_backbone
 from moco_tf.runs.check import check_run
 from moco_tf.runs.config_file import ARCHITECTURE, read_config
@@ -142,6 +144,67 @@ def test_two_devices_and_one_are_equal(pictures, tmp_path):
     assert states[0].keys() == states[1].keys()
     for name, array in states[0].items():
         np.testing.assert_allclose(states[1][name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_another_run_begins_with_its_weights(whole, pictures, model, tmp_path):
+    """Of a ResNet's encoder nothing fits, which is told."""
+    there = read_config(whole[0])
+    settings = config(pictures, tmp_path / "run", max_steps=0, init=str(whole[0]))
+    pretrain(settings, backbone=model)
+    found, wanted = (
+        checkpoint.load_latest(run / "checkpoints", warn=pytest.fail)[0]
+        for run in (tmp_path / "run", whole[0])
+    )
+    names = [name for name in found if name.startswith("query_encoder/")]
+    assert len(names) > 10 and there.architecture
+    for name in [name for name in names if not name.endswith(SEED)]:
+        np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+    with pytest.raises(InputError, match="init="):
+        pretrain(config(pictures, tmp_path / "other", init=str(whole[0])))
+
+
+@pytest.mark.parametrize("command", ["estimate shapes", "benchmark step shapes --steps 1"])
+def test_what_it_will_take_is_measured(pictures, model, tmp_path, monkeypatch, capsys, command):
+    monkeypatch.setattr("moco_tf.benchmark.measure.PHASE_SECONDS", 0.05)
+    monkeypatch.setattr("moco_tf.benchmark.measure.KNN_SECONDS", 0.01)
+    model.save(tmp_path / "model.keras")
+    flags = {name: value for name, value in TINY.items() if name != "width"}
+    flags |= {"data": pictures, "encoder": tmp_path / "model.keras"}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    assert main([*command.split(), *words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["images_per_second"] > 0 and told["config"]["encoder"].endswith("model.keras")
+    if command.startswith("estimate"):
+        parameters = sum(weight.shape.num_elements() for weight in model.trainable_weights)
+        assert told["checkpoint_bytes"] > 3 * 4 * parameters
+
+
+def darker(image, seed):
+    part = tf.image.stateless_random_crop(image, [SIDE, SIDE, 3], seed)
+    return part - part // 4
+
+
+@pytest.mark.parametrize("to", ["keras", "savedmodel", "onnx", "litert"])
+def test_an_array_a_model_and_a_function_of_ones_own_end_in_every_format(own, tmp_path, to):
+    suffix = {"keras": ".keras", "savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}[to]
+    told = moco_tf.export(own, tmp_path / f"encoder{suffix}", format=to, with_preprocessing=True)
+    assert told["equal"] and told["largest_error"] < 1e-4
+    assert (tmp_path / f"encoder{suffix}").exists()
+
+
+@pytest.fixture(scope="module")
+def own(model, tmp_path_factory):
+    """A run on an array, of a model, with views that a function makes."""
+    images = np.random.default_rng(4).integers(0, 256, (32, 20, 20, 3), dtype=np.uint8)
+    changes = {name: value for name, value in TINY.items() if name != "width"} | {"epochs": 1}
+    return moco_tf.pretrain(
+        "shapes",
+        data=images,
+        backbone=model,
+        augment=darker,
+        run_dir=tmp_path_factory.mktemp("own") / "run",
+        **changes,
+    )
 
 
 def test_what_dropout_draws_is_a_function_of_seed_step_and_microbatch(pictures, model, tmp_path):
