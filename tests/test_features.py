@@ -43,7 +43,7 @@ def test_features_of_many_encoders_are_no_retracing(caplog):
     with caplog.at_level("WARNING", "tensorflow"):
         for number in range(8):
             model = lambda x, training, by=number: by * tf.reshape(x, [1, -1])  # noqa: E731
-            encoder = SimpleNamespace(model=model, backbone=None)
+            encoder = SimpleNamespace(projection=model, backbone=None)
             embed = embedding(encoder, features="projection", normalization="none")
             np.testing.assert_allclose(embed(np.full((1, 2, 2, 3), 255, np.uint8)), number)
     assert "retracing" not in caplog.text
