@@ -388,6 +388,7 @@ def in_python(path):
     return {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
 
 
+@pytest.mark.slow
 def test_the_quick_probe_of_images_in_python_is_that_of_their_file(judged, folder):
     once = {"quick": True, "baselines": False}
     wanted = moco_tf.probe(judged.folder, out=folder / "quick3", **once)

@@ -82,7 +82,11 @@ def files_of_two_sizes(count=16):
 
 @pytest.mark.parametrize(
     ("augment_on", "augmentation"),
-    [("device", "demo"), ("device", "v3"), ("device_resize", "demo")],
+    [
+        ("device", "demo"),
+        pytest.param("device", "v3", marks=pytest.mark.slow),
+        ("device_resize", "demo"),
+    ],
 )
 def test_the_device_finishes_the_same_views(augment_on, augmentation):
     images, views = files_of_two_sizes(), []

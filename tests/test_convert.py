@@ -46,6 +46,7 @@ def plain(small_run, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_converted_file_is_accepted_as_a_run(small_run, tmp_path):
     file, data = tmp_path / "encoder.safetensors", tmp_path / "images.npz"
     result = convert(small_run, file, to="moco-tf")

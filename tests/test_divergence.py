@@ -51,7 +51,12 @@ def test_a_state_is_told_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("devices", "what", "said"),
     [
-        (1, "parameter", r"at step 6, where it began with the parameter conv1/kernel "),
+        pytest.param(
+            1,
+            "parameter",
+            r"at step 6, where it began with the parameter conv1/kernel ",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             1,
             "images",

@@ -282,6 +282,7 @@ def test_unknown_classes(small_run, tmp_path):
 # What a RUN may be
 
 
+@pytest.mark.slow
 def test_a_converted_file_and_a_backbone_alone(small_run, tmp_path, capsys):
     data, arrays = npz_data(tmp_path), []
     file, plain = tmp_path / "encoder.safetensors", tmp_path / "plain.safetensors"

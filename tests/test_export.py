@@ -128,6 +128,7 @@ def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch
         assert_equal(found, features(tiny, prepared, head=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", slow_but("onnx"))
 def test_a_bottleneck_encoder_of_normalised_images(deep, exported, monkeypatch, to):
     need(to)
@@ -296,6 +297,7 @@ def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, ca
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_encoder_gives_logits_and_names_its_classes(tmp_path):
     origin = {"source": "runs/a/finetune", "format": "finetune", "epoch": 3}
     origin |= {"class_names": ["ant", "bee", "cat"], "protocol": "Fine-tuning of all layers."}

@@ -149,6 +149,7 @@ def test_devices_agree(one, devices):
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_rate_of_zero_keeps_its_part_in_place(one):
     network = one
     before = {name: v.numpy() for name, v in network.state().items() if "momentum" not in name}
@@ -343,6 +344,7 @@ def test_a_folder_of_another_kind_is_called_so(run, whole, capsys):
     assert "holds a pre-training run. Use another --out." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_devices_go_where_one_does(run, whole, tmp_path):
     """The first losses: single precision on groups of four tiny images soon differs by chance."""
     finetune(config_of(run, tmp_path / "out", devices=2))

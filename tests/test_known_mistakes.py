@@ -75,6 +75,7 @@ def check_keys(config, tmp_path):
     assert np.abs(moved).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [check_draws, check_keys])
 @pytest.mark.usefixtures("shallow")
 def test_a_run_makes_none_of_the_known_mistakes(check, config, tmp_path):

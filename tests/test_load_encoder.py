@@ -87,6 +87,7 @@ def test_frozen_as_documented_the_loss_falls_and_the_encoder_stays(small_run, la
         np.testing.assert_array_equal(value, before[path], err_msg=path)
 
 
+@pytest.mark.slow
 def test_unfrozen_every_array_of_the_encoder_moves(small_run, labelled):
     encoder = moco_tf.load_encoder(small_run)
     before = arrays(encoder)

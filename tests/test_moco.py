@@ -11,7 +11,7 @@ from moco_tf.methods.shuffle import random_permutation
 @pytest.mark.parametrize(
     ("devices", "layout", "rule", "symmetric"),
     [
-        (2, "interleaved", "mean", True),
+        pytest.param(2, "interleaved", "mean", True, marks=pytest.mark.slow),
         pytest.param(4, "contiguous", "first_group", False, marks=pytest.mark.slow),
         pytest.param(2, "contiguous", "first_group", False, marks=pytest.mark.slow),
         pytest.param(4, "interleaved", "mean", True, marks=pytest.mark.slow),
@@ -85,7 +85,9 @@ def test_key_statistics_are_of_the_shuffled_first_group():
     np.testing.assert_allclose(method.key.model.get_layer("bn1").moving_mean, 0.1 * mean, atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
+)
 def test_mixed_precision_stays_near_float32(policy):
     scalars, _, _ = trained(1)
     mixed, _, _ = trained(1, policy=policy, loss_scaling=policy == "mixed_float16")
@@ -98,7 +100,7 @@ def test_feature_std_is_the_root_mean_square_spread_of_the_queries():
     assert float(scalars["feature_std"]) == pytest.approx(spread, rel=1e-4)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_step_without_finite_gradients_is_skipped_and_the_scale_halved(devices):
     method = build(devices, loss_scaling=True)
     before = [p.numpy() for p in method.query.parameters]
@@ -122,6 +124,7 @@ def test_a_key_that_overflows_in_one_dimension_is_not_enqueued():
     np.testing.assert_array_equal(method.queue, old)
 
 
+@pytest.mark.slow
 def test_nothing_is_gathered_for_a_replay_that_nobody_asked_for():
     method = build(2)
     assert method.train_step(*views(0), random_permutation(0, 0, 1, BATCH), 0.1)[1] == {}

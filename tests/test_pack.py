@@ -179,7 +179,9 @@ def test_arrays_are_packed_without_loss(tmp_path):
         assert images.paths is None
 
 
-@pytest.mark.parametrize("stop_at", [1, 7, 20, 24])
+@pytest.mark.parametrize(
+    "stop_at", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 20, 24))]
+)
 def test_an_interrupted_pack_goes_on_and_ends_the_same(folder, tmp_path, monkeypatch, stop_at):
     monkeypatch.setattr(shards, "SHARD_BYTES", 3000)
     ask = {"short_side": 32, "max_bad_images": 0.1}

@@ -36,6 +36,7 @@ def take(images, start, count, **changes):
     return [tuple(view.numpy() for view in views) for views in dataset]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "augmentation",
     [

@@ -87,6 +87,7 @@ def test_what_goes_on_is_said_as_it_begins(whole_run, data):
     assert said.index("done: step 9") < said.index(f"all of it is in {whole_run}")
 
 
+@pytest.mark.slow
 def test_each_evaluation_is_a_row_beside_the_baselines(data, tmp_path):
     """Of a run in pieces, after each of its three epochs of three steps."""
     for stop in (4, None):
@@ -317,6 +318,7 @@ def test_a_run_moves_between_8_4_2_and_1_devices(data, tmp_path):
     assert len(losses[0]) == 9
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_tells_the_epoch_to_other_commands(data, tmp_path):
     pretrain(config(data, tmp_path / "run", max_steps=7))  # 3 steps an epoch
     snapshot = load_snapshot(tmp_path / "run", warn=print)

@@ -414,6 +414,7 @@ def test_advice_names_a_rate_at_the_edge_or_too_large_and_what_to_try(heads, exp
 # The command line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_probe_and_quick_probe_of_a_shapes_run(tmp_path, monkeypatch, capsys, trained):
     monkeypatch.setattr(moco_tf.data.sources, "SHAPES_TRAIN", 64)
@@ -583,6 +584,7 @@ def test_class_folders_that_differ_are_named(run, tmp_path, capsys, train, val, 
     assert all(word in line for word in words), line
 
 
+@pytest.mark.slow
 def test_a_file_that_goes_bad_is_named_and_one_that_was_bad_is_told(run, tmp_path, capsys):
     data = save_folder(tmp_path / "data", train=["ant", "bee", "cat"], val=["ant", "bee", "cat"])
     (tmp_path / "data" / "train" / "ant" / "bad.png").write_bytes(b"no image")

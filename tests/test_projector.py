@@ -144,6 +144,7 @@ def tensorboard(shown):
         process.terminate()
 
 
+@pytest.mark.slow
 def test_tensorboard_serves_what_was_written(tensorboard, shown):
     assert json.loads(tensorboard("runs")) == ["."]
     (about,) = json.loads(tensorboard("info", run="."))["embeddings"]

@@ -81,6 +81,7 @@ def test_what_is_released_and_where(monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_by_name_it_is_what_the_file_itself_gives(server, files, tmp_path, capsys):
     local, target, again = (tmp_path / f"{n}.safetensors" for n in ("local", "named", "again"))
     local.write_bytes(files[PATH])

@@ -74,6 +74,7 @@ def test_a_run_in_parts_there_is_the_whole_run_here(quick, data, tmp_path, cache
     assert not list(cache.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_and_its_pack_in_s3_are_those_of_this_machine(server, quick, data, tmp_path):
     pack(data, tmp_path / "pack")
     upload(tmp_path / "pack", "s3://bucket/pack")

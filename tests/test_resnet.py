@@ -193,6 +193,7 @@ def test_float32_matches_the_recorded_architectures_at_every_size(golden, name):
         check_running_statistics(z, name, prefix, model)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in CHECKED)) for n in RECORDED]
@@ -217,6 +218,7 @@ def test_float64_outputs_and_gradients_match_the_recorded_architectures(golden, 
     np.testing.assert_allclose(norms, z[f"{prefix}/grad_l2"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_encoder_is_buildable_narrow_and_no_convolution_of_single_pixels_has_a_stride():
     for name in ENCODERS:
         model = build_encoder(name, **COMMON | {"width": 4, "dim": 8, "image_size": 32}).model
@@ -259,6 +261,7 @@ def check_narrow_shortcuts():
             assert_near(gradients[1], (rows.T @ weights)[None, None], 3e-6)
 
 
+@pytest.mark.slow
 def test_narrow_shortcuts_with_onednn_have_the_right_gradients():
     found = subprocess.run(
         [sys.executable, "-c", "import test_resnet; test_resnet.check_narrow_shortcuts()"],

@@ -194,6 +194,7 @@ def stored(images):
     return [images.read(tf.constant(i, tf.int64)).numpy() for i in range(images.count)]
 
 
+@pytest.mark.slow
 def test_a_pack_is_copied_once_and_read_here(server, packs, capsys):
     url = "s3://bucket/pack"
     upload(packs[0], url)

@@ -47,6 +47,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_pictures_and_labels_are_read_by_index(folder):
     train, test = open_images("tfds:tiny_pictures")
     assert (train.count, test.count, train.class_names) == (30, 10, ("a", "b", "c"))

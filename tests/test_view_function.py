@@ -103,6 +103,7 @@ def test_a_function_that_will_not_do_is_refused_in_one_line(images, name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_run_in_pieces_ends_alike_and_knows_its_function(data, tmp_path, monkeypatch, capsys):
     put_in_place(monkeypatch)
     whole = pretrain(config(data, tmp_path / "whole"), augment=cut)
