@@ -6,6 +6,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from moco_tf.config import Config, describe_encoder
 from moco_tf.data.pipeline import NORMALIZATIONS
 from moco_tf.exporting.results import known_results
@@ -39,10 +41,13 @@ _LOADING = {
 }
 
 
+_LICENCES = {"CC-BY-NC 4.0": "cc-by-nc-4.0"}  # of weights -> Hugging Face's identifier
+
+
 def card(
     result: dict[str, Any], snapshot: EncoderCheckpoint, run: Path, *, data_licence: str | None
 ) -> str:
-    """Returns the card as Markdown.
+    """Returns the card as Markdown, below the metadata that the Hugging Face Hub reads.
 
     Args:
         result: what `export` returns.
@@ -63,7 +68,9 @@ def card(
         for title, lines in sections.items()
     )
     loading = _LOADING[result["format"]].format(out=Path(result["out"]).name)
-    return f"# {Path(result['out']).name}\n{body}\n\n```python\n{loading}\n```\n"
+    front = yaml.safe_dump(_hub_metadata(result, snapshot), sort_keys=False)
+    title = f"# {Path(result['out']).name}"
+    return f"---\n{front}---\n\n{title}\n{body}\n\n```python\n{loading}\n```\n"
 
 
 def input_text(result: dict[str, Any]) -> str:
@@ -91,6 +98,18 @@ def input_text(result: dict[str, Any]) -> str:
         f"float32 [batch, {side}, {side}, 3], channels last: {numbers}. As this encoder was "
         f"evaluated, before that {cut}."
     )
+
+
+def _hub_metadata(result: dict[str, Any], snapshot: EncoderCheckpoint) -> dict[str, Any]:
+    """What the Hub files a model by. It knows no licence of weights that were trained here."""
+    logits = result["features"] == "logits"
+    told = {
+        "library_name": "keras" if result["format"] == "keras" else None,
+        "license": _LICENCES.get(str(snapshot.provenance.get("licence"))),
+        "pipeline_tag": "image-classification" if logits else "image-feature-extraction",
+        "tags": ["moco", "self-supervised-learning", "computer-vision", result["format"]],
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _encoder(result: dict[str, Any]) -> list[str]:
