@@ -13,7 +13,7 @@ from support.labelled_run import SIDE, make_run, save_folder
 
 import moco_tf
 from moco_tf.commands.cli import main
-from moco_tf.look import bank as module
+from moco_tf.look import opening as module
 
 pytestmark = pytest.mark.usefixtures("encoders_once")
 EVIL = '"><script>alert(1)<'  # "/" cannot be in a name
@@ -79,13 +79,13 @@ def test_features_are_computed_once_until_something_changes(
 ):
     data = shutil.copytree(photos, tmp_path / "data")
     before = {*Path(run.folder).glob("neighbours-*/features.safetensors")}
-    calls, real = [], module._features
+    calls, real = [], module._compute
 
-    def counting(function, images, *rest):
-        calls.append(images.count)
-        return real(function, images, *rest)
+    def counting(parts, *rest):
+        calls.extend(images.count for _, images in parts)
+        return real(parts, *rest)
 
-    monkeypatch.setattr(module, "_features", counting)
+    monkeypatch.setattr(module, "_compute", counting)
     first = asked(capsys, run, "train/a/0.jpg", "--data", data)
     again = asked(capsys, run, "train/a/0.jpg", "--data", data)
     assert calls == [9, 6]
@@ -104,6 +104,41 @@ def test_features_are_computed_once_until_something_changes(
     assert asked(capsys, run, "train/a/0.jpg", "--data", data)["images"] == 14
     kept = {*Path(run.folder).glob("neighbours-*/features.safetensors")} - before
     assert len(kept) == 2  # of each kind of features; those of other images have been replaced
+
+
+def test_a_folder_is_opened_again_only_where_something_in_it_changed(
+    capsys, run, photos, tmp_path, monkeypatch
+):
+    data = shutil.copytree(photos, tmp_path / "data")
+    opened, real = [], module.open_images
+
+    def counting(*args, **settings):
+        opened.append(args)
+        return real(*args, **settings)
+
+    monkeypatch.setattr(module, "open_images", counting)
+    query = "train/a/0.jpg", "--data", data, "-k", 20, "--out", tmp_path / "x.html", "--overwrite"
+    first, again = asked(capsys, run, *query), asked(capsys, run, *query)
+    assert len(opened) == 1
+    assert again["features_kept"] and again["queries"] == first["queries"]
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").count("<img ") == 1 + 14
+    outside = tmp_path / "query.jpg"
+    shutil.copy(data / "test" / "b" / "0.jpg", outside)
+    (found,) = asked(capsys, run, outside, *query[1:])["queries"]
+    assert found["neighbours"][0]["image"] == "test/b/0.jpg"
+    assert len(opened) == 1
+    (data / "train" / "a" / "more").mkdir()
+    shutil.copy(outside, data / "train" / "a" / "more" / "0.jpg")
+    assert asked(capsys, run, *query)["images"] == 16
+    assert len(opened) == 2
+    (new,) = (p for p in Path(run.folder).glob("neighbours-*") if b"more" in rows_in(p))
+    (new / "features.safetensors").unlink()
+    assert asked(capsys, run, *query)["images"] == 16
+    assert len(opened) == 3
+
+
+def rows_in(folder):
+    return np.load(folder / ".images-rows.npz")["names"].tobytes()
 
 
 def test_a_run_that_cannot_be_written_to_is_searched_all_the_same(

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from moco_tf.evaluate.features import Features
-from moco_tf.look.bank import Bank, open_bank
+from moco_tf.look.bank import Bank
 from moco_tf.look.neighbours import (
     Query,
     find_duplicates,
     find_neighbours,
     read_queries,
 )
+from moco_tf.look.opening import open_bank
 from moco_tf.report import page
 from moco_tf.training.reporting import Reporter
 
