@@ -91,6 +91,7 @@ def reports():
 def _no_report(request, monkeypatch):
     if "reports" not in request.fixturenames:
         monkeypatch.setattr("moco_tf.pretraining.report_pretraining", lambda *_: False)
+        monkeypatch.setattr("moco_tf.pretraining._pictured", lambda monitor, *_: monitor)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.labelled_run import CLASSES, make_run, pictures, save_npz
 from support.runs import config
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 import moco_tf
 from moco_tf.commands.cli import main
@@ -211,6 +212,21 @@ def test_pre_training_ends_with_its_report(data, tmp_path, shallow, reports, cap
     out = capsys.readouterr().out
     assert f"all of it is in {tmp_path / 'run'}: report.html to look at, checkpoints/" in out
     assert check_run(tmp_path / "run")["unknown"] == []
+    found = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"images": 0, "tensors": 0})
+    found.Reload()
+    steps = {
+        name: [event.step for event in found.Tensors(f"pictures/{name}")]
+        for name in ("views", "neighbours")
+    }
+    assert steps == {"views": [0], "neighbours": [0, 3]}
+    plain = moco_tf.pretrain(config(data, tmp_path / "plain", epochs=1), report=False)
+    assert plain.summary["state_sha256"] == done.summary["state_sha256"]
+    timed = ("images_per_second", "data_wait")
+    rows = [
+        [{name: row[name] for name in row.keys() - set(timed)} for row in one.metrics]
+        for one in (done, plain)
+    ]
+    assert rows[0] == rows[1]
     shown = done.report(pictures=0, out=tmp_path / "short.html")
     assert shown.path == tmp_path / "short.html"
     assert shown._repr_html_().startswith('<iframe srcdoc="&lt;!doctype html&gt;')

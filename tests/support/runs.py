@@ -65,7 +65,7 @@ def metrics(run_dir):
 
 def start(data, run_dir, recipe="shapes", tiny=TINY, **changes):
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in (tiny | changes).items()]
-    command = [sys.executable, "-c", START, "pretrain", recipe, *flags]
+    command = [sys.executable, "-c", START, "pretrain", recipe, "--no-report", *flags]
     return subprocess.Popen(
         [*command, "--data", data, "--run-dir", str(run_dir)],
         stdout=subprocess.PIPE,

@@ -35,6 +35,7 @@ from moco_tf.pretraining.opening import (
 )
 from moco_tf.pretraining.outcome import failed, healthy, summary_with
 from moco_tf.report.after import report_pretraining
+from moco_tf.report.album import Album, Monitor, with_pictures
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import as_written
 from moco_tf.runs.objects import with_objects
@@ -137,6 +138,8 @@ def _train(
         if progress.images != train.identity:
             reporter.line(OTHER_IMAGES)
     progress.images = train.identity
+    if monitor and report:
+        monitor = _pictured(monitor, run, config, method, progress)
     if monitor and not progress.step:
         evaluate_untrained(progress, monitor, pixels, reporter)
     plan = Plan(
@@ -169,6 +172,18 @@ def _train(
             report = report_pretraining(run.run_dir, config, *parts, reporter.line)
     workers.barrier()
     return summary, report
+
+
+def _pictured(
+    monitor: Monitor, run: OpenedRun, config: Config, method: Method, progress: Progress
+) -> Monitor:
+    """The monitor; with it TensorBoard gets pictures."""
+    album = Album(config, run.train, run.test, method.query.encoder, run.augment)
+
+    def show(sheets: dict[str, Any]) -> None:
+        run.reporter.pictures(progress.step, sheets)
+
+    return with_pictures(monitor, album, not progress.step, show, run.reporter.line)
 
 
 def _job(

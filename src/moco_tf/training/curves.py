@@ -47,6 +47,13 @@ class Curves:
         together = {**values, **baselines}
         self._draw(step, {_evaluated(name): value for name, value in together.items()})
 
+    def pictures(self, step: int, sheets: Mapping[str, np.ndarray]) -> None:
+        """Shows pictures, uint8 [h, w, 3], by name."""
+        with _told_in_one_line(), self._writer.as_default():
+            for name, pixels in sheets.items():
+                tf.summary.image(f"pictures/{name}", pixels[None], step=np.int64(step))
+            self._writer.flush()
+
     def close(self) -> None:
         """Closes the file; what could not be written was told before."""
         with contextlib.suppress(tf.errors.OpError):

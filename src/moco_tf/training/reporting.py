@@ -71,8 +71,7 @@ class Reporter:
         if track:
             self._tracker = Tracker(track, Path(run_dir), config or {}, self.line)
             self._files.callback(self._tracker.close)
-        shown = progress(self.console, last_step, resumed_step)
-        self._update = self._files.enter_context(shown)
+        self._update = self._files.enter_context(progress(self.console, last_step, resumed_step))
 
     def _rows_of(self, step: int, mark: Mapping[str, Any] | None) -> bytes:
         """The rows that a run goes on from: those that the checkpoint of `step` has seen.
@@ -146,6 +145,10 @@ class Reporter:
             pixels = [f" (raw pixels {top1:.2f}%)" for top1 in at_start.values()]
             words["knn_top1"] = f"kNN top-1 {values['knn_top1']:.2f}%{''.join(pixels)}"
         self.line(f"step {step}{'' if step else ', untrained'}: {'  '.join(words.values())}")
+
+    def pictures(self, step: int, sheets: Mapping[str, Any]) -> None:
+        """Shows pictures, uint8 [h, w, 3], by name in TensorBoard."""
+        self._curves.pictures(step, sheets)
 
     def end(self, summary: Mapping[str, Any]) -> None:
         """Tells the tracker what the run ended with."""
