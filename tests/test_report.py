@@ -3,12 +3,15 @@
 import json
 import math
 import re
+import shlex
 
 import pytest
 from support.written_runs import ROWS, evaluated, logged, write_probe, write_run
 
 from moco_tf.api.report import report
-from moco_tf.commands.cli import main
+from moco_tf.api.settings import resolve_config
+from moco_tf.commands.cli import _parser, main
+from moco_tf.config import Config
 from moco_tf.errors import InputError
 from moco_tf.report.curves import charts_of
 from moco_tf.report.read import read
@@ -124,6 +127,24 @@ def test_what_differs_from_the_recipe_is_marked_and_in_the_command(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 8, "milestones": (), "symmetric": True, "devices": 2, "lr_drop": 0.5},
+        {"augmentation": {"gray": 0.1}, "seed": 5},
+        {"data": "a folder/'with quotes'"},
+    ],
+)
+def test_the_command_makes_the_same_config(tmp_path, changes):
+    found = read(write_run(tmp_path / "a run", **changes))
+    words = shlex.split(command_of(found))[1:]
+    given = vars(_parser(words).parse_args(words))
+    settings = {n: v for n, v in given.items() if n in Config.model_fields and n != "recipe"}
+    same = resolve_config(given["recipe"], given["config"], settings, say=print)
+    folder = {"run_dir": None, "data_path": None}
+    assert same.model_copy(update=folder) == found.config.model_copy(update=folder)
+
+
 def test_two_runs_lie_over_one_another(run, tmp_path):
     other = write_run(tmp_path / "other", temperature=0.07)
     done = report([str(run), str(other)], out=str(tmp_path / "both.html"))
@@ -133,6 +154,14 @@ def test_two_runs_lie_over_one_another(run, tmp_path):
     ]  # fmt: skip
     assert done.figures["config"]["differences"] == {"temperature": [0.2, 0.07]}
     assert differences([read(run), read(run)]) == {}
+
+
+def test_fields_that_an_older_run_has_not_are_as_by_default(run, tmp_path):
+    older = write_run(tmp_path / "older")
+    fields = json.loads((older / "config.json").read_text())
+    del fields["sha256"], fields["track"], fields["accumulation_steps"]
+    (older / "config.json").write_text(json.dumps(fields))
+    assert differences([read(run), read(older)]) == {}
 
 
 def test_a_probe_has_its_own_report_and_is_in_that_of_its_run(run):

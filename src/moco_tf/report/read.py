@@ -110,6 +110,7 @@ def read(run: str | Path) -> Found:
         )
     fields = _json(path / CONFIG, say) or {}
     config = None if "run" in fields or not fields else read_config(path)
+    fields = as_written(config) if config else fields  # an older run's has the newer fields, too
     summary = _json(path / run_folder.SUMMARY, say)
     rows = _rows(path / run_folder.METRICS, say) if fields else []
     found = Found(

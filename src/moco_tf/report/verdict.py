@@ -103,8 +103,8 @@ def _next(found: Found, config: Config, learned: bool | None) -> str:
         return f"Next: let it come to its end: moco-tf pretrain --run-dir {run}."
     if learned is False:
         return (
-            f"Next: train longer ({total}), or with another --learning-rate; the views below tell "
-            f"whether the augmentation suits the pictures."
+            f"Next: train longer ({total}), or with another --learning-rate; the views in its "
+            f"report tell whether the augmentation suits the pictures."
         )
     values = [row["knn_top1"] for row in found.evaluated if row.get("knn_top1") is not None]
     if len(values) > 2 and values[-1] > values[-2] + RISING:
@@ -115,7 +115,7 @@ def _next(found: Found, config: Config, learned: bool | None) -> str:
         )
     if learned is None or not values:
         embed = f"moco-tf embed {run} --out features.npz"
-        return f"Next: look at the neighbours below, and take the features: {embed}."
+        return f"Next: look at the neighbours in its report, and take the features: {embed}."
     return f"Next: judge it with a classifier: moco-tf probe {run} --quick."
 
 
