@@ -1,5 +1,6 @@
 """`moco-tf preview`: what is said of the images before a run, and the sheet of its first views."""
 
+import io
 import json
 import os
 import re
@@ -7,15 +8,18 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from support.records import imagenet, write_shards
 from support.runs import config as tiny_config
 
 from moco_tf.building import build_batches, build_images
 from moco_tf.commands.cli import main
+from moco_tf.data.order import epoch_order
 from moco_tf.look import pictures as pictures_module
 from moco_tf.look.hints import crop_facts, hints
 from moco_tf.look.pictures import look_at
 from moco_tf.look.preview import SHOWN, view_rows
 from moco_tf.look.survey import near_duplicates
+from moco_tf.runs import folder as run_folder
 
 EVIL = '"><script>alert(1)<.png'  # "/" cannot be in a name
 COUNT = 20
@@ -113,6 +117,28 @@ def test_arrays_are_looked_at_like_files(capsys, tmp_path):
     assert result["classes"] == {"0": 4, "1": 4, "2": 4}
     assert result["sizes"]["median"] == [16, 16]
     assert [row["size"] for row in result["views"]] == [[16, 16]] * SHOWN
+
+
+def test_records_that_cannot_be_read_are_told_and_not_shown(capsys, tmp_path):
+    records = []
+    for number in range(12):
+        file = io.BytesIO()
+        picture(number, 16, 16).save(file, "PNG")
+        records.append(imagenet(b"broken" if number % 3 == 0 else file.getvalue(), 1, "fish"))
+    write_shards(tmp_path, records, 2)
+    result = told(capsys, f"tfrecord:{tmp_path}/train-*")
+    assert (result["images"], result["looked_at"], result["unreadable"]) == (12, 8, 4)
+    order = epoch_order(0, 0, 12)[:SHOWN].tolist()
+    readable = [position for position, place in enumerate(order) if place % 3]
+    assert [row["position"] for row in result["views"]] == readable
+    assert any("cannot be read, more than max_bad_images" in line for line in result["refused"])
+
+
+def test_views_that_a_function_of_pythons_makes_are_not_guessed(capsys, tmp_path, photos):
+    config = tiny_config(str(photos), tmp_path / "run", augment_function="mine.views")
+    run_folder.claim(tmp_path / "run", config)
+    assert main(["preview", "--config", str(tmp_path / "run" / "config.json")]) == 2
+    assert "augment_function=mine.views: a function of Python's" in capsys.readouterr().err
 
 
 def test_the_page_shows_each_view_and_no_script_but_its_own(capsys, photos, tmp_path):

@@ -15,7 +15,7 @@ import tensorflow as tf
 from moco_tf.building import build_making
 from moco_tf.config import Config
 from moco_tf.config.batch_groups import check_enough_images
-from moco_tf.data.decode import decoded
+from moco_tf.data.decode import UNREADABLE, decoded
 from moco_tf.data.drawn import Drawn, drawn_for, drawn_lines
 from moco_tf.data.sources import check_sizes
 from moco_tf.distribute.strategy import default_devices
@@ -23,6 +23,7 @@ from moco_tf.errors import InputError
 from moco_tf.look.hints import crop_facts, hints
 from moco_tf.look.pictures import Looked, look_at
 from moco_tf.look.survey import Survey, near_duplicates, survey
+from moco_tf.runs.objects import check_augment
 from moco_tf.training.advice import known_facts, suggestions
 from moco_tf.training.reporting import Reporter
 
@@ -35,6 +36,7 @@ class Row:
     """An image of the run's first ones, and both of its views."""
 
     name: str
+    position: int  # in the run
     pixels: np.ndarray  # uint8 [h, w, 3]
     views: tuple[np.ndarray, np.ndarray]  # uint8 [S, S, 3]
     drawn: tuple[Drawn, Drawn]
@@ -50,12 +52,18 @@ def preview(config: Config, out: Path | None, reporter: Reporter) -> dict[str, A
         InputError: nothing there, nothing readable, or `out` cannot be written.
     """
     started = time.perf_counter()
+    check_augment(config, None)
     looked = look_at(config, SHOWN, reporter.line)
     surveyed = survey(looked.images, looked.places)
+    if not len(surveyed.places):
+        raise InputError(
+            f"data={config.data}: none of {len(looked.places)} images that were looked at can be "
+            f"read. {looked.images.mend}"
+        )
     rows = view_rows(config, looked)
     result = _facts(config, looked, surveyed)
-    result["views"] = [_shown(row, n) for row, n in zip(rows, looked.positions, strict=True)]
-    refused = refusals(config, looked)
+    result["views"] = [_shown(row) for row in rows]
+    refused = refusals(config, looked, result["unreadable"])
     result["refused"] = refused
     result["advice"] = hints(config, result) + ([] if refused else _suggested(config, looked))
     result["out"] = None if out is None else str(out)
@@ -65,18 +73,21 @@ def preview(config: Config, out: Path | None, reporter: Reporter) -> dict[str, A
 
 
 def view_rows(config: Config, looked: Looked) -> list[Row]:
-    """Returns the run's first images with their views, as its first batch has them."""
-    images, making = looked.images, build_making(config, looked.images)
-    with _eagerly():  # tracing takes seconds, and these are few
-        host = [
-            making.on_host(images, tf.constant(index, tf.int64), config.seed, position)
-            for index, position in zip(looked.first, looked.positions, strict=True)
-        ]
-        batches = tf.nest.map_structure(lambda *rows: tf.stack(rows), *host)
-        both = [making.on_device(view).numpy() for view in batches]
-    rows = []
-    for place, (index, position) in enumerate(zip(looked.first, looked.positions, strict=True)):
-        pixels = decoded(images, tf.constant(index, tf.int64)).numpy()
+    """Returns the run's first images with their views, as its first batch has them.
+
+    One that cannot be read is left out.
+    """
+    images, making, rows = looked.images, build_making(config, looked.images), []
+    for index, position in zip(looked.first, looked.positions, strict=True):
+        place = tf.constant(index, tf.int64)
+        try:
+            pixels = decoded(images, place).numpy()
+        except UNREADABLE:
+            continue
+        with _eagerly():  # tracing takes seconds, and these are few
+            host = making.on_host(images, place, config.seed, position)
+            batches = tf.nest.map_structure(lambda part: part[None], host)
+            both = [making.on_device(view)[0].numpy() for view in batches]
         size = pixels.shape[:2]
         of_run = {"seed": config.seed, "position": position}
         first, second = config.views
@@ -86,7 +97,7 @@ def view_rows(config: Config, looked: Looked) -> list[Row]:
         )
         lines = drawn_lines(first, drawn[0], size), drawn_lines(second, drawn[1], size)
         name = images.name_of(index) if images.paths is None else images.paths[index]
-        rows.append(Row(name, pixels, (both[0][place], both[1][place]), drawn, lines))
+        rows.append(Row(name, position, pixels, (both[0], both[1]), drawn, lines))
     return rows
 
 
@@ -100,8 +111,8 @@ def _eagerly() -> Iterator[None]:
         tf.config.run_functions_eagerly(before)
 
 
-def refusals(config: Config, looked: Looked) -> list[str]:
-    """Returns why `pretrain` would not start with these images."""
+def refusals(config: Config, looked: Looked, unreadable: int) -> list[str]:
+    """Returns why `pretrain` would not start with these images, so many of them unreadable."""
     count = looked.looked_at
     checks: list[Callable[[], None]] = [
         lambda: check_sizes(
@@ -116,9 +127,9 @@ def refusals(config: Config, looked: Looked) -> list[str]:
         ),
     ]
     found = []
-    if len(looked.unreadable) > config.max_bad_images * count:
+    if unreadable > config.max_bad_images * count:
         found.append(
-            f"{len(looked.unreadable)} of {count} images cannot be read, more than max_bad_images="
+            f"{unreadable} of {count} images cannot be read, more than max_bad_images="
             f"{config.max_bad_images:g}. Mend them, or raise --max-bad-images."
         )
     for check in checks:
@@ -142,6 +153,8 @@ def _suggested(config: Config, looked: Looked) -> list[str]:
 def _facts(config: Config, looked: Looked, surveyed: Survey) -> dict[str, Any]:
     sizes, images = surveyed.sizes, looked.images
     names = [images.name_of(place) for place in surveyed.places.tolist()]
+    lost = np.setdiff1d(looked.places, surveyed.places).tolist()
+    unreadable = [*looked.unreadable, *(images.name_of(place) for place in lost)]
     order = np.argsort(sizes.prod(axis=1), kind="stable")
     named = {"smallest": order[0], "median": order[len(order) // 2], "largest": order[-1]}
     height, width = sizes[named["median"]].tolist()
@@ -155,8 +168,8 @@ def _facts(config: Config, looked: Looked, surveyed: Survey) -> dict[str, Any]:
         "sizes": {name: sizes[place][::-1].tolist() for name, place in named.items()},
         "channels": {"gray": int(surveyed.gray.sum()), "colour": int((~surveyed.gray).sum())},
         "blank_share": images.blank_share,
-        "unreadable": len(looked.unreadable),
-        "unreadable_files": list(looked.unreadable[:MOST_NAMED]),
+        "unreadable": len(unreadable),
+        "unreadable_files": unreadable[:MOST_NAMED],
         "left_out": looked.left_out,
         "near_duplicates": [
             {"first": names[one], "second": names[other], "bits": bits}
@@ -168,10 +181,10 @@ def _facts(config: Config, looked: Looked, surveyed: Survey) -> dict[str, Any]:
     }
 
 
-def _shown(row: Row, position: int) -> dict[str, Any]:
+def _shown(row: Row) -> dict[str, Any]:
     height, width = row.pixels.shape[:2]
     views = {f"view{n}": asdict(drawn) for n, drawn in enumerate(row.drawn, start=1)}
-    return {"image": row.name, "position": position, "size": [width, height], **views}
+    return {"image": row.name, "position": row.position, "size": [width, height], **views}
 
 
 def _write(out: Path, config: Config, result: dict[str, Any], rows: list[Row]) -> None:
