@@ -240,6 +240,18 @@ def test_bad_input_is_told_in_one_line(capsys, monkeypatch, tmp_path, run, words
     assert captured.err.splitlines()[-1].startswith("moco-tf: error: ")
 
 
+def test_of_a_damaged_checkpoint_the_one_before_is_taken_and_told(capsys, photos, tmp_path):
+    run = make_run(tmp_path / "run", str(photos))
+    first = asked(capsys, run, "train/a/0.jpg")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    damaged = bytearray((checkpoints / "step-00000007.safetensors").read_bytes())
+    damaged[-9] ^= 1
+    (checkpoints / "step-00000009.safetensors").write_bytes(damaged)
+    for _ in range(2):
+        result = asked(capsys, run, "train/a/0.jpg")
+        assert (result["step"], result["queries"]) == (7, first["queries"])
+
+
 def test_a_run_without_checkpoint_and_data_that_are_gone(capsys, photos, tmp_path):
     data = shutil.copytree(photos, tmp_path / "data")
     run = make_run(tmp_path / "run", str(data))

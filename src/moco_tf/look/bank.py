@@ -25,10 +25,11 @@ class Embedder:
     say: Callable[[str], None]
 
     @cached_property
-    def _restored(self) -> tuple[Any, str]:
-        encoder, config, _ = load_encoder(self.run, warn=self.say)
+    def _restored(self) -> tuple[Any, str, int]:
+        encoder, config, step = load_encoder(self.run, warn=self.say)
         made = embedding(encoder, features=self.kind, normalization=config.normalization)
-        return made, backbone_digest(encoder.backbone if self.kind == "pooled" else encoder.model)
+        model = encoder.backbone if self.kind == "pooled" else encoder.model
+        return made, backbone_digest(model), step
 
     @property
     def function(self) -> Any:
@@ -39,6 +40,11 @@ class Embedder:
     def digest(self) -> str:
         """Of the weights."""
         return self._restored[1]
+
+    @property
+    def step(self) -> int:
+        """Of the newest whole checkpoint."""
+        return self._restored[2]
 
 
 @dataclass

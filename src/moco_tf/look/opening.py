@@ -83,7 +83,8 @@ def open_bank(
     rows, images = rows_of(parts), [part for _, part in parts]
     key = features_key(embedder.digest, config.normalization, side, *images)
     files, stamps = _all(images, "files"), None
-    if files is not None and digest and (below := _all(images, "paths")):
+    whole = digest and step == embedder.step  # or the newest checkpoint is damaged
+    if files is not None and whole and (below := _all(images, "paths")):
         stamps = stamps_of(name, files, below)
 
     def load() -> tuple[np.ndarray, bool]:
@@ -94,7 +95,9 @@ def open_bank(
             write_rows(out, about, key, rows, stamps)
         return found
 
-    return Bank(name, step, rows, files, lambda row: _read(images, row), load, embedder, side)
+    return Bank(
+        name, embedder.step, rows, files, lambda row: _read(images, row), load, embedder, side
+    )
 
 
 def _lost(out: Path) -> list[np.ndarray]:
