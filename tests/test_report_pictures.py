@@ -1,6 +1,7 @@
 """The sections with pictures: views, neighbours, map and confusion, against naive twins."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from moco_tf.report.after import report_results
 from moco_tf.report.alike import confusion_of, neighbours_of
 from moco_tf.report.layout import clusters_of, laid_out, principal
 from moco_tf.report.sample import Sample, choose, count_for
-from moco_tf.report.seen import look
+from moco_tf.report.seen import OTHER_IMAGES, look
 from moco_tf.report.views import EPOCHS, views_of
 from moco_tf.runs.check import check_run
 from moco_tf.runs.snapshot import peek
@@ -192,6 +193,18 @@ def test_without_labels_there_is_no_confusion(run):
     assert seen.absent.keys() == {"confusion"}
     assert seen.shown["map"]["groups"][0][0] == "cluster 1"
     assert seen.figures["neighbours"]["same_class"]["trained"] is None
+
+
+def test_pictures_that_have_changed_since_are_told_of(run, monkeypatch):
+    saved = {"images": "others"}
+    monkeypatch.setattr("moco_tf.report.seen.newest_saved", lambda _: (7, saved))
+    for identity, note in (("others", ""), ("these", OTHER_IMAGES)):
+        train = replace(images(20, False), identity=identity)
+        seen = look(
+            Path(run.folder), peek(run.folder), train, None,
+            pictures=12, images_per_second=None, warn=print,
+        )  # fmt: skip
+        assert seen.shown["neighbours"]["note"] == note
 
 
 def test_what_cannot_be_looked_at_is_said(run, tmp_path, capsys):
