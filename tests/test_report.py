@@ -65,6 +65,15 @@ def test_levels_to_compare_with(run):
     assert lines["spread over the sphere, 1/sqrt(dim)"] == pytest.approx(128**-0.5)
 
 
+@pytest.mark.parametrize(("last", "shown"), [(0.99, False), (1.0, True)])
+def test_the_key_momentum_is_shown_where_it_changes(tmp_path, last, shown):
+    rows = [logged(1, momentum=0.99), logged(2, momentum=last)]
+    charts = charts_of(read(write_run(tmp_path / "run", rows)))
+    assert ("key_momentum" in charts) is shown
+    if shown:
+        assert charts["key_momentum"].lines[0].y == [0.99, 1.0]
+
+
 def test_steps_of_a_resumed_run_count_once(tmp_path):
     rows = [logged(1), logged(2, loss=9.0), {"step": 3}, logged(2, loss=5.5), logged(3)]
     found = read(write_run(tmp_path / "run", rows))

@@ -114,8 +114,8 @@ def _pretraining(found: Found, config: Config) -> dict[str, Chart]:
             about="Near 0 the input path keeps up.",
         ),
     }
-    if len({row.get("key_momentum") for row in rows}) > 1:
-        line = _line(found, rows, "key_momentum", "key momentum")
+    if len({row.get("momentum") for row in rows}) > 1:
+        line = _line(found, rows, "momentum", "key momentum")
         charts["key_momentum"] = Chart("key momentum", (line,))
     return charts
 
