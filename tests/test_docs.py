@@ -52,6 +52,14 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in anchors(there), target
 
 
+def test_the_algorithm_page_quotes_the_step_as_it_is():
+    rows = re.findall(r"^\| `.*", (ROOT / "docs" / "algorithm.md").read_text(), re.MULTILINE)
+    step = (ROOT / "src" / "moco_tf" / "methods" / "moco.py").read_text()
+    quoted = [re.findall(r"`([^`]+)`", row.split(" | ")[1])[0] for row in rows]
+    assert len(quoted) == 8
+    assert all(line in step for line in quoted), quoted
+
+
 def test_there_are_links_on_the_pages():
     assert sum(len(LINK.findall(prose(page))) for page in PAGES) > 60
 
