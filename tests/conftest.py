@@ -236,6 +236,21 @@ def s3_server():
     server.stop()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """The user's cache is not what tests read and write."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of an empty cache of the user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/moco-tf"
+
+
 @pytest.fixture
 def server(s3_server, tmp_path, monkeypatch):
     """The same with an empty bucket, named in the environment; an empty cache of the user."""

@@ -66,7 +66,7 @@ def test_an_estimate_is_whole_exact_in_its_sizes_and_leaves_nothing(flags, tmp_p
 
     method = build_method(config, tf.distribute.get_strategy())
     state = {name: variable.numpy() for name, variable in method.state().items()}
-    train, _ = build_images(config, None)
+    train, _ = build_images(config)
     end = Progress(15, 3, train.identity, *[100 / 3] * 15)
     data = checkpoint.to_bytes(state, step=15, extra=vars(end))
     assert result["checkpoint_bytes"] == len(data)

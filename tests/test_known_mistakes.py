@@ -38,7 +38,7 @@ def check_draws(config, tmp_path):
     picture = np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     np.savez(tmp_path / "equal.npz", images=np.broadcast_to(picture, (BATCH, SIDE, SIDE, 3)))
     config = make_config(config, {"data": str(tmp_path / "equal.npz")})
-    images, _ = assembly.build_images(config, cache=None)
+    images, _ = assembly.build_images(config)
     finish = assembly.build_finish(config, images, tf.distribute.get_strategy())
     for view in next(assembly.build_batches(config, images, 0)):
         assert len(np.unique(finish(view).numpy().reshape(BATCH, -1), axis=0)) > 0.9 * BATCH
@@ -47,7 +47,7 @@ def check_draws(config, tmp_path):
 def check_keys(config, tmp_path):
     """The first step enqueues keys normalised in groups of the shuffled batch, and no others."""
     del tmp_path
-    images, _ = assembly.build_images(config, cache=None)
+    images, _ = assembly.build_images(config)
     method = train.build_method(config, assembly.build_strategy(config), images)
     views = next(assembly.build_batches(config, images, 0))
     order = random_permutation(config.seed, 0, 1, BATCH)[0].numpy()

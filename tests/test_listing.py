@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import features
 
-from moco_tf.data.listing import class_names, labels_of, left_out_line, list_parts
+from moco_tf.data.class_folders import class_names, labels_of
+from moco_tf.data.listing import left_out_line, list_parts
 from moco_tf.errors import InputError
 
 
@@ -83,7 +84,7 @@ def test_names_of_parts_are_known_in_any_case(tmp_path, train, other):
     parts = list_parts(tmp_path)
     assert (parts.train.folder, parts.test.folder) == (tmp_path / train, tmp_path / other)
     classes, _ = class_names(parts.train)
-    assert labels_of(parts.test, parts.test.files, classes)[0].tolist() == [1]
+    assert labels_of(parts.test, classes)[0].tolist() == [1]
 
 
 def test_a_part_is_chosen_and_the_others_are_named(tmp_path):
@@ -115,16 +116,16 @@ def test_classes_are_found_in_folders_that_were_unpacked_twice(tmp_path, files):
     parts = list_parts(make(tmp_path, *files))
     classes, why = class_names(parts.train)
     assert (classes, why) == (("cat", "dog"), "")
-    assert labels_of(parts.train, parts.train.files, classes)[0].tolist() == [0, 1]
+    assert labels_of(parts.train, classes)[0].tolist() == [0, 1]
     if parts.test:
-        assert labels_of(parts.test, parts.test.files, classes)[0].tolist() == [0]
+        assert labels_of(parts.test, classes)[0].tolist() == [0]
     assert (parts.test is None) == (len(files) < 3 or "photos" in files[0])
 
 
 def test_a_stray_image_beside_class_folders_has_no_label(tmp_path):
     train = list_parts(make(tmp_path, "cat/a.jpg", "dog/b.jpg", "odd.jpg")).train
     assert class_names(train) == (("cat", "dog"), "")
-    labels, why = labels_of(train, train.files, ("cat", "dog"))
+    labels, why = labels_of(train, ("cat", "dog"))
     assert (inner(train)[2], labels.tolist(), why) == ("odd.jpg", [0, 1, -1], "")
 
 
@@ -145,8 +146,8 @@ def test_a_class_of_the_training_part_may_have_the_name_of_a_part(tmp_path):
     parts = list_parts(make(tmp_path, "train/car/a.jpg", "train/train/b.jpg", "test/car/c.jpg"))
     classes, _ = class_names(parts.train)
     assert classes == ("car", "train")
-    assert labels_of(parts.train, parts.train.files, classes)[0].tolist() == [0, 1]
-    assert labels_of(parts.test, parts.test.files, classes)[0].tolist() == [0]
+    assert labels_of(parts.train, classes)[0].tolist() == [0, 1]
+    assert labels_of(parts.test, classes)[0].tolist() == [0]
 
 
 def test_a_folder_without_an_image_says_what_it_holds(tmp_path):

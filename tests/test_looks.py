@@ -45,7 +45,7 @@ def test_the_scan_of_a_folder_tells_and_keeps_them(tmp_path, monkeypatch):
     gray12 = np.random.default_rng(1).integers(0, 2**12, (40, 50)).astype(np.uint16)
     Image.fromarray(gray12).save(folder / "z12.png")
     expected = [look for _, look in pictures().values()] + [BLACK]
-    train, _ = open_images(str(folder), cache=tmp_path)
+    train, _ = open_images(str(folder))
     assert train.looks.tolist() == expected
     assert train.blank_share == pytest.approx(6 / 9)
     assert train.looks_line("test ") == (
@@ -54,19 +54,19 @@ def test_the_scan_of_a_folder_tells_and_keeps_them(tmp_path, monkeypatch):
         f"16-bit files of 8- or 12-bit values come out black: scale them to the full range."
     )
     assert train.subset(np.array([2, 4])).looks_line() == ""
-    monkeypatch.delattr("moco_tf.data.image_folder.look")  # the next call finds them in the cache
-    assert open_images(str(folder), cache=tmp_path)[0].looks.tolist() == expected
+    monkeypatch.delattr("moco_tf.data.file_sizes.look")  # the next call finds them in the cache
+    assert open_images(str(folder))[0].looks.tolist() == expected
 
 
-def test_a_cache_without_looks_is_made_again(tmp_path):
+def test_a_cache_without_looks_is_made_again(tmp_path, cache):
     folder = tmp_path / "set"
     folder.mkdir()
     Image.new("RGB", (9, 8)).save(folder / "a.png")
-    open_images(str(folder), cache=tmp_path)
-    (kept,) = tmp_path.glob(".images-*.npz")
+    open_images(str(folder))
+    (kept,) = cache.glob("images-*.npz")
     arrays = dict(np.load(kept))
     np.savez(kept, **arrays | {"sizes": arrays["sizes"][:, :2]})
-    train, _ = open_images(str(folder), cache=tmp_path)
+    train, _ = open_images(str(folder))
     assert (train.sizes.tolist(), train.looks.tolist()) == ([[8, 9]], [BLACK])
 
 

@@ -344,14 +344,14 @@ def test_a_test_part_without_the_classes_is_no_obstacle(tmp_path, photo):
     assert "the class 'bird'" in open_images(str(tmp_path))[1].why_unlabelled
 
 
-def test_only_new_and_changed_files_are_decoded_again(tmp_path, photo, monkeypatch):
+def test_only_new_and_changed_files_are_decoded_again(tmp_path, cache, photo, monkeypatch):
     make_folder(tmp_path, photo, {"set/train/a": 3, "set/train/b": 2, "set/val/a": 1})
     (tmp_path / "set/train/a/cut.jpg").write_bytes(b"no image")
     decoded = []
 
     def sizes():
         decoded.clear()
-        parts = open_images(str(tmp_path / "set"), max_bad_images=1, cache=tmp_path)
+        parts = open_images(str(tmp_path / "set"), max_bad_images=1)
         assert parts[0].skipped[0].endswith("cut.jpg")
         return [part.sizes.tolist() for part in parts]
 
@@ -359,7 +359,7 @@ def test_only_new_and_changed_files_are_decoded_again(tmp_path, photo, monkeypat
         tf.py_function(lambda: decoded.append(1), [], [])
         return decode(contents)
 
-    monkeypatch.setattr("moco_tf.data.image_folder.decode", counting)
+    monkeypatch.setattr("moco_tf.data.file_sizes.decode", counting)
     first = sizes()
     assert len(decoded) == 7
     assert sizes() == first
@@ -367,7 +367,7 @@ def test_only_new_and_changed_files_are_decoded_again(tmp_path, photo, monkeypat
     photo.resize((20, 10)).save(tmp_path / "set/train/b/1.png")
     assert sizes()[0][-1] == [10, 20]
     assert len(decoded) == 2
-    (kept,) = tmp_path.glob(".images-*.npz")
+    (kept,) = cache.glob("images-*.npz")
     kept.write_bytes(b"damaged")
     assert sizes()[1] == first[1]
     assert len(decoded) == 7

@@ -226,9 +226,9 @@ def test_small_images_are_refused_by_the_sizes_of_those_that_were_looked_at(pixe
     settings = config("shapes", tmp_path / "run")
     source = Source(lambda n: pixels[n])
     with pytest.raises(InputError, match=r"64 of 64 images of .* that were looked at are smaller"):
-        build_images(settings, None, source=source)
+        build_images(settings, source=source)
     larger = settings.model_copy(update={"max_small_images": 1.0})
-    assert build_images(larger, None, source=source)[0].count == COUNT
+    assert build_images(larger, source=source)[0].count == COUNT
 
 
 def test_a_run_records_the_class_and_asks_for_the_object(tmp_path, capsys):

@@ -64,7 +64,7 @@ def training(images: str, setting: dict, steps: int):
 
 def _config(images, fields):
     config = make_config(RECIPES["cifar10-demo"].config, fields | {"data": images})
-    return config, assembly.build_images(config, cache=None)[0]
+    return config, assembly.build_images(config)[0]
 
 
 def _arrays(model) -> dict[str, np.ndarray]:

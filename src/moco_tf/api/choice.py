@@ -146,7 +146,7 @@ def _look_at_records(data: str) -> Seen:
     from moco_tf.data.sources import open_images
 
     train, _ = open_images(data)
-    sizes = train.sampled_sizes
+    sizes = train.known_sizes
     return Seen(train.count, None if sizes is None else int(np.median(sizes.min(axis=1))))
 
 

@@ -46,9 +46,9 @@ def benchmark(
     first: float | None = None
     one_round: Callable[[], Round]
     if what == "input":
-        one_round = partial(input_rounds(config, build_images(config, None)[0]), steps)
+        one_round = partial(input_rounds(config, build_images(config)[0]), steps)
     else:
-        images = build_images(config, None)[0] if what == "train" else None
+        images = build_images(config)[0] if what == "train" else None
         one_round, first = step_rounds(config, images, steps=steps)
         line(f"first step after {first:.1f} s")
     one_round()

@@ -48,7 +48,7 @@ def estimate(config: Config, *, line: Callable[[str], None] = lambda _: None) ->
     told_views(config, line)
     strategy = build_strategy(config)
     config, _ = find_backbone(config)
-    train, test = build_images(config, None)
+    train, test = build_images(config)
     opening = time.perf_counter() - started
     line(f"opened {train.count} images in {opening:.1f} s")
     input_alone = measure.phase(input_rounds(config, train), warm_up=PREFETCHED_BATCHES + 1)

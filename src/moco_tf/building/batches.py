@@ -1,7 +1,6 @@
 """From a `Config` to the images of a run, its devices, and its batches of views."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -14,9 +13,10 @@ from moco_tf.config.batch_groups import (
     check_xla,
 )
 from moco_tf.data.augment.padded import padded_shape
-from moco_tf.data.pipeline import two_views
+from moco_tf.data.order import StepOrder
+from moco_tf.data.pipeline import steps_per_epoch, views_of
+from moco_tf.data.readable import ReadableBatches
 from moco_tf.data.sources import Images, check_sizes, open_images
-from moco_tf.data.stream import Elements
 from moco_tf.data.view_making import (
     DeviceColor,
     DeviceCrop,
@@ -95,8 +95,10 @@ def build_batches(config: Config, train: Images, start_step: int, rows=None, aug
         augment: the function that makes the views; none: the config's augmentation does.
     """
     making = FunctionViews(augment, config.image_size) if augment else build_making(config, train)
-    sizes = {"batch_size": config.batch_size, "seed": config.seed, "start_step": start_step}
-    return Elements(two_views(train, making, **sizes, rows=rows))
+    epoch_steps = steps_per_epoch(train.count, config.batch_size)
+    sizes = train.count, config.batch_size, epoch_steps
+    order = StepOrder(config.seed, *sizes, rows=rows, start=start_step)
+    return ReadableBatches(train, order, views_of(train, making, order))
 
 
 def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distribute.Strategy:
@@ -121,11 +123,10 @@ def build_strategy(config: Config, cluster: Cluster | None = None) -> tf.distrib
 
 def build_images(
     config: Config,
-    cache: Path | None,
     told: Callable[[str], None] = lambda _: None,
     source: Any = None,
 ) -> tuple[Images, Images | None]:
-    """Returns (training images, test images or None) of the run; the others as in `open_images`.
+    """Returns (training images, test images or None) of the run, not all of them looked at.
 
     Args:
         source: what Python gave as the images, of which `config.data` has the text alone.
@@ -138,7 +139,7 @@ def build_images(
         max_bad_images=config.max_bad_images,
         seed=config.seed,
         image_size=config.image_size,
-        cache=cache,
+        look="headers" if config.augment_on == "device_resize" else "some",
         told=told,
     )
     check_sizes(train, config.image_size, config.max_small_images, config.smallest_image)

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from moco_tf.data.listing import SPLITS, Part, class_names, labels_of, list_parts, shown
+from moco_tf.data.class_folders import class_names, labels_of
+from moco_tf.data.file_names import FileNames, runs_of, shown
+from moco_tf.data.listing import SPLITS, Part, list_parts
 from moco_tf.errors import InputError
 
 MOST_NAMES = 3  # of files that are shown
@@ -33,9 +35,9 @@ class FileSet:
     passed_over: Sequence[str] = ()
     test_name: str = ""  # of the test part; none: its folder's
 
-    def files(self) -> list[Path]:
-        """Those of the training parts and then those of the test parts."""
-        return [path for part in self.train + self.test for path in part.files]
+    def files(self) -> list[bytes]:
+        """Paths of those of the training parts and then of those of the test parts."""
+        return [path for part in self.train + self.test for path in part.files.full()]
 
     def classes(self) -> tuple[tuple[str, ...], str]:
         """Returns the classes of the training parts, or why there are none.
@@ -50,23 +52,22 @@ class FileSet:
             return tuple(names), "" if names else found[0][1]
         return tuple(sorted(own)), ""
 
-    def labels(
-        self, parts: list[Part], kept: list[list[Path]], classes: tuple[str, ...]
-    ) -> tuple[np.ndarray | None, str]:
-        """Returns the labels of the kept files of `self.train` or `self.test`, as `labels_of`."""
+    def labels(self, parts: list[Part], classes: tuple[str, ...]) -> tuple[np.ndarray | None, str]:
+        """Returns the labels of the files of `self.train` or `self.test`, as `labels_of`."""
         if len(self.train) == 1:
-            return labels_of(parts[0], kept[0], classes) if classes else (None, "")
+            return labels_of(parts[0], classes) if classes else (None, "")
+        counts = [len(part.files) for part in parts]
         if classes and not any(names for names, _ in self._own_classes):
             names = [self._holder(part).resolve().name for part in parts]
             own = np.array([classes.index(name) for name in names], np.int64)
-            return np.repeat(own, [len(files) for files in kept]), ""
-        found = [labels_of(part, files, classes) for part, files in zip(parts, kept, strict=True)]
+            return np.repeat(own, counts), ""
+        found = [labels_of(part, classes) for part in parts]
         strange = next((why for one, why in found if one is None), "")
         if strange and parts is self.test:
             return None, strange
         each = [
-            np.full(len(files), -1) if one is None else one
-            for (one, _), files in zip(found, kept, strict=True)
+            np.full(count, -1) if one is None else one
+            for (one, _), count in zip(found, counts, strict=True)
         ]
         return (np.concatenate(each), "") if classes else (None, "")
 
@@ -124,7 +125,7 @@ def set_of_paths(files: Sequence[str | os.PathLike], name: str) -> FileSet:
     Raises:
         InputError: a file is missing or there twice; the message counts them.
     """
-    part = _part_of([Path(os.path.expanduser(path)) for path in files], name)
+    part = _part_of([os.path.expanduser(path) for path in files], name)
     return FileSet([part.folder], part.folder, [part], [])
 
 
@@ -151,25 +152,27 @@ def _listed(path: Path, split: str | None) -> FileSet:
         if "*" not in beside and other.is_file():
             test = _part_of(_lines(other), shown(other))
             root = Path(os.path.commonpath([train.folder, test.folder]))
-            test = test._replace(folder=root)  # its class folders may lie at any level below
+            # Its class folders may lie at any level below.
+            test = test._replace(folder=root, files=test.files.below(root))
             return FileSet([path], root, [train], [test], test_name=name)
     return FileSet([path], train.folder, [train], [])
 
 
-def _lines(path: Path) -> list[Path]:
+def _lines(path: Path) -> list[str]:
     """The paths in a list, one a line, relative to its folder."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise InputError(f"data: {shown(path)} could not be read: {error.strerror}.") from None
-    return [path.parent / os.fsdecode(line.strip()) for line in lines if line.strip()]
+    return [os.path.join(path.parent, os.fsdecode(line.strip())) for line in lines if line.strip()]
 
 
-def _part_of(files: list[Path], name: str) -> Part:
+def _part_of(files: list[str], name: str) -> Part:
     if not files:
         raise InputError(f"data: {name} lists no image. Write the path of one on each line.")
     missing = [path for path in files if not os.path.isfile(path)]
-    twice = [path for path, count in Counter(files).items() if count > 1] if not missing else []
+    paths = [os.path.abspath(path) for path in files]
+    twice = [path for path, count in Counter(paths).items() if count > 1] if not missing else []
     for bad, what in ((missing, "that are not there"), (twice, "twice")):
         if bad:
             first = ", ".join(map(shown, bad[:MOST_NAMES])) + (", ..." if bad[MOST_NAMES:] else "")
@@ -177,5 +180,7 @@ def _part_of(files: list[Path], name: str) -> Part:
                 f"data: {name} lists {len(bad)} files {what}, of {len(files)}: {first}. Take these "
                 f"lines out, or mend them (a path is relative to the list)."
             )
-    files = [Path(os.path.abspath(path)) for path in files]
-    return Part(Path(os.path.commonpath([path.parent for path in files])), files, Counter())
+    folder = os.path.commonpath({os.path.dirname(path) for path in paths})
+    inner = len(os.path.join(folder, ""))
+    names = FileNames(Path(folder), runs_of(path[inner:] for path in paths))
+    return Part(Path(folder), names, Counter())

@@ -1,8 +1,9 @@
 """A set of images that are read by index, and whether they are large enough for a crop."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,15 @@ from moco_tf.errors import InputError
 
 SMALLEST_CROP = 8  # pixels
 UNKNOWN = -1  # the label of an image without one
+
+
+class Sample(NamedTuple):
+    """What a look at some images of a set found."""
+
+    places: np.ndarray  # int64 [m]: which of those that were looked at can be read
+    sizes: np.ndarray  # int32 [m, 2], of these
+    looks: np.ndarray  # int32 [m], of these
+    bad: tuple[str, ...]  # names of the others, each with the reason
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,8 @@ class Images:
     labels: np.ndarray | None = None  # int64 [count], -1 where unknown; none: no image has one
     class_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
-    files: tuple[str, ...] | None = None
-    paths: tuple[str, ...] | None = None  # of the files, below the folder; as the system has them
+    files: Sequence[str] | None = None
+    paths: Sequence[str] | None = None  # of the files, below the folder; as the system has them
     sizes: np.ndarray | None = None  # int32 [count, 2]: height and width, where known
     looks: np.ndarray | None = None  # int32 [count]: which show nothing, see `look`; where known
     identity: str = ""  # changes with the images or their order
@@ -38,7 +48,7 @@ class Images:
     left_out: Mapping[str, int] = field(default_factory=dict)  # files that are no images, by kind
     passed_over: tuple[str, ...] = ()  # parts that neither training nor evaluation uses
     names: Callable[[int], str] | None = None  # of images that are no files, for messages
-    sampled_sizes: np.ndarray | None = None  # int32 [m, 2], of some images, where `sizes` is none
+    sample: Sample | None = None  # where not all were decoded
     mend: str = LEFT_OUT  # what to do about an unreadable image
 
     def __post_init__(self) -> None:
@@ -58,25 +68,47 @@ class Images:
             return self.files[index]
         return self.names(int(index)) if self.names else f"number {index}"
 
+    @property
+    def known_sizes(self) -> np.ndarray | None:
+        """Of all images, or else of those in the sample: int32 [m, 2]."""
+        return self.sample.sizes if self.sizes is None and self.sample else self.sizes
+
+    @property
+    def known_looks(self) -> np.ndarray | None:
+        """As `known_sizes`: int32 [m]."""
+        return self.sample.looks if self.looks is None and self.sample else self.looks
+
     def smaller_than(self, side: int) -> np.ndarray:
-        """Indices of the images whose height or width is less than `side` pixels: int64 [n]."""
-        if self.sizes is None:
+        """Indices of images whose height or width is known to be less than `side` pixels."""
+        if self.known_sizes is None:
             return np.empty(0, np.int64)
-        return np.flatnonzero(self.sizes.min(axis=1) < side)
+        small = np.flatnonzero(self.known_sizes.min(axis=1) < side)
+        return small if self.sizes is not None or not self.sample else self.sample.places[small]
 
     def skipped_line(self, kind: str = "") -> str:
-        """Says which files were left out as unreadable; empty if none was."""
-        shown = ", ".join(self.skipped[:3]) + (" ..." if len(self.skipped) > 3 else "")
-        return f"skipped {len(self.skipped)} unreadable {kind}images: {shown}" if shown else ""
+        """Says which files were left out or found to be unreadable; empty if none was."""
+        bad = self.sample.bad if self.sample else self.skipped
+        shown = ", ".join(bad[:3]) + (" ..." if len(bad) > 3 else "")
+        if not bad or not self.sample:
+            return f"skipped {len(bad)} unreadable {kind}images: {shown}" if bad else ""
+        seen = len(bad) + len(self.sample.places)
+        return (
+            f"{len(bad)} of {seen} {kind}images that were looked at cannot be read: {shown}; where "
+            f"training meets one, it takes the next image of its order"
+        )
 
     def looks_line(self, kind: str = "") -> str:
         """Says how many images are black or of one colour; empty if none is known to be."""
+        if self.looks is None and self.sample:
+            names = [self.name_of(int(place)) for place in self.sample.places]
+            return looks_line(self.sample.looks, names, kind)
         return looks_line(self.looks, self.files, kind)
 
     @property
     def blank_share(self) -> float:
         """Share of the images that are known to be black or of one colour."""
-        return 0.0 if self.looks is None else float(np.mean(self.looks != SHOWS))
+        looks = self.known_looks
+        return 0.0 if looks is None else float(np.mean(looks != SHOWS))
 
     def subset(self, indices: np.ndarray) -> "Images":
         """The images at `indices`, int64 [n], in that order."""
@@ -93,6 +125,7 @@ class Images:
             paths=None if self.paths is None else tuple(self.paths[i] for i in indices),
             sizes=None if self.sizes is None else self.sizes[indices],
             looks=None if self.looks is None else self.looks[indices],
+            sample=None,
             names=lambda place: self.name_of(int(indices[place])),
             identity=chosen.hexdigest(),
         )
@@ -113,7 +146,7 @@ def check_sizes(
     Args:
         smallest: crop that the encoder's stem takes.
     """
-    sizes = images.sampled_sizes if images.sizes is None else images.sizes
+    sizes = images.known_sizes
     if sizes is None:
         return
     small, count = np.flatnonzero(sizes.min(axis=1) < image_size), len(sizes)

@@ -1,5 +1,7 @@
 """Which images show nothing: those that are black or nearly so, and those of one colour."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -22,7 +24,7 @@ def looks(images: np.ndarray) -> np.ndarray:
     return found
 
 
-def looks_line(looks: np.ndarray | None, files: tuple[str, ...] | None, kind: str = "") -> str:
+def looks_line(looks: np.ndarray | None, files: Sequence[str] | None, kind: str = "") -> str:
     """Says how many images show nothing; empty if none is known to."""
     if looks is None or not looks.any():
         return ""

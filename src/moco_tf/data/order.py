@@ -1,6 +1,7 @@
 """The order of the images: a full permutation an epoch, a function of (seed, epoch, place)."""
 
 import functools
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,82 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(bits, kind="stable")
 
 
+@dataclass
+class StepOrder:
+    """Which images the batch of each step holds, and what their draws are a function of.
+
+    An epoch whose last batch is not full goes on with index -1 or, if `wrap`, with the first images
+    of its order again.
+
+    Args:
+        rows: of each batch, which rows [b] are read, in that order; none: all B.
+        start: the step that `dataset` begins at, whenever it is iterated.
+        unreadable: images, by index, that the next one of the epoch's order stands in for, each
+            with the reason.
+    """
+
+    seed: int
+    count: int
+    batch_size: int
+    epoch_steps: int
+    wrap: bool = False
+    rows: np.ndarray | None = None
+    start: int = 0
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+    def at(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        """The images at some places of an epoch, int64 [n]; after the last comes the first."""
+        return _remembered_order(self.seed, epoch, self.count)[places % self.count]
+
+    def of_step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and positions of the rows that are read of a step's batch, int64 [b] each.
+
+        The position, epoch * count + place, is what an image's draws are a function of (epoch *
+        epoch_steps * batch_size + place if `wrap`).
+        """
+        epoch, places = self._places(step)
+        indices = self.at(epoch, places) if self.wrap else self._cut(epoch, places)
+        passed = self.passed(step)
+        for row in np.flatnonzero(passed):
+            indices[row] = self.at(epoch, places[row : row + 1] + passed[row])[0]
+        length = self.epoch_steps * self.batch_size if self.wrap else self.count
+        return indices, epoch * length + places
+
+    def passed(self, step: int) -> np.ndarray:
+        """How many images each row of a step passes over because they are unreadable, int64 [b]."""
+        epoch, places = self._places(step)
+        passed = np.zeros(len(places), np.int64)
+        if self.unreadable:
+            bad, left = np.array([*self.unreadable], np.int64), np.arange(len(places))
+            while len(left):
+                left = left[np.isin(self.at(epoch, places[left] + passed[left]), bad)]
+                passed[left] += 1
+        return passed
+
+    def dataset(self) -> tf.data.Dataset:
+        """An endless dataset of (index, position) from step `start` on."""
+
+        def of_step(step):
+            rows = tf.numpy_function(
+                lambda number: np.stack(self.of_step(int(number))), [step], tf.int64
+            )
+            return tf.data.Dataset.from_tensor_slices(tuple(tf.unstack(rows, 2)))
+
+        def steps(_):
+            start = tf.numpy_function(lambda: np.int64(self.start), [], tf.int64)
+            return tf.data.Dataset.range(tf.ensure_shape(start, []), np.iinfo(np.int64).max)
+
+        return tf.data.Dataset.from_tensors(0).flat_map(steps).flat_map(of_step)
+
+    def _places(self, step: int) -> tuple[int, np.ndarray]:
+        epoch, number = divmod(step, self.epoch_steps)
+        places = number * self.batch_size + np.arange(self.batch_size)
+        return epoch, places if self.rows is None else places[self.rows]
+
+    def _cut(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        return np.where(places < self.count, self.at(epoch, places), -1)
+
+
 def images_of_step(
     seed: int, step: int, *, count: int, batch_size: int, epoch_steps: int
 ) -> np.ndarray:
@@ -20,43 +97,7 @@ def images_of_step(
 
     A last batch of an epoch that is filled up is filled up with the first images of the order.
     """
-    epoch, place = divmod(step, epoch_steps)
-    order = _remembered_order(seed, epoch, count)
-    return np.concatenate([order[place * batch_size :], order])[:batch_size]
+    return StepOrder(seed, count, batch_size, epoch_steps, wrap=True).of_step(step)[0]
 
 
-_remembered_order = functools.lru_cache(maxsize=1)(epoch_order)
-
-
-def ordered_indices(count, epoch_length, seed, start, wrap=False, batch_size=1, rows=None):
-    """Endless dataset of (index, position) from place `start` on, `epoch_length` an epoch.
-
-    The order is `epoch_order`, cut to that length; a longer epoch is filled up with index -1 or,
-    if `wrap`, with the first images of its order again. The position, epoch * count + place, is
-    what an image's draws are a function of (epoch * epoch_length + place if `wrap`).
-
-    Args:
-        rows: of each batch, which places [b] are given and in which order; none: all. Then the
-            start and an epoch's length are multiples of `batch_size`.
-    """
-    first_epoch, first_place = divmod(start, epoch_length)
-
-    def of_epoch(epoch):
-        order = tf.numpy_function(
-            lambda e: epoch_order(seed, int(e), count), [epoch], tf.int64, stateful=False
-        )
-        order = tf.ensure_shape(order, [count])
-        if wrap:
-            order = tf.gather(order, tf.range(epoch_length) % count)
-        order = order[:epoch_length]
-        order = tf.pad(order, [[0, epoch_length - order.shape[0]]], constant_values=-1)
-        positions = epoch * (epoch_length if wrap else count)
-        positions += tf.range(tf.cast(epoch_length, tf.int64))
-        skipped = tf.cast(tf.where(epoch == first_epoch, first_place, 0), tf.int64)
-        left = order[skipped:], positions[skipped:]
-        if rows is not None:
-            batches = [tf.reshape(values, [-1, batch_size]) for values in left]
-            left = tuple(tf.reshape(tf.gather(b, rows, axis=1), [-1]) for b in batches)
-        return tf.data.Dataset.from_tensor_slices(left)
-
-    return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch)
+_remembered_order = functools.lru_cache(maxsize=2)(epoch_order)

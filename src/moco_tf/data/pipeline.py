@@ -16,7 +16,7 @@ from moco_tf.data.augment.crop import (
 from moco_tf.data.augment.views import CROP_DRAWS, flip, view_draws
 from moco_tf.data.decode import decoded
 from moco_tf.data.failures import readable
-from moco_tf.data.order import ordered_indices
+from moco_tf.data.order import StepOrder
 from moco_tf.data.stream import mapped
 from moco_tf.errors import InputError
 
@@ -55,16 +55,17 @@ def two_views(images, making, *, batch_size, seed, start_step, rows=None, steps=
         steps: after how many batches it ends; none: never.
     """
     epoch_steps = steps_per_epoch(images.count, batch_size)
-    start = start_step * batch_size
-    order = ordered_indices(
-        images.count, epoch_steps * batch_size, seed, start, batch_size=batch_size, rows=rows
-    )
-    order = order if steps is None else order.take(steps * batch_size)
-    return (
-        mapped(order, lambda index, position: making.on_host(images, index, seed, position))
-        .batch(batch_size if rows is None else len(rows), drop_remainder=True)
-        .prefetch(PREFETCHED_BATCHES)
-    )
+    order = StepOrder(seed, images.count, batch_size, epoch_steps, rows=rows, start=start_step)
+    views = views_of(images, making, order)
+    return views if steps is None else views.take(steps)
+
+
+def views_of(images, making, order: StepOrder):
+    """`two_views` in an order that is given."""
+    size = order.batch_size if order.rows is None else len(order.rows)
+    views = lambda index, position: making.on_host(images, index, order.seed, position)  # noqa: E731
+    batches = mapped(order.dataset(), views).batch(size, drop_remainder=True)
+    return batches.prefetch(PREFETCHED_BATCHES)
 
 
 def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step, wrap=False):
@@ -93,8 +94,8 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
         label = tf.where(index < 0, tf.constant(-1, tf.int64), labels[place])
         return flip(cropped, draws[CROP_DRAWS]), label
 
-    order = ordered_indices(images.count, steps * batch_size, seed, start_step * batch_size, wrap)
-    batches = mapped(order, example).batch(batch_size, drop_remainder=True)
+    order = StepOrder(seed, images.count, batch_size, steps, wrap, start=start_step)
+    batches = mapped(order.dataset(), example).batch(batch_size, drop_remainder=True)
     return batches.prefetch(PREFETCHED_BATCHES)
 
 

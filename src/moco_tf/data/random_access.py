@@ -35,6 +35,7 @@ CHUNK = 1024  # items whose labels are read at a time
 def open_source(
     source: Any,
     name: str,
+    max_bad_images: float,
     labels: Any,
     classes: tuple[str, ...],
     split: str,
@@ -62,7 +63,7 @@ def open_source(
         names=lambda index: f"item {index} of {name}",
         mend=MEND,
     )
-    images = with_sample(images, 0)
+    images = with_sample(images, max_bad_images)
     known: tuple[str, ...] = ()
     if labels is None:
         labels, known = items.labels(told)

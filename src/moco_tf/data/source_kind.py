@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from moco_tf.data.file_set import file_set, refuse_nested
-from moco_tf.data.listing import SUFFIXES, holds_image
 from moco_tf.data.tfrecord.shards import list_shards
+from moco_tf.data.walk import SUFFIXES, holds_image
 from moco_tf.errors import InputError
 from moco_tf.names.data import TFRECORDS, is_records, paths_of
 

@@ -4,14 +4,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from moco_tf.data.arrays import from_arrays, open_npz
 from moco_tf.data.file_set import file_set, set_of_paths
-from moco_tf.data.image_folder import open_files
+from moco_tf.data.image_folder import Look, open_files
 from moco_tf.data.images import SMALLEST_CROP, UNKNOWN, Images, check_sizes, labelled_indices
 from moco_tf.data.listing import split_kind
 from moco_tf.data.objects import open_object
@@ -45,7 +44,7 @@ def open_images(
     max_bad_images: float = 0.01,
     seed: int = 0,
     image_size: int = 32,
-    cache: Path | None = None,
+    look: Look = "all",
     split: Literal["val", "test"] | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> tuple[Images, Images | None]:
@@ -58,7 +57,7 @@ def open_images(
         max_bad_images: largest share of unreadable files that are skipped.
         seed: draws the shapes.
         image_size: side of the shapes, pixels.
-        cache: for files, see `open_files`.
+        look: at which images of files to look, see `open_files`.
         split: which part of `data` the test images are; none: val if there is one, or else test.
         told: called with a line now and then while opening takes long.
 
@@ -67,13 +66,13 @@ def open_images(
     """
     name = text_of(data)
     if not name.startswith(OBJECT):
-        train, test = _open_named(name, max_bad_images, seed, image_size, cache, split, told)
+        train, test = _open_named(name, max_bad_images, seed, image_size, look, split, told)
     elif isinstance(data, (str, os.PathLike)):
         raise InputError(lost_object(name))
     elif are_paths(data):
-        train, test = open_files(set_of_paths(data, name), max_bad_images, cache, told)
+        train, test = open_files(set_of_paths(data, name), max_bad_images, told, look)
     else:
-        train, test = open_object(data, name, split, told)
+        train, test = open_object(data, name, max_bad_images, split, told)
     if split and (test is None or split_kind(test.split) != split):
         has = f"; its test images are those of {test.split}" if test and test.split else ""
         raise InputError(
@@ -88,7 +87,7 @@ def _open_named(
     max_bad_images: float,
     seed: int,
     image_size: int,
-    cache: Path | None,
+    look: Look,
     split: str | None,
     told: Callable[[str], None],
 ) -> tuple[Images, Images | None]:
@@ -99,13 +98,13 @@ def _open_named(
         return _cifar(data)
     if data.startswith(TFDS):
         return open_tfds(data.removeprefix(TFDS), split)
-    return _open_paths(data, max_bad_images, cache, split, told)
+    return _open_paths(data, max_bad_images, look, split, told)
 
 
 def _open_paths(
     data: str,
     max_bad_images: float,
-    cache: Path | None,
+    look: Look,
     split: str | None,
     told: Callable[[str], None],
 ) -> tuple[Images, Images | None]:
@@ -118,7 +117,7 @@ def _open_paths(
     if kind == "pack":
         train, test = open_pack(paths[0])
         return Images(**train), Images(**test) if test else None
-    return open_files(file_set(paths, split), max_bad_images, cache, told)
+    return open_files(file_set(paths, split), max_bad_images, told, look)
 
 
 def _shapes(seed, count, size, split):

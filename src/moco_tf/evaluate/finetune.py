@@ -27,7 +27,7 @@ from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import assign, check_size, untrained_encoder
-from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, folder_of, load_snapshot
+from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.network import Network
@@ -68,7 +68,6 @@ def finetune(
         snapshot.config,
         max_bad_images=config.max_bad_images,
         say=reporter.line,
-        cache=folder_of(config.run),
         split=config.split,
     )
     chosen = balanced_subset(np.asarray(data.train.labels), config.label_fraction, config.seed)

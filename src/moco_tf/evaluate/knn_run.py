@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 from moco_tf.config import Config
@@ -99,7 +98,6 @@ def _labelled_images(
     config: Config,
     data: Any,
     split: Literal["val", "test"] | None,
-    cache: Path | None,
     warn: Callable[[str], None],
 ) -> tuple[Images, Images | None, Split]:
     """Training images, test images if there are any, and which of them search and classify."""
@@ -109,7 +107,6 @@ def _labelled_images(
         max_bad_images=config.max_bad_images,
         seed=config.seed,
         image_size=config.image_size,
-        cache=cache,
         split=split,
     )
     if train.labels is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -36,7 +35,6 @@ def open_labelled(
     *,
     max_bad_images: float,
     say: Callable[[str], None],
-    cache: Path | None = None,
     split: Literal["val", "test"] | None = None,
 ) -> Labelled:
     """Returns the images to train a classifier on, and to judge it on.
@@ -47,7 +45,7 @@ def open_labelled(
         data: what `open_images` takes; none: the data of the run.
         config: of the pre-training run.
         say: called with a line on what was found, and on images that are left out.
-        cache, split: see `open_images`.
+        split: see `open_images`.
 
     Raises:
         InputError: no labels, no test images, classes that differ, or data that cannot be opened.
@@ -59,7 +57,6 @@ def open_labelled(
         max_bad_images=max_bad_images,
         seed=config.seed,
         image_size=config.image_size,
-        cache=cache,
         split=split,
     )
     if train.labels is None:

@@ -21,7 +21,6 @@ from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import load_encoder
-from moco_tf.runs.snapshot import folder_of
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
 from moco_tf.training.reporting import Reporter
@@ -57,7 +56,6 @@ def probe(
         pretraining,
         max_bad_images=config.max_bad_images,
         say=reporter.line,
-        cache=folder_of(config.run),
         split=config.split,
     )
     config = config.model_copy(update={"data": config.data or pretraining.data})

@@ -29,7 +29,6 @@ from moco_tf.files.digests import write_json
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import CONFIG
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
-from moco_tf.runs.snapshot import folder_of
 from moco_tf.training.reporting import Reporter
 
 PIXEL_SIZE = 16  # side at which raw pixels are compared: those of 32 take minutes to fit
@@ -61,7 +60,6 @@ def ridge_probe(
         pretraining,
         max_bad_images=config.max_bad_images,
         say=say,
-        cache=folder_of(config.run),
         split=config.split,
     )
     name = config.data or pretraining.data

@@ -19,7 +19,7 @@ from moco_tf.exporting import embed_files, projector
 from moco_tf.exporting.rows import rows_of, select
 from moco_tf.names.data import text_of
 from moco_tf.runs.encoders import load_encoder
-from moco_tf.runs.snapshot import folder_of, images_of
+from moco_tf.runs.snapshot import images_of
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.signals import Cancelled, StopSignals
 
@@ -67,7 +67,6 @@ def embed(
         max_bad_images=config.max_bad_images if max_bad_images is None else max_bad_images,
         seed=config.seed,
         image_size=side,
-        cache=folder_of(run),
     )
     name = text_of(data)
     parts = select(name, train, test, split)

@@ -13,7 +13,6 @@ from moco_tf.data.sources import Images
 from moco_tf.data.view_function import checked_function
 from moco_tf.distribute.workers import Workers
 from moco_tf.evaluate.opening import advice, describe, notes
-from moco_tf.files.store import cache_folder
 from moco_tf.names.encoder import is_same_backbone
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
@@ -76,9 +75,8 @@ def open_run(
             weights = read_initial_weights(config, run_dir, warn=reporter.line)
             config = config.model_copy(update={"init_sha256": weights.sha256})
     check_augment(config, augment)
-    cache = run_dir if workers.chief or run_dir.is_dir() else cache_folder()
     reporter.stage(f"reading the images of {config.data}")
-    train, test = build_images(config, cache, reporter.stage, source)
+    train, test = build_images(config, reporter.stage, source)
     if augment is not None:
         augment = checked_function(augment, train, config.image_size)
     storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)

@@ -59,7 +59,7 @@ def pack(
             _check(target, finished)
             index, resumed = finished, finished.count
         else:
-            train, test = open_images(source, max_bad_images=max_bad_images, cache=target)
+            train, test = open_images(source, max_bad_images=max_bad_images)
             parts = [train, test] if test else [train]
             settle(target, request, parts)
             for found in found_lines(train, test):

@@ -1,0 +1,76 @@
+"""Batches of a run in which the next image of the order stands in for an unreadable one.
+
+What a batch holds is a function of (seed, step) and of which files can be read, so that a run that
+was killed goes on with the same batches, on any number of devices and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from moco_tf.data.decoder_messages import without_decoders
+from moco_tf.data.images import Images
+from moco_tf.data.order import StepOrder
+from moco_tf.data.sample import look_at
+from moco_tf.data.stream import CORES, Elements
+
+LOOKED_AHEAD = 4  # batches, beside the one that failed: they lie in the queue, so are read again
+
+
+class ReadableBatches(Iterator[Any]):
+    """Iterates over the batches of a dataset of `order`, from its step `start` on.
+
+    Where a batch fails, its images and those of the next ones are decoded one by one; those that
+    cannot be are noted in `order.unreadable`, and the dataset is iterated anew from that batch on.
+
+    Attributes:
+        step: of the next batch.
+
+    Raises:
+        tf.errors.OpError: a batch failed, and all of its images can be read.
+    """
+
+    def __init__(self, images: Images, order: StepOrder, dataset: tf.data.Dataset):
+        self.images, self.order, self.step = images, order, order.start
+        self._dataset, self._elements = dataset, Elements(dataset)
+
+    def __next__(self) -> Any:
+        while True:
+            try:
+                batch = next(self._elements)
+                break
+            except tf.errors.ResourceExhaustedError:
+                raise
+            except tf.errors.OpError:
+                if not self._look():
+                    raise
+                self._elements.close()
+                self.order.start = self.step
+                self._elements = Elements(self._dataset)
+        self.step += 1
+        return batch
+
+    def close(self) -> None:
+        """Ends the threads of the dataset."""
+        self._elements.close()
+
+    def _look(self) -> bool:
+        """Whether an image of the next batches is unreadable that was not known to be."""
+        unreadable, known = self.order.unreadable, len(self.order.unreadable)
+        steps, looked = range(self.step, self.step + 1 + LOOKED_AHEAD), np.empty(0, np.int64)
+        with without_decoders(), ThreadPoolExecutor(CORES) as threads:
+            while len(unreadable) < self.images.count:
+                wanted = np.concatenate([self.order.of_step(step)[0] for step in steps])
+                places = np.setdiff1d(wanted, looked).tolist()
+                found = threads.map(lambda place: look_at(self.images, place), places)
+                bad = {p: one for p, one in zip(places, found, strict=True) if isinstance(one, str)}
+                unreadable.update(bad)
+                looked = np.union1d(looked, places)
+                if not bad:
+                    return len(unreadable) > known
+        return False
