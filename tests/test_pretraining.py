@@ -20,6 +20,7 @@ import moco_tf.pretraining
 from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.building import build_method
 from moco_tf.config import make_config
+from moco_tf.data.readable import ReadableBatches
 from moco_tf.errors import InputError
 from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.files.digests import read_json
@@ -257,16 +258,15 @@ def test_an_image_that_breaks_while_training_is_named_and_nothing_is_lost(tmp_pa
     changes = {"epochs": 40, "data": str(folder), "run_dir": str(tmp_path / "run")}
     changes |= {"checkpoint_every": 1000}
     base = make_config(RECIPES["shapes"].config, TINY | changes)
-    original = moco_tf.pretraining.build_batches
+    original = ReadableBatches.__next__
 
-    def breaks_later(*args):
-        for number, batch in enumerate(original(*args)):
-            if number == 3:
-                (folder / "7.png").write_bytes(b"")
-            yield batch
+    def breaks_later(batches):
+        if batches.step == 3:
+            (folder / "7.png").write_bytes(b"")
+        return original(batches)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moco_tf.pretraining, "build_batches", breaks_later)
+        patch.setattr(ReadableBatches, "__next__", breaks_later)
         with pytest.raises(
             InputError, match=r"images/7\.png could not be read.* is saved"
         ) as caught:

@@ -1,6 +1,7 @@
 """From a `Config` to the images of a run, its devices, and its batches of views."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -98,6 +99,8 @@ def build_batches(config: Config, train: Images, start_step: int, rows=None, aug
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
     sizes = train.count, config.batch_size, epoch_steps
     order = StepOrder(config.seed, *sizes, rows=rows, start=start_step)
+    if train.unreadable is not None:
+        order.unreadable = train.unreadable
     return ReadableBatches(train, order, views_of(train, making, order))
 
 
@@ -145,4 +148,4 @@ def build_images(
     check_sizes(train, config.image_size, config.max_small_images, config.smallest_image)
     sizes, devices = (config.batch_size, config.group_size), config.devices or 1
     check_enough_images(train.count, *sizes, devices, config.accumulation_steps)
-    return train, test
+    return replace(train, unreadable={}), replace(test, unreadable={}) if test else None

@@ -3,18 +3,35 @@
 from collections.abc import Mapping
 from typing import Any
 
+from moco_tf.api import starting
 from moco_tf.commands.parser import Outcome, Parser
+from moco_tf.errors import InputError
 from moco_tf.runs.check import check_run
+from moco_tf.training.reporting import to_stderr
 
 
 def add(command: Parser) -> None:
     """Adds the arguments of the command."""
-    command.add_argument("folder", metavar="RUN", help="run folder, results in it, or encoder file")
+    command.add_argument(
+        "folder", nargs="?", metavar="RUN", help="run folder, results in it, or encoder file"
+    )
+    command.add_argument("--data", metavar="D", help="instead: read every image of D")
 
 
-def run(folder: str, json: bool) -> Outcome:
-    result = check_run(folder)
-    return result, "\n".join(report(result)), result["whole"]
+def run(folder: str | None, data: str | None, json: bool) -> Outcome:
+    if (folder is None) == (data is None):
+        raise InputError("check takes a run folder or --data, one of them. Give one.")
+    if folder is not None:
+        result = check_run(folder)
+        return result, "\n".join(report(result)), result["whole"]
+    starting.check_data(data)
+    starting.start_tensorflow()
+    from moco_tf.data.check_data import check_data
+
+    result = check_data(data, to_stderr)
+    lines = [f"{one['file']}: {one['reason']}" for one in result["unreadable"]]
+    lines.append(f"{data}: {len(lines)} of {result['images']} images cannot be read")
+    return result, "\n".join(lines), result["whole"]
 
 
 def report(result: Mapping[str, Any]) -> list[str]:

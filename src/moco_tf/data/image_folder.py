@@ -20,6 +20,7 @@ from moco_tf.data.listing import Part, spread
 from moco_tf.data.sample import with_sample
 from moco_tf.errors import InputError
 
+MEND = "Mend them (moco-tf check --data finds all of them), or raise --max-bad-images."
 SAMPLED = 256  # images that are decoded where not all are
 Look = Literal["all", "headers", "some"]
 
@@ -44,12 +45,12 @@ def open_files(
     if look != "some":
         paths = [path for files in names for path in files.full()]
         sizes = file_sizes(paths, found.given, told, headers=look == "headers")
-    opened = []
+    opened: list[Images] = []
     for parts, files in zip((found.train, found.test), names, strict=False):
         images = _images(found, parts, files, classes)
-        own = None if sizes is None else sizes[: len(files)] if not opened else sizes[-len(files) :]
-        if look != "all":
-            images = with_sample(images, max_bad_images, SAMPLED)
+        own = None if sizes is None else sizes[-len(files) :] if opened else sizes[: len(files)]
+        if look != "all" or own is None:
+            images = with_sample(replace(images, mend=MEND), max_bad_images, SAMPLED)
             images = images if own is None else replace(images, sizes=own[:, :2])
         else:
             images = _readable(images, files, found.root, own, max_bad_images)
@@ -128,7 +129,7 @@ def _readable(
 ) -> Images:
     """Those of the images that can be decoded; `sizes` as `file_sizes` gives them."""
     good = sizes[:, 0] > 0
-    bad = tuple(images.name_of(place) for place in np.flatnonzero(~good))
+    bad = tuple(images.name_of(place) for place in np.flatnonzero(~good).tolist())
     folder = shown(files.folder)
     if len(bad) == images.count:
         raise InputError(

@@ -49,6 +49,7 @@ class Images:
     passed_over: tuple[str, ...] = ()  # parts that neither training nor evaluation uses
     names: Callable[[int], str] | None = None  # of images that are no files, for messages
     sample: Sample | None = None  # where not all were decoded
+    unreadable: dict[int, str] | None = None  # met so far, for which others stand in; none: error
     mend: str = LEFT_OUT  # what to do about an unreadable image
 
     def __post_init__(self) -> None:
@@ -126,6 +127,7 @@ class Images:
             sizes=None if self.sizes is None else self.sizes[indices],
             looks=None if self.looks is None else self.looks[indices],
             sample=None,
+            unreadable=None if self.unreadable is None else {},
             names=lambda place: self.name_of(int(indices[place])),
             identity=chosen.hexdigest(),
         )

@@ -24,6 +24,8 @@ class StepOrder:
     Args:
         rows: of each batch, which rows [b] are read, in that order; none: all B.
         start: the step that `dataset` begins at, whenever it is iterated.
+        end: the step that it ends before; none: it does not.
+        listed: the order [count] of every epoch; none: one drawn by the seed.
         unreadable: images, by index, that the next one of the epoch's order stands in for, each
             with the reason.
     """
@@ -35,11 +37,16 @@ class StepOrder:
     wrap: bool = False
     rows: np.ndarray | None = None
     start: int = 0
+    end: int | None = None
+    listed: np.ndarray | None = None
     unreadable: dict[int, str] = field(default_factory=dict)
 
     def at(self, epoch: int, places: np.ndarray) -> np.ndarray:
         """The images at some places of an epoch, int64 [n]; after the last comes the first."""
-        return _remembered_order(self.seed, epoch, self.count)[places % self.count]
+        order = self.listed
+        if order is None:
+            order = _remembered_order(self.seed, epoch, self.count)
+        return order[places % self.count]
 
     def of_step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices and positions of the rows that are read of a step's batch, int64 [b] each.
@@ -48,10 +55,9 @@ class StepOrder:
         epoch_steps * batch_size + place if `wrap`).
         """
         epoch, places = self._places(step)
-        indices = self.at(epoch, places) if self.wrap else self._cut(epoch, places)
-        passed = self.passed(step)
-        for row in np.flatnonzero(passed):
-            indices[row] = self.at(epoch, places[row : row + 1] + passed[row])[0]
+        indices = self.at(epoch, places + self.passed(step))
+        if not self.wrap:
+            indices[places >= self.count] = -1
         length = self.epoch_steps * self.batch_size if self.wrap else self.count
         return indices, epoch * length + places
 
@@ -60,14 +66,16 @@ class StepOrder:
         epoch, places = self._places(step)
         passed = np.zeros(len(places), np.int64)
         if self.unreadable:
-            bad, left = np.array([*self.unreadable], np.int64), np.arange(len(places))
+            bad = np.array([*self.unreadable], np.int64)
+            left = np.flatnonzero(self.wrap | (places < self.count))
             while len(left):
                 left = left[np.isin(self.at(epoch, places[left] + passed[left]), bad)]
                 passed[left] += 1
         return passed
 
     def dataset(self) -> tf.data.Dataset:
-        """An endless dataset of (index, position) from step `start` on."""
+        """A dataset of (index, position) from step `start` on."""
+        end = np.int64(np.iinfo(np.int64).max if self.end is None else self.end)
 
         def of_step(step):
             rows = tf.numpy_function(
@@ -77,7 +85,7 @@ class StepOrder:
 
         def steps(_):
             start = tf.numpy_function(lambda: np.int64(self.start), [], tf.int64)
-            return tf.data.Dataset.range(tf.ensure_shape(start, []), np.iinfo(np.int64).max)
+            return tf.data.Dataset.range(tf.ensure_shape(start, []), end)
 
         return tf.data.Dataset.from_tensors(0).flat_map(steps).flat_map(of_step)
 
@@ -85,9 +93,6 @@ class StepOrder:
         epoch, number = divmod(step, self.epoch_steps)
         places = number * self.batch_size + np.arange(self.batch_size)
         return epoch, places if self.rows is None else places[self.rows]
-
-    def _cut(self, epoch: int, places: np.ndarray) -> np.ndarray:
-        return np.where(places < self.count, self.at(epoch, places), -1)
 
 
 def images_of_step(

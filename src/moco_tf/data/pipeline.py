@@ -17,6 +17,7 @@ from moco_tf.data.augment.views import CROP_DRAWS, flip, view_draws
 from moco_tf.data.decode import decoded
 from moco_tf.data.failures import readable
 from moco_tf.data.order import StepOrder
+from moco_tf.data.readable import readable_batches
 from moco_tf.data.stream import mapped
 from moco_tf.errors import InputError
 
@@ -56,15 +57,18 @@ def two_views(images, making, *, batch_size, seed, start_step, rows=None, steps=
     """
     epoch_steps = steps_per_epoch(images.count, batch_size)
     order = StepOrder(seed, images.count, batch_size, epoch_steps, rows=rows, start=start_step)
-    views = views_of(images, making, order)
-    return views if steps is None else views.take(steps)
+    order.end = None if steps is None else start_step + steps
+    return views_of(images, making, order)
 
 
 def views_of(images, making, order: StepOrder):
     """`two_views` in an order that is given."""
     size = order.batch_size if order.rows is None else len(order.rows)
     views = lambda index, position: making.on_host(images, index, order.seed, position)  # noqa: E731
-    batches = mapped(order.dataset(), views).batch(size, drop_remainder=True)
+    elements = order.dataset()
+    if order.end is not None:  # its last batch may be smaller
+        elements = elements.filter(lambda index, _: index >= 0)
+    batches = mapped(elements, views).batch(size, drop_remainder=order.end is None)
     return batches.prefetch(PREFETCHED_BATCHES)
 
 
@@ -109,14 +113,16 @@ def eval_batches(images, *, indices, image_size, batch_size):
         InputError: if an image cannot be read; see `failure`.
     """
 
-    def prepare(index):
+    def prepare(index, _):
         image = decoded(images, index)
         return tf.ensure_shape(centre_crop(image, image_size), [image_size, image_size, 3])
 
     indices = np.asarray(indices, np.int64)
-    rows = tf.data.Dataset.from_tensor_slices(indices)
+    steps = -(-len(indices) // batch_size)
+    order = StepOrder(0, len(indices), batch_size, steps, end=steps, listed=indices)
+    rows = order.dataset().filter(lambda index, _: index >= 0)
     batches = mapped(rows, prepare).batch(batch_size).prefetch(PREFETCHED_BATCHES)
-    return readable(batches, images, indices, batch_size)
+    return readable(readable_batches(images, order, batches), images, indices, batch_size)
 
 
 def centre_crop(image, size):

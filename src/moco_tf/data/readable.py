@@ -22,6 +22,14 @@ from moco_tf.data.stream import CORES, Elements
 LOOKED_AHEAD = 4  # batches, beside the one that failed: they lie in the queue, so are read again
 
 
+def readable_batches(images: Images, order: StepOrder, dataset: tf.data.Dataset) -> Iterator[Any]:
+    """All batches of a dataset of `order`; with stand-ins where the images may have them."""
+    if images.unreadable is None:
+        return Elements(dataset)
+    order.unreadable, order.start = images.unreadable, 0
+    return ReadableBatches(images, order, dataset)
+
+
 class ReadableBatches(Iterator[Any]):
     """Iterates over the batches of a dataset of `order`, from its step `start` on.
 
@@ -60,17 +68,23 @@ class ReadableBatches(Iterator[Any]):
         self._elements.close()
 
     def _look(self) -> bool:
-        """Whether an image of the next batches is unreadable that was not known to be."""
-        unreadable, known = self.order.unreadable, len(self.order.unreadable)
-        steps, looked = range(self.step, self.step + 1 + LOOKED_AHEAD), np.empty(0, np.int64)
-        with without_decoders(), ThreadPoolExecutor(CORES) as threads:
-            while len(unreadable) < self.images.count:
-                wanted = np.concatenate([self.order.of_step(step)[0] for step in steps])
-                places = np.setdiff1d(wanted, looked).tolist()
-                found = threads.map(lambda place: look_at(self.images, place), places)
-                bad = {p: one for p, one in zip(places, found, strict=True) if isinstance(one, str)}
-                unreadable.update(bad)
-                looked = np.union1d(looked, places)
-                if not bad:
-                    return len(unreadable) > known
-        return False
+        """Whether an image of the next batches is unreadable that was not known to be.
+
+        If none of all of them can be read the storage is gone, and they are not noted.
+        """
+        last = self.step + 1 + LOOKED_AHEAD
+        last = last if self.order.end is None else min(last, self.order.end)
+        unreadable, looked = self.order.unreadable, np.array([-1])
+        while True:
+            wanted = [self.order.of_step(step)[0] for step in range(self.step, last)]
+            places = np.setdiff1d(np.concatenate(wanted), looked).tolist()
+            with without_decoders(), ThreadPoolExecutor(CORES) as threads:
+                found = [*threads.map(lambda place: look_at(self.images, place), places)]
+            bad = {p: one for p, one in zip(places, found, strict=True) if isinstance(one, str)}
+            first = len(looked) == 1
+            if (first and len(bad) == len(places)) or len(unreadable | bad) == self.images.count:
+                return False
+            unreadable.update(bad)
+            looked = np.union1d(looked, places)
+            if not bad:
+                return not first

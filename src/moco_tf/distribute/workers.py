@@ -48,10 +48,15 @@ class Workers:
 
     def all_reduce_max(self, number: int) -> int:
         """Returns the largest of what the workers give, for all of them."""
+        return int(self.elementwise_max(np.array([number]))[0])
+
+    def elementwise_max(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the largest at each place of what the workers give, integers [n], for all."""
         if self.cluster is None:
-            return int(number)
+            return numbers
         with self.collective():
-            return int(np.max(_of_all(self.strategy)(tf.constant([number], tf.int64)).numpy()))
+            rows = _of_all(self.strategy)(tf.constant(numbers, tf.int64)).numpy()
+        return rows.reshape(-1, len(numbers)).max(axis=0)
 
     @contextlib.contextmanager
     def startup(self) -> Iterator[None]:

@@ -50,8 +50,7 @@ def evaluate_run(
     check_votes(k, temperature)
     encoder, config, step = load_encoder(run, warn=warn)
     data = images_of(config, data, run)
-    folder = folder_of(run)
-    train, test, chosen = _labelled_images(config, data, split, folder, warn)
+    train, test, chosen = _labelled_images(config, data, split, warn)
     embed = embedding(encoder, features=features, normalization=config.normalization)
     votes: dict[str, Any] = {"image_size": config.image_size, "k": k, "temperature": temperature}
     top1 = knn_top1_features(chosen, embed, say=warn, **votes)
@@ -68,7 +67,7 @@ def evaluate_run(
     if compare:
         settings = {"of": "knn", "features": features, **votes}
         key = baselines.key_of(config, settings, chosen[:2], chosen[2:])
-        beside = baselines.once(folder, key, baseline, warn)
+        beside = baselines.once(folder_of(run), key, baseline, warn)
     bank_images, query_images = len(chosen.bank_indices), len(chosen.query_indices)
     used_k = min(k, bank_images)
     origin = "test images" if chosen.queries is not chosen.bank else "held-out training images"

@@ -8,8 +8,9 @@ import numpy as np
 
 from moco_tf.config import Config
 from moco_tf.data.failures import readable
-from moco_tf.data.order import epoch_order
-from moco_tf.data.pipeline import two_views
+from moco_tf.data.order import StepOrder, epoch_order
+from moco_tf.data.pipeline import views_of
+from moco_tf.data.readable import readable_batches
 from moco_tf.data.sources import Images
 from moco_tf.data.view_making import FunctionViews, HostViews
 from moco_tf.evaluate.features import embedding
@@ -76,17 +77,11 @@ def build_views(
     chosen = np.random.default_rng(config.seed).permutation(images.count)[:pictures]
     images = images.subset(np.sort(chosen))
     function = augment and FunctionViews(augment, config.image_size)
-    views = two_views(
-        images,
-        function or HostViews(config.views, config.image_size),
-        batch_size=1,
-        seed=config.seed,
-        start_step=0,
-        steps=images.count,  # it ends by itself, with nothing left in its threads
-    )
-    batches = views.unbatch().batch(EVAL_BATCH)  # kNN's: the encoder is traced once for both
-    order = epoch_order(config.seed, 0, images.count)
-    return lambda: readable(batches, images, order, EVAL_BATCH)
+    steps = -(-images.count // EVAL_BATCH)  # kNN's: the encoder is traced once for both
+    order = StepOrder(config.seed, images.count, EVAL_BATCH, steps, end=steps)
+    views = views_of(images, function or HostViews(config.views, config.image_size), order)
+    indices = epoch_order(config.seed, 0, images.count)
+    return lambda: readable(readable_batches(images, order, views), images, indices, EVAL_BATCH)
 
 
 def build_monitors(

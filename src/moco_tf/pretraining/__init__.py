@@ -26,6 +26,7 @@ from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.evaluate.monitor import evaluate_untrained, evaluations
 from moco_tf.evaluate.opening import OTHER_IMAGES
 from moco_tf.files.digests import write_json
+from moco_tf.pretraining.bad_images import BadImages
 from moco_tf.pretraining.opening import (
     OpenedRun,
     agreed_config,
@@ -137,6 +138,7 @@ def _train(
         reporter.line(f"resumed at step {progress.step}")
         if progress.images != train.identity:
             reporter.line(OTHER_IMAGES)
+    same = progress.images == train.identity
     progress.images = train.identity
     if monitor and report:
         monitor = _pictured(monitor, run, config, method, progress)
@@ -151,18 +153,24 @@ def _train(
         preemption_seconds=config.preemption_seconds,
         save_first=given and not progress.step,  # then nobody needs them any more
     )
+    own_rows = method.envelope.own_rows()
+    batches = build_batches(config, train, progress.step, own_rows, run.augment)
+    of_run = run.run_dir, workers, reporter
+    before = progress.step if same else None
+    bad_images = BadImages(batches, config.max_bad_images, *of_run, before)
     loop = Loop(
         _job(config, method, progress, schedules, monitor, run.storage.folder, reporter),
-        build_batches(config, train, progress.step, method.envelope.own_rows(), run.augment),
+        batches,
         plan,
         failed=partial(failed, config, train, epoch_steps),
         storage=run.storage,
         workers=workers,
         reporter=reporter,
+        bad_images=bad_images,
     )
     with called(callbacks, reporter, loop):
         loop.run()
-    summary = summary_with(config, progress, method, train, run.test)
+    summary = summary_with(config, progress, method, train, run.test) | bad_images.row()
     if workers.chief:
         write_json(run.run_dir / run_folder.SUMMARY, summary)
         reporter.end(summary)

@@ -31,6 +31,7 @@ from moco_tf.runs.same_config import given_records, refuse_other_config
 VERSIONS = "versions.json"
 SUMMARY = "summary.json"
 METRICS = "metrics.jsonl"
+BAD_IMAGES = "bad_images.jsonl"  # that the run has met
 TENSORBOARD = "tensorboard"
 REPORT = "report.html"  # may be made again at any time
 TRACKING = "tracking.json"  # of an experiment tracker

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from moco_tf.errors import DamagedError
-from moco_tf.runs.folder import METRICS, TENSORBOARD
+from moco_tf.runs.folder import BAD_IMAGES, METRICS, TENSORBOARD
 
+ROWS = (METRICS, BAD_IMAGES)  # logs of rows of JSON, which each process goes on with
 EVENTS = "events.out.tfevents."
 Digests = dict[str, dict[str, Any]]  # name in the run folder -> {"bytes": ..., "sha256": ...}
 
 
 class LogDigests:
-    """Digests of metrics.jsonl and of the TensorBoard files of the run in `folder`.
+    """Digests of the rows of JSON and the TensorBoard files that the run in `folder` writes.
 
     Args:
         before: `digests` of an earlier process, whose TensorBoard files do not grow any more.
@@ -35,14 +36,14 @@ class LogDigests:
         self._settled = {
             name: digest
             for name, digest in parse_log_digests(before).items()
-            if name != METRICS and (folder / name).exists()
+            if name not in ROWS and (folder / name).exists()
         }
         self._growing: dict[str, tuple[Any, int]] = {}  # name -> digest so far, bytes so far
 
     def digests(self) -> Digests:
         """Returns a digest of each file as it is now, which is on the disk then."""
         found = dict(self._settled)
-        for path in (self._folder / METRICS, *event_files(self._folder)):
+        for path in (*(self._folder / name for name in ROWS), *event_files(self._folder)):
             name = path.relative_to(self._folder).as_posix()
             if name in self._settled or not path.exists():
                 continue
@@ -69,7 +70,7 @@ def parse_log_digests(value: Any) -> Digests:
     return {
         name: digest
         for name, digest in entries
-        if (name == METRICS or re.fullmatch(f"{TENSORBOARD}/{EVENTS}[^/]*", name))
+        if (name in ROWS or re.fullmatch(f"{TENSORBOARD}/{EVENTS}[^/]*", name))
         and isinstance(digest, dict)
         and type(digest.get("bytes")) is int
         and digest["bytes"] >= 0
@@ -100,7 +101,7 @@ def check_log(name: str, digest: Mapping[str, Any] | None, data: bytes) -> dict[
     if digest is not None and not begins_with(data, digest):
         short = f", which are cut off after {len(data)}" if len(data) < start else ""
         raise DamagedError(f"its first {start} bytes{short} are not those of the newest checkpoint")
-    if name == METRICS:
+    if name in ROWS:
         *rows, rest = data.split(b"\n")
         for number, row in enumerate(rows, start=1):
             try:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from moco_tf.errors import InputError
 from moco_tf.training.divergence import DivergenceWatch
 
 
@@ -49,6 +50,19 @@ class Job(Protocol):
 
     def extra(self) -> Mapping[str, Any]:
         """`progress` as a checkpoint holds it."""
+
+
+class BadImages(Protocol):
+    """Unreadable images that batches pass over."""
+
+    def row(self) -> dict[str, float]:
+        """Returns what is logged of them."""
+
+    def any_new(self) -> bool:
+        """Whether this worker's last batch passes over one that was not met before."""
+
+    def note(self, step: int) -> InputError | None:
+        """Notes those of all workers in the batch after `step`; returns what to raise, if any."""
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from moco_tf.errors import InputError, WorkerLostError
 from moco_tf.runs.background_save import AsyncCheckpointer
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.clock import StepClock
-from moco_tf.training.job import Job, Plan
+from moco_tf.training.job import BadImages, Job, Plan
 from moco_tf.training.memory import give_back_freed_memory
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.signals import Interrupted, StopSignals, Unsaved
+
+_FAILED = 2  # a batch cannot be made; 1: it passes over an unreadable image
 
 
 class Loop:
@@ -29,6 +31,7 @@ class Loop:
         batches: of the steps from there on.
         failed: (error, step) -> what to raise where a batch cannot be read.
         storage: where checkpoints go.
+        bad_images: notes unreadable images; none: a batch with one of them fails.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class Loop:
         storage: RunStorage,
         workers: Workers,
         reporter: Reporter,
+        bad_images: BadImages | None = None,
     ):
         self.job, self.progress, self.plan = job, job.progress, plan
         self.batches, self.failed = batches, failed
         self.storage, self.workers, self.reporter = storage, workers, reporter
+        self.bad_images = bad_images
         self.clock, self.compiling = StepClock(), True
         self.exit_message = lambda: storage.exit_message(plan.preemption_seconds, workers.chief)
 
@@ -124,7 +129,7 @@ class Loop:
 
     def log(self, regular: bool) -> None:
         """Writes a row of numbers."""
-        values = self.job.row(regular)
+        values = self.job.row(regular) | (self.bad_images.row() if self.bad_images else {})
         timing = self.clock.close(self.plan.images_per_step)
         self.progress.seconds += timing.pop("seconds")
         self.progress.images_per_second = timing.get(
@@ -169,13 +174,17 @@ class Loop:
                 batch = next(self.batches)
             except tf.errors.OpError as error:
                 failure = error
-            anywhere = self.workers.all_reduce_max(failure is not None)
-        if not anywhere:
+            new = failure is None and self.bad_images is not None and self.bad_images.any_new()
+            anywhere = self.workers.all_reduce_max(_FAILED if failure else int(new))
+        refused = None
+        if anywhere and anywhere != _FAILED and self.bad_images:
+            refused = self.bad_images.note(self.progress.step)
+        if anywhere != _FAILED and not refused:
             return batch
         self.save(None)
         self.saver.wait()
         self.workers.barrier()  # the chief has saved
-        raise self.failed(failure, step=self.progress.step)
+        raise refused or self.failed(failure, step=self.progress.step)
 
     def _note_first_step(self) -> None:
         self.job.wait()

@@ -86,7 +86,7 @@ class Reporter:
             if begins_with(data, mark):
                 return data[: mark["bytes"]]
             self.line(f"{METRICS} is damaged: its rows are not those that were written; going on.")
-        return "".join(_rows_until(self._path, step)).encode()
+        return "".join(rows_until(self._path, step)).encode()
 
     def line(self, text: str) -> None:
         """One line of text."""
@@ -193,14 +193,15 @@ class NullReporter(Reporter):
         """Not written."""
 
 
-def _rows_until(path: Path, step: int) -> list[str]:
+def rows_until(path: Path, step: int) -> list[str]:
+    """The rows of a log up to those of `step`; a broken one is dropped, which is said."""
     kept: list[str] = []
     if not path.exists():
         return kept
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         row_step = _step_of(line)
         if row_step is None:
-            print(f"metrics.jsonl: a broken line was dropped: {line[:60]!r}", file=sys.stderr)
+            print(f"{path.name}: a broken line was dropped: {line[:60]!r}", file=sys.stderr)
         elif row_step <= step:
             kept.append(line if line.endswith("\n") else line + "\n")
     return kept
