@@ -11,7 +11,7 @@ from PIL import Image
 from support.quick_runs import Event
 from support.runs import config, metrics
 
-from moco_tf.build import build_batches
+from moco_tf.building import build_batches
 from moco_tf.commands.cli import main
 from moco_tf.data import file_sizes
 from moco_tf.data.file_names import FileNames, joined

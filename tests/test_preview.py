@@ -77,7 +77,7 @@ def test_it_tells_what_is_there(capsys, photos):
 
 def test_the_views_are_those_of_the_first_batch_of_training(photos):
     config = tiny_config(str(photos), photos / "run", max_bad_images=0.5, augmentation="v2")
-    train, _ = build_images(config, None)
+    train, _ = build_images(config)
     first = next(build_batches(config, train, 0))
     rows = view_rows(config, look_at(config, SHOWN, lambda _: None))
     assert len(rows) == SHOWN

@@ -118,7 +118,6 @@ def _seen(
             max_bad_images=config.max_bad_images,
             seed=config.seed,
             image_size=config.image_size,
-            cache=run,
             told=reporter.stage,
         )
     except InputError as error:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
+from moco_tf.data.keyed_order import keyed_order
+
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     """Permutation of the images for one epoch, int64 [count]: a function of (seed, epoch)."""
@@ -26,6 +28,7 @@ class StepOrder:
         start: the step that `dataset` begins at, whenever it is iterated.
         end: the step that it ends before; none: it does not.
         listed: the order [count] of every epoch; none: one drawn by the seed.
+        keyed: that is `keyed_order`, which takes no memory, in place of `epoch_order`.
         unreadable: images, by index, that the next one of the epoch's order stands in for, each
             with the reason.
     """
@@ -39,14 +42,17 @@ class StepOrder:
     start: int = 0
     end: int | None = None
     listed: np.ndarray | None = None
+    keyed: bool = False
     unreadable: dict[int, str] = field(default_factory=dict)
 
     def at(self, epoch: int, places: np.ndarray) -> np.ndarray:
         """The images at some places of an epoch, int64 [n]; after the last comes the first."""
-        order = self.listed
+        places, order = places % self.count, self.listed
+        if self.keyed:
+            return keyed_order(self.seed, epoch, self.count, places)
         if order is None:
             order = _remembered_order(self.seed, epoch, self.count)
-        return order[places % self.count]
+        return order[places]
 
     def of_step(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices and positions of the rows that are read of a step's batch, int64 [b] each.

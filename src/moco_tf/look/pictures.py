@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from moco_tf.config import Config
+from moco_tf.data.file_names import FileNames, joined, shown
 from moco_tf.data.file_set import FileSet, file_set, set_of_paths
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.image_folder import open_files
 from moco_tf.data.listing import left_out_line, spread
-from moco_tf.data.order import epoch_order
+from moco_tf.data.order import StepOrder, epoch_order
 from moco_tf.data.source_kind import source_kind
 from moco_tf.data.sources import Images, open_images
 from moco_tf.files.store import is_url
@@ -53,16 +55,20 @@ def look_at(config: Config, wanted: int, say: Callable[[str], None]) -> Looked:
     Raises:
         InputError: nothing there, or nothing readable.
     """
-    data = config.data
+    data, names = config.data, []
     if paths_of(data) and not is_url(data) and source_kind(data) in ("folders", "list"):
         found = file_set(paths_of(data))
-        files = [path for part in found.train for path in part.files]
+        files = joined(found.root, [part.files for part in found.train])
         if len(files) > MOST_LOOKED_AT:
             return _some_files(config, found, files, wanted, say)
+        names = list(map(shown, files))
     train, test = open_images(
         data, max_bad_images=1.0, seed=config.seed, image_size=config.image_size, told=say
     )
-    order = epoch_order(config.seed, 0, train.count)[:wanted].tolist()
+    bad = [place for place, name in enumerate(names) if name in train.skipped]
+    count = train.count + len(bad)
+    run = StepOrder(config.seed, count, min(wanted, count), 1, unreadable=dict.fromkeys(bad, ""))
+    order = [place - bisect(bad, place) for place in run.of_step(0)[0].tolist()]
     return Looked(
         train.count,
         test.count if test else 0,
@@ -79,18 +85,18 @@ def look_at(config: Config, wanted: int, say: Callable[[str], None]) -> Looked:
 
 
 def _some_files(
-    config: Config, found: FileSet, files: list[Path], wanted: int, say: Callable[[str], None]
+    config: Config, found: FileSet, files: FileNames, wanted: int, say: Callable[[str], None]
 ) -> Looked:
     """Of many files: some, evenly spread, and the first of the run if every one can be read."""
     order = epoch_order(config.seed, 0, len(files))[:wanted].tolist()
     chosen = sorted({*spread(len(files), MOST_LOOKED_AT).tolist(), *order})
     absolute = [Path(os.path.abspath(files[place])) for place in chosen]
     some = set_of_paths(absolute, config.data)
-    images, _ = open_files(some, 1.0, None, say)
+    images, _ = open_files(some, 1.0, say)
     there = {some.root / path: place for place, path in enumerate(images.paths or ())}
-    shown = [n for n, p in enumerate(order) if Path(os.path.abspath(files[p])) in there]
+    seen = [n for n, p in enumerate(order) if Path(os.path.abspath(files[p])) in there]
     classes, why = found.classes()
-    labels, _ = found.labels(found.train, [part.files for part in found.train], classes)
+    labels, _ = found.labels(found.train, classes)
     others: Counter[str] = sum((part.left_out for part in found.train + found.test), Counter())
     test_count = sum(len(part.files) for part in found.test)
     parts = f"{len(files)} training images" + (f", {test_count} test images" if test_count else "")
@@ -103,8 +109,8 @@ def _some_files(
         _counts(labels, classes),
         images,
         np.arange(images.count),
-        [there[Path(os.path.abspath(files[order[n]]))] for n in shown],
-        shown,
+        [there[Path(os.path.abspath(files[order[n]]))] for n in seen],
+        seen,
         images.skipped,
         len(chosen),
         dict(others),
