@@ -1,13 +1,17 @@
 """The order without memory: every image once, at places that nothing tells beforehand."""
 
+import json
 import time
 import tracemalloc
 
 import numpy as np
 import pytest
+from support.runs import config
 
 from moco_tf.data.keyed_order import keyed_order
 from moco_tf.data.order import StepOrder
+from moco_tf.files.digests import read_json
+from moco_tf.pretraining import opening, pretrain
 
 PINNED = [1, 4, 9, 5, 3, 0, 8, 6, 2, 7]
 
@@ -59,3 +63,27 @@ def test_a_thousand_batches_of_a_billion_images_take_no_time_and_no_memory():
     tracemalloc.stop()
     assert len(np.unique(seen)) == 256_000 and seen.max() > 9.9e8
     assert seconds < 2 and peak < 50e6  # tracing memory slows it down
+
+
+def test_a_new_run_of_many_images_records_it_and_older_runs_keep_theirs(
+    quick, tmp_path, monkeypatch
+):
+    def run(name, **changes):
+        summary = pretrain(config("shapes", tmp_path / name, max_steps=20, **changes))
+        return summary["state_sha256"], read_json(tmp_path / name / "config.json")["order"]
+
+    sorted_state, order = run("sorted")
+    assert order == "sorted"
+    monkeypatch.setattr(opening, "MOST_SORTED", 100)
+    keyed_state, order = run("keyed")
+    assert order == "keyed" and keyed_state != sorted_state
+    file = tmp_path / "sorted/config.json"
+    fields = json.loads(file.read_text())
+    del fields["order"], fields["sha256"]  # as an older version wrote it
+    file.write_text(json.dumps(fields))
+    monkeypatch.setattr(opening, "MOST_SORTED", 2**22)
+    longer = [pretrain(config("shapes", tmp_path / n, max_steps=25)) for n in ("sorted", "keyed")]
+    whole = pretrain(config("shapes", tmp_path / "whole", max_steps=25))
+    assert longer[0]["state_sha256"] == whole["state_sha256"] != longer[1]["state_sha256"]
+    keyed = pretrain(config("shapes", tmp_path / "whole keyed", max_steps=25, order="keyed"))
+    assert longer[1]["state_sha256"] == keyed["state_sha256"]

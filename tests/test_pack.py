@@ -416,10 +416,10 @@ def test_images_that_are_readable_again_are_not_mixed_in(tmp_path, monkeypatch):
     source.mkdir()
     for name in range(8):
         Image.new("RGB", (8, 8 + name)).save(source / f"{name}.png")
-    sizes = files_of_images._sizes
+    sizes = files_of_images.file_sizes
 
-    def without_the_second(*args):
-        found = sizes(*args)
+    def without_the_second(*args, **kind):
+        found = sizes(*args, **kind)
         found[1] = 0
         return found
 
@@ -428,10 +428,10 @@ def test_images_that_are_readable_again_are_not_mixed_in(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(shards, "SHARD_BYTES", 200)
-    monkeypatch.setattr(files_of_images, "_sizes", without_the_second)
+    monkeypatch.setattr(files_of_images, "file_sizes", without_the_second)
     with pytest.raises(KeyboardInterrupt):
         pack(str(source), tmp_path / "pack", max_bad_images=0.5, progress=stop)
-    monkeypatch.setattr(files_of_images, "_sizes", sizes)
+    monkeypatch.setattr(files_of_images, "file_sizes", sizes)
     with pytest.raises(InputError, match="has changed since"):
         pack(str(source), tmp_path / "pack", max_bad_images=0.5)
 

@@ -99,6 +99,7 @@ def build_batches(config: Config, train: Images, start_step: int, rows=None, aug
     epoch_steps = steps_per_epoch(train.count, config.batch_size)
     sizes = train.count, config.batch_size, epoch_steps
     order = StepOrder(config.seed, *sizes, rows=rows, start=start_step)
+    order.keyed = config.order == "keyed"
     if train.unreadable is not None:
         order.unreadable = train.unreadable
     return ReadableBatches(train, order, views_of(train, making, order))

@@ -42,7 +42,7 @@ __all__ = [
 
 # Fields that a run records for itself, and no flag gives. They are compared where they are given.
 RECORDED_FIELDS = frozenset(
-    {"data_path", "init_sha256", "earlier_schedules", "augment_function", "architecture"}
+    {"data_path", "init_sha256", "earlier_schedules", "augment_function", "architecture", "order"}
 )
 
 

@@ -26,6 +26,9 @@ class DataFields(FolderConfig):
         "(or its s3:// or gs:// URL), .npz file, cifar10, cifar100, tfds:NAME or shapes",
     )
     data_path: str | None = Field(None, description="where data was last, as an absolute path")
+    order: Literal["sorted", "keyed"] = Field(
+        "sorted", description="how an epoch is shuffled: by sorting random numbers, or by a cipher"
+    )
     image_size: int = Field(224, ge=8, le=8192, description="side of a training crop, pixels")
     augmentation: Name | View | TwoViews = Field(
         "v1", description="what makes a view: a name, or a description of one's own in a YAML file"

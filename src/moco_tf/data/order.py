@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from moco_tf.data.keyed_order import keyed_order
 
+MOST_SORTED = 2**22  # images of a new run whose epochs are shuffled by `epoch_order`
+
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     """Permutation of the images for one epoch, int64 [count]: a function of (seed, epoch)."""
@@ -102,13 +104,13 @@ class StepOrder:
 
 
 def images_of_step(
-    seed: int, step: int, *, count: int, batch_size: int, epoch_steps: int
+    seed: int, step: int, *, count: int, batch_size: int, epoch_steps: int, keyed: bool = False
 ) -> np.ndarray:
     """Which images are in the global batch of `step`, int64 [B], in its order.
 
     A last batch of an epoch that is filled up is filled up with the first images of the order.
     """
-    return StepOrder(seed, count, batch_size, epoch_steps, wrap=True).of_step(step)[0]
+    return StepOrder(seed, count, batch_size, epoch_steps, wrap=True, keyed=keyed).of_step(step)[0]
 
 
 _remembered_order = functools.lru_cache(maxsize=2)(epoch_order)

@@ -18,7 +18,7 @@ from moco_tf.data.file_set import FileSet, file_set, set_of_paths
 from moco_tf.data.found import found_lines, left_out
 from moco_tf.data.image_folder import open_files
 from moco_tf.data.listing import left_out_line, spread
-from moco_tf.data.order import StepOrder, epoch_order
+from moco_tf.data.order import MOST_SORTED, StepOrder
 from moco_tf.data.source_kind import source_kind
 from moco_tf.data.sources import Images, open_images
 from moco_tf.files.store import is_url
@@ -88,7 +88,8 @@ def _some_files(
     config: Config, found: FileSet, files: FileNames, wanted: int, say: Callable[[str], None]
 ) -> Looked:
     """Of many files: some, evenly spread, and the first of the run if every one can be read."""
-    order = epoch_order(config.seed, 0, len(files))[:wanted].tolist()
+    run = StepOrder(config.seed, len(files), wanted, 1, keyed=len(files) > MOST_SORTED)
+    order = run.of_step(0)[0].tolist()
     chosen = sorted({*spread(len(files), MOST_LOOKED_AT).tolist(), *order})
     absolute = [Path(os.path.abspath(files[place])) for place in chosen]
     some = set_of_paths(absolute, config.data)

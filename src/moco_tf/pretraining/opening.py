@@ -9,6 +9,7 @@ from typing import Any
 
 from moco_tf.building import Method, build_images, build_schedule
 from moco_tf.config import RECORDED_FIELDS, Config
+from moco_tf.data.order import MOST_SORTED
 from moco_tf.data.sources import Images
 from moco_tf.data.view_function import checked_function
 from moco_tf.distribute.workers import Workers
@@ -62,6 +63,7 @@ def open_run(
 ) -> OpenedRun:
     """Locks the folder, reads what the run begins with, and opens the images."""
     run_dir, remote, check_lock, weights, saved = Path(name), None, _nothing, None, None
+    resumed = False
     if workers.chief:
         run_dir, remote = held.enter_context(working_folder(name, reporter.line))
         check_lock = held.enter_context(run_folder.locked(run_dir))
@@ -69,7 +71,8 @@ def open_run(
         if not config.is_ours:
             reporter.stage(f"reading the backbone {config.encoder}")
         config, weights = find_backbone(config, backbone, None if saved is None else run_dir)
-        if run_folder.check(run_dir, config):
+        resumed = run_folder.check(run_dir, config)
+        if resumed:
             config = run_folder.recorded(run_dir, config)
         if config.init and saved is None:
             weights = read_initial_weights(config, run_dir, warn=reporter.line)
@@ -77,6 +80,8 @@ def open_run(
     check_augment(config, augment)
     reporter.stage(f"reading the images of {config.data}")
     train, test = build_images(config, reporter.stage, source)
+    if workers.chief and not resumed and train.count > MOST_SORTED:
+        config = config.model_copy(update={"order": "keyed"})
     if augment is not None:
         augment = checked_function(augment, train, config.image_size)
     storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
