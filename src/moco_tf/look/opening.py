@@ -27,7 +27,7 @@ from moco_tf.exporting.rows import one_line, rows_of, select
 from moco_tf.look.bank import Bank, Embedder
 from moco_tf.look.kept_rows import FILE, encoder_stamp, read_rows, stamps_of, write_rows
 from moco_tf.names.data import text_of
-from moco_tf.runs.snapshot import folder_of, images_of, peek
+from moco_tf.runs.snapshot import images_of, peek
 
 FOLDER = "neighbours"  # in a run, with a digest of the data that the features are of
 Say = Callable[[str], None]
@@ -74,7 +74,6 @@ def open_bank(
         max_bad_images=share,
         seed=config.seed,
         image_size=side,
-        cache=folder_of(run),
         told=say,
     )
     for line in found_lines(train, test):

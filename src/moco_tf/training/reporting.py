@@ -196,9 +196,8 @@ class NullReporter(Reporter):
 def rows_until(path: Path, step: int) -> list[str]:
     """The rows of a log up to those of `step`; a broken one is dropped, which is said."""
     kept: list[str] = []
-    if not path.exists():
-        return kept
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines(keepends=True):
         row_step = _step_of(line)
         if row_step is None:
             print(f"{path.name}: a broken line was dropped: {line[:60]!r}", file=sys.stderr)
