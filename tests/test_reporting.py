@@ -23,7 +23,7 @@ from moco_tf.training.clock import StepClock
 from moco_tf.training.console import sparkline
 from moco_tf.training.health import health_messages
 from moco_tf.training.memory import give_back_freed_memory
-from moco_tf.training.reporting import Reporter, _rows_until
+from moco_tf.training.reporting import Reporter, rows_until
 
 HEALTHY = {
     "epoch": 0,
@@ -347,7 +347,7 @@ def test_the_first_step_counts_for_speed_only_where_it_stands_alone(monkeypatch)
 def test_a_row_that_is_none_is_dropped(tmp_path, row, capsys):
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{row}\n{{"step": 2}}\n{{"step": 3}}\n')
-    assert _rows_until(path, 2) == ['{"step": 1}\n', '{"step": 2}\n']
+    assert rows_until(path, 2) == ['{"step": 1}\n', '{"step": 2}\n']
     assert capsys.readouterr().err.count("a broken line was dropped") == 1
 
 
