@@ -10,14 +10,20 @@ import pytest
 import tensorflow as tf
 from support.runs import V3, config, metrics, start, wait_for_step
 
+import moco_tf
 from moco_tf.building import build_method, build_schedules
 from moco_tf.errors import InputError
+from moco_tf.evaluate.finetune import finetune
+from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.pretraining import pretrain
 from moco_tf.runs.check import check_run
 from moco_tf.runs.checkpoint import load_latest
 from moco_tf.runs.encoders import load_encoder, untrained_encoder
 
 pytestmark = pytest.mark.usefixtures("shallow", "compiled_once")
+
+
+NAMES = {"x": "images", "y": "labels"}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +91,37 @@ def test_residual_blocks_begin_as_the_identity_where_v3_trains_them(data):
 def test_heads_of_another_method_are_refused(data):
     with pytest.raises(InputError, match=r"head must be v3 with method=moco-v3; received head=mlp"):
         build_method(config(data, "x", *V3["vit"], head="mlp"), tf.distribute.get_strategy())
+
+
+def test_the_encoder_taken_elsewhere_is_of_kerass_own_layers(vit_run):
+    """Positions are fixed there too; the class token and the patches' projection can be trained."""
+    run_dir, _ = vit_run
+    encoder, _, _ = load_encoder(run_dir, warn=print)
+    images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
+    for head, ours in ((False, encoder.backbone), (True, encoder.projection)):
+        plain = moco_tf.load_encoder(run_dir, head=head)
+        wanted = ours(images, training=False).numpy()
+        found = plain(images, training=False).numpy()
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+        assert {type(layer).__module__.split(".")[0] for layer in plain.layers} == {"keras"}
+        assert not plain.get_layer("pos_embed").trainable_variables
+        assert len(plain.get_layer("cls_token").trainable_variables) == 1
+    assert plain.get_layer("head.7").weights == plain.get_layer("head.7").non_trainable_weights
+
+
+@pytest.mark.slow
+def test_a_vit_is_fine_tuned(vit_run, data, tmp_path):
+    with np.load(data) as arrays:
+        both = {f"{n}_{part}": arrays[k] for part in ("train", "test") for n, k in NAMES.items()}
+    np.savez(tmp_path / "both.npz", **both)
+    settings = {"data": str(tmp_path / "both.npz"), "epochs": 2, "batch_size": 16}
+    summary = finetune(
+        FinetuneConfig(run=str(vit_run[0]), run_dir=str(tmp_path / "ft"), **settings)
+    )
+    assert summary["step"] == 6 and summary["top1"] > 90
+    encoder, found, _ = load_encoder(tmp_path / "ft" / "encoder.safetensors", warn=print)
+    assert (found.method, found.head, found.dim) == ("moco-v3", "linear", 2)
+    assert encoder.model.layers[-1].name == "head"
 
 
 @pytest.mark.slow

@@ -8,22 +8,21 @@ import tensorflow as tf
 from moco_tf.distribute.strategy import own_share, replica_sum
 from moco_tf.evaluate import classifier
 
-HEAD = "fc"  # name of the classifier's layer
-
 
 class Finetuner:
     """A network that ends in class scores, in training mode: BatchNorm in groups, as its own.
 
     Args:
         envelope: `StepEnvelope` that trains the network, [b, S, S, 3] -> [b, C], whose last layer
-            is called "fc".
+            is the classifier.
     """
 
     def __init__(self, envelope):
         self.envelope, self.network = envelope, envelope.network
         self.model, self.strategy = self.network.model, envelope.strategy
         self.tensor_names = envelope.tensor_names
-        self.of_head = [name.split("/")[0] == HEAD for name in self.network.names]
+        head = self.model.layers[-1].name
+        self.of_head = [name.split("/")[0] == head for name in self.network.names]
         self._compiled_loss = envelope.compiled_loss(self._loss)
 
     @tf.function(autograph=False)

@@ -16,7 +16,7 @@ from moco_tf.config.batch_groups import check_devices
 from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.distribute.strategy import default_devices, make_strategy
 from moco_tf.evaluate.classifier import initial_kernel
-from moco_tf.evaluate.end_to_end import HEAD, Finetuner
+from moco_tf.evaluate.end_to_end import Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.evaluate.finetune_report import describe, list_chosen, save_encoder, summarize
 from moco_tf.evaluate.labelled import Labelled, open_labelled, provenance_of
@@ -127,7 +127,7 @@ def build_network(
         )
     if not config.from_scratch:
         assign(encoder.backbone, snapshot.state, config.run)
-    kernel, bias = encoder.model.get_layer(HEAD).variables
+    kernel, bias = encoder.model.layers[-1].variables
     kernel.assign(initial_kernel(kernel.shape[0], classes, config.seed))
     bias.assign(tf.zeros_like(bias))
     envelope = StepEnvelope(

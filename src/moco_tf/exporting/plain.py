@@ -6,7 +6,7 @@ It is the base of every export, and what `moco_tf.load_encoder` returns.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import keras
 
 from moco_tf.data.pipeline import NORMALIZATIONS
 from moco_tf.errors import InputError
+from moco_tf.exporting.plain_vit import gelu_of_operations, with_tokens
 from moco_tf.models import Encoder
 from moco_tf.models.architecture import from_text
 from moco_tf.models.array_names import SEED, array_names
 from moco_tf.models.backbone import BODY
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.models.tokens import Tokens
+from moco_tf.models.vit import gelu
 from moco_tf.runs.encoders import load_encoder as load_run_encoder
 from moco_tf.training.reporting import to_stderr
 
@@ -113,22 +116,22 @@ def plain_model(
             x = copy(x)
             _copy_arrays(layer, copy)
         return keras.Model(inputs, x, name=name)
-    tensors = {id(model.input): x}
-    for layer, given, made in calls(model):
-        copy = _standard(layer, dtype, encoder.architecture)
-        tensors[id(made)] = copy(
-            [tensors[id(t)] for t in given] if given[1:] else tensors[id(given[0])]
-        )
+    made = []
+
+    def standard(one: Any) -> Any:
+        if isinstance(one, Tokens):
+            return partial(with_tokens, one, dtype=dtype)
+        if isinstance(one, keras.layers.Layer):
+            copy = _standard(one, dtype, None)
+            made.append((one, copy))
+            return copy if not _ends_in_gelu(one) else lambda x: gelu_of_operations(copy(x))
+        return one  # an operation, which has no weights
+
+    # As keras.models.clone_model does, whose model would begin behind the normalisation.
+    outputs = model._run_through_graph(x, operation_fn=standard)
+    for layer, copy in made:
         _copy_arrays(layer, copy)
-    return keras.Model(inputs, tensors[id(model.output)], name=name)
-
-
-def calls(model: keras.Model) -> Iterator[tuple[Any, list[Any], Any]]:
-    """Yields (layer, its input tensors, its output tensor), each layer after what it needs."""
-    for layer in model.layers:
-        if not isinstance(layer, keras.layers.InputLayer):
-            given = layer.input
-            yield layer, given if isinstance(given, list) else [given], layer.output
+    return keras.Model(inputs, outputs, name=name)
 
 
 def _users_model(
@@ -162,7 +165,14 @@ def _standard(
             name=layer.name,
             dtype=dtype,
         )
-    return type(layer).from_config(layer.get_config() | {"dtype": dtype})
+    config = layer.get_config() | {"dtype": dtype}
+    if _ends_in_gelu(layer):
+        config["activation"] = None
+    return type(layer).from_config(config)
+
+
+def _ends_in_gelu(layer: keras.Layer) -> bool:
+    return getattr(layer, "activation", None) is gelu
 
 
 def _copy_arrays(layer: keras.Layer, copy: keras.Layer) -> None:

@@ -14,6 +14,7 @@ LEAVES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+TOKENS = "tokens"  # our layer of a ViT's cls_token and pos_embed, which timm has outside all layers
 STATISTICS = ("running_mean", "running_var")
 COUNTER = (
     "num_batches_tracked"  # of a BatchNorm layer in PyTorch: training steps, no number of ours
@@ -24,7 +25,7 @@ _LEAF_ORDER = ("weight", "bias", *STATISTICS, COUNTER)
 def torch_name(path: str) -> str:
     """torchvision's name of a variable: "layer1.0.conv1/kernel" -> "layer1.0.conv1.weight"."""
     layer, leaf = path.rsplit("/", 1)
-    return f"{layer}.{LEAVES[leaf]}"
+    return leaf if layer == TOKENS else f"{layer}.{LEAVES[leaf]}"
 
 
 def our_name(name: str, ndim: int) -> str:

@@ -50,7 +50,7 @@ def print_report(result: dict, file=None) -> None:
     """Prints what `verify_files` returned: a table for each trace, then one line of verdict."""
     for trace in result["files"]:
         print(
-            f"{trace['file']}: {trace['kind']}, {trace['steps']} steps in {result['precision']} "
+            f"{trace['file']}: {trace['kind']}, {trace['steps']} steps in {trace['precision']} "
             f"on {_devices(trace['devices'], result['devices'])}",
             file=file,
         )

@@ -20,6 +20,12 @@ def of_largest(ours, recorded) -> float:
     return absolute(ours, recorded) / _at_least_tiny(np.max(np.abs(_double(recorded)), initial=0.0))
 
 
+def of_largest_or_least(ours, recorded) -> float:
+    """The same over at least 5e-6: of a tensor of rounding alone, nothing can be asked."""
+    largest = np.max(np.abs(_double(recorded)), initial=0.0)
+    return absolute(ours, recorded) / max(largest, 5e-6)
+
+
 def relative(ours, recorded) -> float:
     """Largest difference of an element relative to that element."""
     recorded = _double(recorded)
@@ -83,6 +89,42 @@ DEMO_GRADIENTS = Gate(relative_l2, 5e-3)
 DEMO_STATISTICS_NORMS = Gate(relative, 3e-5)
 DEMO_RUNNING_MEAN = Gate(absolute, 3e-4)  # of means divided by the running standard deviation
 DEMO_RUNNING_VARIANCE = Gate(of_largest, 1e-4)
+
+# MoCo v3, see the reference's section I. A ReLU or the max-pool that switches sides may move a few
+# gradients, and what follows them, by more; all norms as one vector stay near.
+V3 = {
+    "resnet": {
+        "queries": Gate(absolute, 5e-4),
+        "keys": Gate(absolute, 2e-4),
+        "loss": Gate(absolute, 2e-5),
+        "norms": Gate(relative, 1e-3),
+        "query parameters, 1-D": Gate(absolute, 6e-5),
+        "query parameters": Gate(absolute, 2e-6),
+        "key parameters, 1-D": Gate(absolute, 1e-5),
+        "key parameters": Gate(absolute, 2e-6),
+        "running means": Gate(absolute, 1e-5),
+        "running variances": Gate(relative, 2e-5),
+        "slots": Gate(of_largest, 1e-3),
+    },
+    "vit": {
+        "queries": Gate(absolute, 4e-4),
+        "keys": Gate(absolute, 1e-4),
+        "loss": Gate(absolute, 2e-5),
+        "norms": Gate(relative, 2e-4),
+        "query parameters, 1-D": Gate(absolute, 3e-6),
+        "query parameters": Gate(absolute, 6e-6),
+        "key parameters, 1-D": Gate(absolute, 3e-6),
+        "key parameters": Gate(absolute, 2e-6),
+        "running means": Gate(absolute, 4e-6),
+        "running variances": Gate(relative, 2e-5),
+        "slots": Gate(of_largest, 1e-3),
+    },
+}
+V3_ALL_GRADIENTS = Gate(relative_l2, 3e-4)
+V3_ROUNDED = Gate(of_largest_or_least, 2e-7)
+V3_LOSS_FLOAT64 = Gate(absolute, 1e-12)
+V3_NORMS_FLOAT64 = Gate(relative, 1e-9)
+EXACTLY_SCHEDULED = Gate(absolute, 1e-12)
 
 
 def demo_key_parameters(momentum: float) -> tuple[Gate, Gate]:

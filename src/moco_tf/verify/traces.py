@@ -4,21 +4,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from moco_tf.errors import InputError
 from moco_tf.files.npz import read_npz
-
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-MOST_BLOCKS = 200  # ResNet-152 has 50
-MOST_WEIGHTS = 2**26  # of an encoder that is replayed, about; the file does not hold them all
-MOST_VALUES = 2**27  # of the images of a step
+from moco_tf.verify.limits import Count, NonNegative, Positive, Share, check_size
+from moco_tf.verify.v3_replay import V3Settings
 
 
 class Settings(BaseModel):
@@ -51,18 +45,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _check_size(self):
         """Refuses settings with which a small file could ask for all memory."""
-        layers, width, images = self.layers, self.width, self.images
-        weights = sum(18 * blocks * (width * 2**stage) ** 2 for stage, blocks in enumerate(layers))
-        if sum(layers) > MOST_BLOCKS:
-            raise ValueError(f"layers={layers} are more than {MOST_BLOCKS} blocks")
-        if weights > MOST_WEIGHTS:
-            raise ValueError(
-                f"layers={layers} of width={width} are more than {MOST_WEIGHTS} weights"
-            )
-        if images * 3 * self.size**2 > MOST_VALUES:
-            raise ValueError(
-                f"{images} images of size={self.size} are more than {MOST_VALUES} values"
-            )
+        check_size(self.layers, self.width, self.images, self.size)
         return self
 
 
@@ -107,13 +90,16 @@ class DemoSettings(Settings):
         return self
 
 
+SETTINGS: dict[str, type[BaseModel]] = {"official": OfficialSettings, "v3": V3Settings}
+
+
 @dataclass(frozen=True)
 class Trace:
     """A file of recorded steps."""
 
     file: str
-    kind: str  # "official" or "demo"
-    settings: Any  # OfficialSettings or DemoSettings
+    kind: str  # "official", "demo" or "v3"
+    settings: Any  # OfficialSettings, DemoSettings or V3Settings
     arrays: dict[str, np.ndarray]
 
     def require(self, name: str, shape: tuple[int, ...], kinds: str = "f") -> None:
@@ -162,6 +148,8 @@ def read_trace(path) -> Trace:
         InputError: the file cannot be read or holds no trace; the message names it.
     """
     arrays = read_npz(path, "a trace")
+    if {"meta_json", "q1", "k2"} <= set(arrays):
+        return Trace(str(path), "v3", _read_settings(path, "v3", arrays["meta_json"]), arrays)
     if not {"meta_json", "idx_shuffle"} <= set(arrays):
         raise InputError(
             f"{path} is not a trace of training steps: it has no 'meta_json' and 'idx_shuffle'."
@@ -178,8 +166,8 @@ def _read_settings(path, kind: str, meta_json: np.ndarray):
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path} is not a trace: its 'meta_json' holds no config.") from None
     try:
-        if kind == "official":
-            return OfficialSettings.model_validate(values)
+        if kind in SETTINGS:
+            return SETTINGS[kind].model_validate(values)
         return DemoSettings.model_validate({"symmetric": meta.get("symmetric"), **values})
     except ValidationError as error:
         first = error.errors()[0]
