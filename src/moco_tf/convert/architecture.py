@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from moco_tf.convert.vit_names import FIRST
 from moco_tf.errors import InputError
 from moco_tf.models import ENCODERS
+from moco_tf.names.encoder import CONV_PATCH, VITS
 
 _BLOCK = re.compile(r"layer([1-9])\.(\d{1,4})\.")
+_VIT_BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 _STEMS = {7: "imagenet", 3: "small"}
 
 
@@ -24,6 +28,8 @@ class Architecture:
     stem: str
     head: str
     dim: int | None  # None where there is no head
+    patch_size: int | None = None  # this and the next of a ViT
+    image_size: int | None = None
 
 
 def infer(state_dict: Mapping[str, np.ndarray], name: str) -> Architecture:
@@ -35,6 +41,8 @@ def infer(state_dict: Mapping[str, np.ndarray], name: str) -> Architecture:
     Raises:
         InputError: if it is of no encoder that is known here.
     """
+    if FIRST in state_dict:
+        return _infer_vit(state_dict, name)
     kernel = _array(state_dict, "conv1.weight", 4, name)
     width, stem = kernel.shape[0], _STEMS.get(kernel.shape[2])
     if stem is None or not width or kernel.shape[1:] not in ((3, 7, 7), (3, 3, 3)):
@@ -59,6 +67,25 @@ def infer(state_dict: Mapping[str, np.ndarray], name: str) -> Architecture:
         return Architecture(encoder[0], width, stem, head, None)
     dim = _array(state_dict, _LAST[head], 2, name).shape[0]
     return Architecture(encoder[0], width, stem, head, dim)
+
+
+def _infer_vit(state_dict: Mapping[str, np.ndarray], name: str) -> Architecture:
+    """Heads leave no trace in the arrays: width and depth tell which ViT it is."""
+    width = _array(state_dict, FIRST, 2, name).shape[1]
+    depth = len({m[1] for m in map(_VIT_BLOCK.match, state_dict) if m})
+    stem = "conv" if "patch_embed.proj.0.weight" in state_dict else "patch"
+    wanted = {"width": width, "depth": depth, "stem": stem}
+    fits = [key for key, known in VITS.items() if known.items() >= wanted.items()]
+    if not fits:
+        raise InputError(
+            f"{name} is of no known ViT: width {width}, {depth} blocks, {stem} stem. Known: "
+            f"{', '.join(VITS)}."
+        )
+    patch = CONV_PATCH
+    if stem == "patch":
+        patch = _array(state_dict, "patch_embed.proj.weight", 4, name).shape[-1]
+    side = math.isqrt(max(_array(state_dict, "pos_embed", 3, name).shape[1] - 1, 1))
+    return Architecture(fits[0], width, stem, "none", None, patch, side * patch)
 
 
 _LAST = {"mlp": "fc.2.weight", "linear": "fc.weight"}  # head -> its last linear layer

@@ -63,6 +63,7 @@ def tensorflow_features(snapshot: EncoderCheckpoint, images: np.ndarray) -> dict
 
 
 def _features(side: Source, images: np.ndarray) -> tuple[dict[str, np.ndarray], str]:
-    if side.torch_arrays is not None and torch_process.installed():
+    resnet = side.snapshot.config.is_resnet  # the only ones that are computed there
+    if resnet and side.torch_arrays is not None and torch_process.installed():
         return torch_process.features(side.torch_arrays, images), "PyTorch"
     return tensorflow_features(side.snapshot, images), "TensorFlow"

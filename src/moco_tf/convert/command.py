@@ -10,13 +10,14 @@ from typing import Any
 
 from safetensors.numpy import save as to_safetensors
 
-from moco_tf.config import describe_encoder
+from moco_tf.config import Config, describe_encoder
 from moco_tf.convert import detectron2, official, released, torch_process
 from moco_tf.convert.check import compare
 from moco_tf.convert.contents import Parts
 from moco_tf.convert.reading import Source, from_parts, read_source
 from moco_tf.convert.state_dict import to_state_dict
 from moco_tf.convert.targets import KERAS, check_target
+from moco_tf.convert.vit_names import to_torchvision
 from moco_tf.errors import InputError
 from moco_tf.files.atomic import write_atomically
 from moco_tf.runs import snapshot as encoder_file
@@ -78,13 +79,10 @@ def convert(
     )
     if named:
         read = _with_licence(read, name)
-    if to != "moco-tf" and not read.snapshot.config.is_resnet:
-        raise InputError(
-            f"{source} holds the backbone {read.snapshot.config.encoder}, and --to {to} is for "
-            f"ResNets. Use "
-            f"--to moco-tf, or moco-tf export."
-        )
-    head = with_head or to not in ("torchvision", "timm")
+    _check_kind(read.snapshot.config, str(source), to)
+    # No other program has MoCo v3's heads.
+    plain = to in ("torchvision", "timm")
+    head = not plain or (with_head and read.snapshot.config.head != "v3")
     data = _to_bytes(read.snapshot, target, to, head)
     result: dict[str, Any] = {}
 
@@ -108,6 +106,22 @@ def convert(
         "notes": list(read.notes),
         **result,
     }
+
+
+def _check_kind(config: Config, source: str, to: str) -> None:
+    """Raises `InputError` where the format has no names for the encoder."""
+    if to == "moco-tf" or (config.is_vit and to in ("torchvision", "timm")):
+        return
+    if not config.is_resnet:
+        raise InputError(
+            f"{source} holds the backbone {config.encoder}, and --to {to} is for ResNets. Use "
+            f"--to moco-tf{', timm or torchvision' if config.is_vit else ''}, or moco-tf export."
+        )
+    if config.head == "v3" and to == "official":
+        raise InputError(
+            f"{source} is of MoCo v3, and --to official is the form of v1 and v2. Use --to "
+            f"torchvision, which holds the backbone."
+        )
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -146,6 +160,8 @@ def _to_bytes(snapshot: EncoderCheckpoint, target: Path, to: str, head: bool) ->
         return torch_process.to_bytes(official.checkpoint_of(snapshot))
     with_head = head and to != "detectron2"
     arrays = to_state_dict(snapshot.state, QUERY_ENCODER, steps=snapshot.step, with_head=with_head)
+    if to == "torchvision" and snapshot.config.is_vit:
+        arrays = to_torchvision(arrays, str(target))
     if to == "detectron2":
         return detectron2.to_bytes(arrays)
     if target.suffix == ".safetensors":

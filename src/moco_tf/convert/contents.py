@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from moco_tf.convert.vit_names import timm_names, vit_paths
 from moco_tf.errors import InputError
 
 Arrays = dict[str, np.ndarray]
@@ -58,6 +59,8 @@ def take_apart(content: Mapping[str, Any], name: str, key: str | None = None) ->
     if not arrays:
         raise InputError(f"{name} holds no state dict: no tensor in it has a name.")
     paths = encoder_paths(arrays)
+    if vits := vit_paths(arrays):
+        return _vit(arrays, vits, key, name)
     if not paths:  # what it lacks is told where the architecture is
         return Parts(arrays, {}, {}, False)
     path = _choose(paths, key, name)
@@ -81,6 +84,23 @@ def take_apart(content: Mapping[str, Any], name: str, key: str | None = None) ->
     if left_out:
         notes.append(f"left out what is no part of the encoder: {_listed(left_out)}")
     return Parts(query, keys, queue, official is not None, tuple(notes))
+
+
+def _vit(arrays: Arrays, paths: Mapping[str, str], key: str | None, name: str) -> Parts:
+    """The ViT that is no moving average of another."""
+    path = _choose(list(paths), key, name)
+    below = {short: arrays[full] for full, short in _below(arrays, path).items()}
+    own = timm_names(below, paths[path])
+    others = [f"{other or _OUTERMOST}" for other in paths if other != path]
+    left_out = [one for one in below if one not in own]
+    notes = []
+    if others:
+        also = _listed(others)
+        notes.append(f"took the encoder of {path or _OUTERMOST}; also there: {also} (--key)")
+    if left_out:
+        notes.append(f"left out what is no part of the encoder: {_listed(left_out)}")
+    query = {timm: below[short] for short, timm in own.items()}
+    return Parts(query, {}, {}, False, tuple(notes))
 
 
 def named_arrays(content: Mapping[str, Any]) -> Arrays:

@@ -18,7 +18,7 @@ from moco_tf.errors import InputError
 from moco_tf.models import telling_shapes
 from moco_tf.models.torch_names import to_torch, torch_name
 from moco_tf.recipes import RECIPES
-from moco_tf.runs.encoders import untrained_encoder
+from moco_tf.runs.encoders import TELLING, untrained_encoder
 from moco_tf.runs.snapshot import CONVERTED, EncoderCheckpoint, read_file, read_run
 
 
@@ -104,7 +104,7 @@ def from_parts(
 
 def _check_size(config: Config, parts: Parts, name: str) -> None:
     """Raises `InputError` if the encoder that a few shapes told is larger than the file."""
-    fields = config.model_dump(include={"stem", "width", "head", "dim"})
+    fields = config.model_dump(include=TELLING)
     for layer, ours in telling_shapes(config.encoder, **fields).items():
         shape = to_torch(np.broadcast_to(np.False_, ours)).shape
         key, array = f"{layer}.weight", parts.query.get(f"{layer}.weight")
@@ -140,6 +140,8 @@ def _config(
     image_size: int | None,
     normalization: str | None,
 ) -> Config:
+    if found.patch_size is not None:
+        return _vit_config(found, image_size, normalization)
     base = RECIPES["cifar10-demo" if found.stem == "small" else "moco-v1"].config
     changes: dict[str, Any] = {
         "encoder": found.encoder,
@@ -152,5 +154,21 @@ def _config(
     }
     if "queue" in parts.queue:
         changes["queue_size"] = max(1, *parts.queue["queue"].shape)
+    config = make_config(base, {name: v for name, v in changes.items() if v is not None})
+    return config.model_copy(update={"recipe": CONVERTED})
+
+
+def _vit_config(
+    found: architecture.Architecture, image_size: int | None, normalization: str | None
+) -> Config:
+    changes: dict[str, Any] = {
+        "encoder": found.encoder,
+        "freeze_patch_projection": False,
+        "patch_size": found.patch_size,
+        "head": found.head,
+        "image_size": image_size or found.image_size,
+        "normalization": normalization,
+    }
+    base = RECIPES["moco-v3-vit-s"].config
     config = make_config(base, {name: v for name, v in changes.items() if v is not None})
     return config.model_copy(update={"recipe": CONVERTED})

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from moco_tf.convert.vit_names import FIRST, timm_order
 from moco_tf.errors import InputError
 from moco_tf.models.torch_names import (
     COUNTER,
@@ -17,6 +18,7 @@ from moco_tf.models.torch_names import (
     torch_order,
 )
 
+HEADS = ("fc", "head")
 Arrays = dict[str, np.ndarray]
 
 
@@ -70,19 +72,20 @@ def to_state_dict(
     arrays = {
         torch_name(key.removeprefix(prefix)): np.ascontiguousarray(to_torch(value))
         for key, value in state.items()
-        if key.startswith(prefix)
+        if key.startswith(prefix) and not key.startswith(f"{prefix}predictor.")
     }
     if steps is not None:
         counted = [key.rsplit(".", 1)[0] for key in arrays if key.endswith("running_var")]
         arrays |= {f"{layer}.{COUNTER}": np.array(steps, np.int64) for layer in counted}
     if not with_head:
         arrays = without_head(arrays)
-    return {key: arrays[key] for key in sorted(arrays, key=torch_order)}
+    order = timm_order if FIRST in arrays else torch_order
+    return {key: arrays[key] for key in sorted(arrays, key=order)}
 
 
 def without_head(arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """Returns `arrays` (torchvision's names) without those of `fc`."""
-    return {key: value for key, value in arrays.items() if key.split(".")[0] != "fc"}
+    """Returns `arrays` (torchvision's or timm's names) without those of `fc` or `head`."""
+    return {key: value for key, value in arrays.items() if key.split(".")[0] not in HEADS}
 
 
 def parameter_names(names: Iterable[str]) -> list[str]:

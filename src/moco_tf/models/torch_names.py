@@ -30,12 +30,21 @@ def torch_name(path: str) -> str:
 
 def our_name(name: str, ndim: int) -> str:
     """Our name of torchvision's `name` of an `ndim`-dimensional array: inverts `torch_name`."""
+    if "." not in name:
+        return f"{TOKENS}/{name}"
     layer, leaf = name.rsplit(".", 1)
     if leaf in STATISTICS:
         return f"{layer}/{'moving_mean' if leaf == 'running_mean' else 'moving_variance'}"
     if leaf == "weight":
         return f"{layer}/{'gamma' if ndim == 1 else 'kernel'}"
-    return f"{layer}/{'bias' if layer.split('.')[0] == 'fc' else 'beta'}"
+    return f"{layer}/{'bias' if _is_linear(layer) else 'beta'}"
+
+
+def _is_linear(layer: str) -> bool:
+    """Whether a layer with a bias is a linear one or a convolution, not a normalization."""
+    parts = layer.split(".")
+    of_vit = parts[-1] in ("qkv", "proj", "fc1", "fc2") or layer == "patch_embed.proj.12"
+    return parts[0] in ("fc", "head") or of_vit
 
 
 def torch_order(name: str) -> tuple:
