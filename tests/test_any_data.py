@@ -116,10 +116,12 @@ def test_a_run_ends_with_the_state_of_the_folders(of_folder, given, tmp_path, mo
 
 
 @pytest.mark.long
-def test_a_thousand_pictures_train_a_real_encoder_to_one_state(tmp_path, monkeypatch, shallow):
+def test_a_thousand_pictures_train_a_real_encoder_to_one_state(
+    tmp_path, monkeypatch, shallow, compiled_once
+):
     """Given in every way: six steps of MoCo end in the same arrays, bit for bit."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    root, pixels = _draw(tmp_path / "pictures", 1000)
+    root, pixels = _draw(tmp_path / "drawn", 1000)
     settings = {"augment_on": "host", "batch_size": 160, "epochs": 1, "knn_every": 0}
     found = {}
     for way, give in ({"folder": lambda root, *_: str(root)} | WAYS).items():
