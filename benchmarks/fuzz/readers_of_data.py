@@ -32,8 +32,11 @@ def folder(given: Path):
     def read(case: Path) -> str:
         if (case / CACHE).exists():
             key = hashlib.sha256(os.fsencode(case.resolve())).hexdigest()[:16]
-            (case / CACHE).rename(case / f".images-{key}.npz")
-        for images in open_images(str(case), max_bad_images=0.9, cache=case):
+            os.environ["XDG_CACHE_HOME"] = str(case)
+            kept = case / "moco-tf" / f"images-{key}.npz"
+            kept.parent.mkdir()
+            (case / CACHE).rename(kept)
+        for images in open_images(str(case), max_bad_images=0.9):
             read_all(images)
         return "read"
 
