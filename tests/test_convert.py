@@ -83,7 +83,7 @@ def test_plain_names_back_to_ours_bit_for_bit(small_run, plain, tmp_path):
     wanted = {"resnet18", 4, "small", "mlp", 6, 16, "none", "torchvision"}
     keys = ("encoder", "width", "stem", "head", "dim", "image_size", "normalization")
     assert {result[key] for key in (*keys, "source_format")} == wanted and result["equal"]
-    with pytest.raises(InputError, match="--data"):
+    with pytest.raises(InputError, match="data D"):
         moco_tf.knn(file)
     snapshot, state = load_snapshot(file, warn=pytest.fail), run_state(small_run)
     assert snapshot.step == 7

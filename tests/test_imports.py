@@ -43,7 +43,7 @@ WITHOUT_TENSORFLOW = (
     "augmentation",
     "config",
     "names",
-    "recipes.py",
+    "recipes",
     "files",
     "api",
     "commands",

@@ -99,8 +99,7 @@ def pretrain(
     objects = {"source": source, "backbone": backbone, "augment": augment}
     given = texts_of(fields, data=text, run_dir=run_dir)
     config = _settled(recipe, given, reporter.stage, **objects)
-    cluster = find_cluster(workers, worker_index, os.environ)
-    _start(config, cluster, reporter)
+    cluster = _start(config, workers, worker_index, reporter)
     from moco_tf import pretraining
 
     settings: dict[str, Any] = {"cluster": cluster, "extend": extend, "callbacks": callbacks}
@@ -111,10 +110,15 @@ def pretrain(
     except Interrupted as stopped:
         if on_interrupt == "raise":
             raise
-        reporter.line(str(stopped))
-        if stopped.signal == signal.SIGTERM:
-            signal.raise_signal(signal.SIGTERM)
+        _leave(stopped, reporter)
         return Run(config.folder)
+
+
+def _leave(stopped: Interrupted, reporter: Reporter) -> None:
+    """Says where the run stands; SIGTERM then does what it did before the call."""
+    reporter.line(str(stopped))
+    if stopped.signal == signal.SIGTERM:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _settled(
@@ -143,8 +147,11 @@ def _settled(
     return config
 
 
-def _start(config: Config, cluster: Cluster | None, reporter: Reporter) -> None:
-    """Starts TensorFlow, once the folders and the tracker will do."""
+def _start(
+    config: Config, workers: str | None, worker_index: int | str | None, reporter: Reporter
+) -> Cluster | None:
+    """Starts TensorFlow, once the folders and the tracker will do; returns the workers, if any."""
+    cluster = find_cluster(workers, worker_index, os.environ)
     if cluster is None or cluster.chief:
         _check_folders(config)
         check_tracker(config.track)
@@ -152,6 +159,7 @@ def _start(config: Config, cluster: Cluster | None, reporter: Reporter) -> None:
     starting.start_tensorflow()
     if cluster:
         reporter.line(f"this is {cluster.name(cluster.index)} of {len(cluster.workers)}")
+    return cluster
 
 
 def _check_callbacks(callbacks: Any) -> None:

@@ -1,18 +1,10 @@
 """RECIPES: name -> a complete config, where it comes from and what to expect of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from moco_tf.config import Config
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A config with its source and the result that its authors report."""
-
-    config: Config
-    source: str
-    expect: str
-
+from moco_tf.recipes.recipe import Recipe
+from moco_tf.recipes.v3 import V3_RECIPES
 
 _V1 = Config(data="imagenet")
 _V2 = _V1.model_copy(
@@ -70,70 +62,7 @@ _SMALL = _V2.model_copy(
         "learning_rate": 0.12,
     }
 )
-_V3 = Config(
-    data="imagenet",
-    method="moco-v3",
-    augmentation="v3",
-    head="v3",
-    dim=256,
-    group_size="all",
-    key_momentum=0.99,
-    momentum_schedule="cosine",
-    temperature=1.0,
-    batch_size=4096,
-    epochs=100,
-    optimizer="lars",
-    learning_rate=0.6,
-    weight_decay=1e-6,
-    schedule="cosine",
-    schedule_unit="step",
-    warmup_epochs=10,
-    knn_features="pooled",
-)
-_V3_VIT = _V3.model_copy(
-    update={
-        "encoder": "vit_small",
-        "freeze_patch_projection": True,
-        "crop_min_area": 0.08,
-        "temperature": 0.2,
-        "epochs": 300,
-        "optimizer": "adamw",
-        "learning_rate": 1.5e-4,
-        "weight_decay": 0.1,
-        "warmup_epochs": 40,
-    }
-)
-_CIFAR_V3 = _V3.model_copy(
-    update={
-        "data": "cifar10",
-        "image_size": 32,
-        "normalization": "cifar10",
-        "encoder": "resnet18",
-        "stem": "small",
-        "width": 16,
-        "mlp_dim": 512,
-        "dim": 128,
-        "batch_size": 256,
-        "epochs": 20,
-        "warmup_epochs": 2,
-    }
-)
-_CIFAR_V3_VIT = _CIFAR_V3.model_copy(
-    update={
-        "encoder": "vit_tiny",
-        "width": 64,
-        "stem": "imagenet",
-        "patch_size": 4,
-        "vit_depth": 6,
-        "freeze_patch_projection": True,
-        "temperature": 0.2,
-        "optimizer": "adamw",
-        "learning_rate": 5e-4,
-        "weight_decay": 0.1,
-    }
-)
 _OFFICIAL = "facebookresearch/moco, commit 7397dfe"
-_OFFICIAL_V3 = "arXiv:2104.02057; facebookresearch/moco-v3, commit c349e6e"
 
 DEFAULT_RECIPE = "shapes"
 _RECIPES = {
@@ -174,53 +103,7 @@ _RECIPES = {
         "CIFAR-10 demo notebook of facebookresearch/moco, symmetric loss",
         "kNN top-1 85.3 after 200 epochs (notebook); not measured here",
     ),
-    "moco-v3-r50-100ep": Recipe(
-        _V3,
-        _OFFICIAL_V3,
-        "ImageNet linear top-1 68.9 (16 V100, official code); not measured here",
-    ),
-    "moco-v3-r50-300ep": Recipe(
-        _V3.model_copy(update={"epochs": 300, "learning_rate": 0.3}),
-        _OFFICIAL_V3,
-        "ImageNet linear top-1 72.8 (16 V100, official code); not measured here",
-    ),
-    "moco-v3-r50-1000ep": Recipe(
-        _V3.model_copy(
-            update={
-                "epochs": 1000,
-                "learning_rate": 0.3,
-                "weight_decay": 1.5e-6,
-                "key_momentum": 0.996,
-            }
-        ),
-        _OFFICIAL_V3,
-        "ImageNet linear top-1 74.6 (16 V100, official code); not measured here",
-    ),
-    "moco-v3-vit-s": Recipe(
-        _V3_VIT,
-        _OFFICIAL_V3,
-        "ImageNet linear top-1 73.2 (32 V100, official code); not measured here",
-    ),
-    "moco-v3-vit-b": Recipe(
-        _V3_VIT.model_copy(update={"encoder": "vit_base"}),
-        _OFFICIAL_V3,
-        "ImageNet linear top-1 76.7 (64 V100, official code); not measured here",
-    ),
-    "moco-v3-vit-conv-s": Recipe(
-        _V3_VIT.model_copy(update={"encoder": "vit_conv_small", "freeze_patch_projection": False}),
-        _OFFICIAL_V3,
-        "not measured here",
-    ),
-    "cifar10-v3": Recipe(
-        _CIFAR_V3,
-        "our own: MoCo v3 with a narrow ResNet-18 on CIFAR-10, for two CPU cores",
-        "not measured yet",
-    ),
-    "cifar10-v3-vit": Recipe(
-        _CIFAR_V3_VIT,
-        "our own: MoCo v3 with a shallow ViT on CIFAR-10, for two CPU cores",
-        "not measured yet",
-    ),
+    **V3_RECIPES,
     "small": Recipe(
         _SMALL,
         "our own: MoCo v2 for a folder of a few thousand images, and a queue of a quarter of them",
