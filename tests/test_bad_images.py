@@ -67,6 +67,7 @@ def met_by_definition(seed, count, bad):
     return sorted((step, index) for index, step in met.items())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_counts_and_names_and_resumes_inside_the_epoch(quick, folder, tmp_path):
     changes = {"checkpoint_every": 10}
     summary = pretrain(settings(folder, tmp_path / "whole", **changes))
@@ -168,6 +169,7 @@ def test_files_that_are_removed_and_cut_off_while_training_are_named(quick, tmp_
     }
 
 
+@pytest.mark.slow
 def test_two_workers_read_the_rows_of_one_and_know_what_the_other_met(folder, tmp_path):
     run = settings(folder, tmp_path)
     images, _ = open_images(str(folder), look="some", max_bad_images=1)

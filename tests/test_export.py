@@ -157,6 +157,7 @@ def test_a_keras_file_needs_nothing_of_this_package(tiny, tmp_path):
     assert_equal(np.load(tmp_path / "features.npy"), features(tiny, images))
 
 
+@pytest.mark.slow
 def test_an_onnx_graph_is_the_resnet_and_no_more(exported):
     onnx = pytest.importorskip("onnx", reason="needs the extra export")
     pytest.importorskip("onnxruntime", reason="needs the extra export")

@@ -65,6 +65,7 @@ def test_a_thousand_batches_of_a_billion_images_take_no_time_and_no_memory():
     assert seconds < 2 and peak < 50e6  # tracing memory slows it down
 
 
+@pytest.mark.slow
 def test_a_new_run_of_many_images_records_it_and_older_runs_keep_theirs(
     quick, tmp_path, monkeypatch
 ):

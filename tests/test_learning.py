@@ -18,14 +18,14 @@ MARGIN = 15
 
 def run(tmp_path, seed, monkeypatch=None):
     if monkeypatch:
-        original = moco_tf.building.batches.two_views
+        original = moco_tf.building.batches.views_of
 
         def unrelated_views(*args, **kwargs):
             return original(*args, **kwargs).map(
                 lambda a, b: (a, tf.nest.map_structure(lambda part: tf.roll(part, 1, axis=0), b))
             )
 
-        monkeypatch.setattr(moco_tf.building.batches, "two_views", unrelated_views)
+        monkeypatch.setattr(moco_tf.building.batches, "views_of", unrelated_views)
     changes = {
         "seed": seed,
         "epochs": 8,

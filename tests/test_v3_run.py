@@ -64,6 +64,7 @@ def test_a_checkpoint_has_all_that_adamw_keeps(vit_run):
         np.testing.assert_allclose(*both, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_in_pieces_ends_in_the_same_arrays(vit_run, data, tmp_path):
     for stop in (4, None):
         summary = pretrain(config(data, tmp_path / "run", *V3["vit"], max_steps=stop))
@@ -124,7 +125,7 @@ def test_a_vit_is_fine_tuned(vit_run, data, tmp_path):
     assert encoder.model.layers[-1].name == "head"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", V3)
 def test_kill_nine_at_three_random_moments_and_resume(kind, data, tmp_path):
     """Checkpoints are seven steps apart, inside epochs too, so steps are lost and done again."""

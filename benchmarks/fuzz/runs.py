@@ -48,9 +48,9 @@ def read_run(case: Path) -> str:
     from moco_tf.exporting.results import known_results
     from moco_tf.recipes import RECIPES
     from moco_tf.runs import folder as run_folder
-    from moco_tf.training.reporting import _rows_until
+    from moco_tf.training.reporting import rows_until
 
-    _rows_until(case / "metrics.jsonl", 2)
+    rows_until(case / "metrics.jsonl", 2)
     known_results(case, RECIPES["moco-v2"].config, 7)
     refused = None
     for kind, name in zip((Config, ProbeConfig, FinetuneConfig), CONFIGS, strict=True):

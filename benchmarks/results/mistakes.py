@@ -30,9 +30,9 @@ SETTINGS = {
 
 def batch_draws():
     """One draw of crop, flip and colour for all images of a batch, still another for each view."""
-    original = moco_tf.building.batches.two_views
+    original = moco_tf.building.batches.views_of
 
-    def drawn_once(images, making, **kwargs):
+    def drawn_once(images, making, order):
         if not isinstance(making, DeviceImages):
             raise SystemExit("batch_draws needs a small set of images of one size.")
 
@@ -40,11 +40,11 @@ def batch_draws():
             places, draws = view
             return places, tf.tile(draws[:1], [tf.shape(draws)[0], 1])
 
-        return original(images, making, **kwargs).map(
+        return original(images, making, order).map(
             lambda a, b: (first_for_all(a), first_for_all(b))
         )
 
-    return mock.patch.object(moco_tf.building.batches, "two_views", drawn_once)
+    return mock.patch.object(moco_tf.building.batches, "views_of", drawn_once)
 
 
 def no_shuffle():

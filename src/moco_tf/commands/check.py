@@ -7,7 +7,6 @@ from moco_tf.api import starting
 from moco_tf.commands.parser import Outcome, Parser
 from moco_tf.errors import InputError
 from moco_tf.runs.check import check_run
-from moco_tf.training.reporting import to_stderr
 
 
 def add(command: Parser) -> None:
@@ -27,6 +26,7 @@ def run(folder: str | None, data: str | None, json: bool) -> Outcome:
     starting.check_data(data)
     starting.start_tensorflow()
     from moco_tf.data.check_data import check_data
+    from moco_tf.training.reporting import to_stderr
 
     result = check_data(data, to_stderr)
     lines = [f"{one['file']}: {one['reason']}" for one in result["unreadable"]]
