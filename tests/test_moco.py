@@ -13,8 +13,8 @@ from moco_tf.methods.shuffle import random_permutation
     [
         pytest.param(2, "interleaved", "mean", True, marks=pytest.mark.slow),
         pytest.param(4, "contiguous", "first_group", False, marks=pytest.mark.slow),
-        pytest.param(2, "contiguous", "first_group", False, marks=pytest.mark.slow),
-        pytest.param(4, "interleaved", "mean", True, marks=pytest.mark.slow),
+        pytest.param(2, "contiguous", "first_group", False, marks=pytest.mark.long),
+        pytest.param(4, "interleaved", "mean", True, marks=pytest.mark.long),
     ],
 )
 def test_one_two_and_four_devices_compute_the_same(devices, layout, rule, symmetric):

@@ -115,7 +115,7 @@ def test_the_momentum_encoder_begins_as_the_query_networks_copy_without_its_pred
 
 
 @pytest.mark.parametrize(
-    ("devices", "compiled"), [(2, False), pytest.param(4, True, marks=pytest.mark.slow)]
+    ("devices", "compiled"), [(2, False), pytest.param(4, True, marks=pytest.mark.long)]
 )
 def test_several_devices_compute_the_same(devices, compiled):
     """BatchNorm is over the images of all devices, and so are the negatives."""

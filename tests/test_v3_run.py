@@ -144,7 +144,7 @@ def test_kill_nine_at_three_random_moments_and_resume(kind, data, tmp_path):
     assert summary["state_sha256"] == uninterrupted["state_sha256"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", V3)
 def test_two_devices_compute_the_same(kind, data, tmp_path):
     states = []

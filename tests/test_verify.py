@@ -195,7 +195,7 @@ DEMO_CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", [slow(name) for name in DEMO_CHANGES])
+@pytest.mark.parametrize("name", [long(name) for name in DEMO_CHANGES])
 def test_a_changed_demo_trace_is_caught(tmp_path, name, shared_replay):
     path = changed(tmp_path, DEMO, DEMO_CHANGES[name])
     assert not verify_files([path])["ok"]
@@ -310,7 +310,7 @@ def test_each_known_mistake_is_caught(monkeypatch, name, path):
     assert not verify_files([path], devices=1, float64=False)["ok"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_traces_show_a_late_key_update(monkeypatch):
     MISTAKES["key update after the optimizer"](monkeypatch)
     failure = verify_files([DEMO])["files"][0]["first_failure"]
