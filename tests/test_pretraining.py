@@ -1,7 +1,6 @@
 """The whole loop: interrupted in any way, a run ends in the same arrays, bit for bit."""
 
 import io
-import itertools
 import math
 import random
 import re
@@ -20,6 +19,7 @@ import moco_tf.pretraining
 from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.building import build_method
 from moco_tf.config import make_config
+from moco_tf.data.order import StepOrder
 from moco_tf.data.readable import ReadableBatches
 from moco_tf.errors import InputError
 from moco_tf.evaluate.label_free import SIGNALS
@@ -349,8 +349,12 @@ def test_memory_does_not_grow_with_the_steps(data, tmp_path, monkeypatch):
 
     batch = tf.zeros([16, 16, 16, 3])
     monkeypatch.setattr(moco_tf.pretraining, "build_step", build_step)
+    endless = tf.data.Dataset.from_tensors((batch, batch)).repeat()
+    order = StepOrder(0, 16, 16, 12_001)
     monkeypatch.setattr(
-        moco_tf.pretraining, "build_batches", lambda *_: itertools.repeat((batch, batch))
+        moco_tf.pretraining,
+        "build_batches",
+        lambda config, images, *_: ReadableBatches(images, order, endless),
     )
     monkeypatch.setattr(moco_tf.pretraining, "steps_per_epoch", lambda *_: 12_001)
     changes = {"epochs": 1, "schedule_unit": "step", "log_every": 500, "checkpoint_every": 10**6}
