@@ -30,7 +30,8 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
     if changes.get("recipe", own) != own:
         raise InputError(only_a_name(changes["recipe"]))
     changed = {name: _from_text(name, known[name], value) for name, value in changes.items()}
-    fields, whole = base.model_dump(), known.keys() - {"recipe"} <= changes.keys()
+    needed = known.keys() - type(base).recorded_fields - {"recipe"}
+    fields, whole = base.model_dump(), needed <= changes.keys()
     method = changed.get("method")
     if not whole and method in OF_METHOD and method != fields["method"]:
         defaults = {name: field.default for name, field in known.items()}
