@@ -57,6 +57,7 @@ WITHOUT_TENSORFLOW = (
     "data/listing.py",
     "data/pack/stored.py",
     "data/source_kind.py",
+    "data/telling.py",
     "data/tfrecord/shards.py",
     "data/walk.py",
     "report/charts.py",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.decode import decoded
-from moco_tf.data.decoder_messages import without_decoders
 from moco_tf.data.found import left_out
 from moco_tf.data.images import Images
 from moco_tf.data.sample import look_at
 from moco_tf.data.sources import open_images
 from moco_tf.data.stream import Elements, mapped
+from moco_tf.data.telling import telling_without_decoders
 from moco_tf.names.data import text_of
 
 TOLD_EVERY = 2.0  # seconds
@@ -55,15 +53,10 @@ def unreadable(images: Images, told: Callable[[str], None]) -> dict[int, str]:
     """Returns the images that cannot be read, by index, each with the reason."""
     numbers = tf.data.Dataset.range(images.count)
     read = mapped(numbers, lambda index: (index, tf.shape(decoded(images, index))[0]))
-    good, last = np.zeros(images.count, bool), time.monotonic()
-    with contextlib.ExitStack() as quiet:
-        quiet.enter_context(without_decoders())
+    good = np.zeros(images.count, bool)
+    with telling_without_decoders(told, TOLD_EVERY) as tell:
         for index, _ in Elements(read.ignore_errors().as_numpy_iterator()):
             good[index] = True
-            if time.monotonic() - last > TOLD_EVERY:
-                last = time.monotonic()
-                quiet.close()  # what is told may go to stderr, too
-                told(f"{index + 1} of {images.count} images read")
-                quiet.enter_context(without_decoders())
+            tell(f"{index + 1} of {images.count} images read")
         found = {n: look_at(images, n) for n in np.flatnonzero(~good).tolist()}
     return {n: why for n, why in found.items() if isinstance(why, str)}

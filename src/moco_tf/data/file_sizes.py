@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,9 +15,9 @@ import tensorflow as tf
 from PIL import Image
 
 from moco_tf.data.decode import MOST_BYTES, decode
-from moco_tf.data.decoder_messages import without_decoders
 from moco_tf.data.looks import look
 from moco_tf.data.stream import CORES, Elements, mapped
+from moco_tf.data.telling import telling_without_decoders
 from moco_tf.errors import InputError
 from moco_tf.files.digests import add_zip_digest
 from moco_tf.files.npz import read_npz
@@ -57,16 +55,10 @@ def file_sizes(
         return sizes
     sizes[rows] = 0
     measured = (_read_headers if headers else _decoded)(rows, [names[row] for row in rows])
-    last = time.monotonic()
-    with contextlib.ExitStack() as quiet:
-        quiet.enter_context(without_decoders())
+    with telling_without_decoders(told, TOLD_EVERY) as tell:
         for done, (row, size) in enumerate(measured, start=1):
             sizes[row] = size
-            if time.monotonic() - last > TOLD_EVERY:
-                last = time.monotonic()
-                quiet.close()  # what is told may go to stderr, too
-                told(f"{done} of {len(rows)} images looked at")
-                quiet.enter_context(without_decoders())
+            tell(f"{done} of {len(rows)} images looked at")
     _keep(kept, names, stamps, sizes)
     return sizes
 

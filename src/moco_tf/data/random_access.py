@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +24,7 @@ from moco_tf.data.decode import MOST_BYTES, decode, pixels_of
 from moco_tf.data.images import UNKNOWN, Images
 from moco_tf.data.sample import with_sample
 from moco_tf.data.stream import CORES
+from moco_tf.data.telling import telling
 from moco_tf.errors import InputError
 
 MEND = "Mend that item, or leave it out of the source."
@@ -173,14 +173,12 @@ class _Items:
 
     def _labels_of_items(self, told: Callable[[str], None]) -> list[Any]:
         labels: list[Any] = []
-        last = time.monotonic()
+        tell = telling(told, TOLD_EVERY)
         with ThreadPoolExecutor(CORES) as threads:
             for first in range(0, self.count, CHUNK):
                 places = range(first, min(first + CHUNK, self.count))
                 labels += threads.map(self._label, places)
-                if time.monotonic() - last > TOLD_EVERY:
-                    last = time.monotonic()
-                    told(f"the labels of {len(labels)} of {self.count} items read")
+                tell(f"the labels of {len(labels)} of {self.count} items read")
         return labels
 
     def _label(self, index: int) -> Any:

@@ -115,11 +115,6 @@ def replica_sum(strategy, value):
     return sum_in_order(strategy.experimental_local_results(value))
 
 
-def replica_mean(strategy, value):
-    """Mean of a per-replica value, summed in the order of the replicas."""
-    return replica_sum(strategy, value) / strategy.num_replicas_in_sync
-
-
 def own_share(*tensors):
     """Returns this replica's part of each [B, ...]: B / R rows, in replica order."""
     context = tf.distribute.get_replica_context()

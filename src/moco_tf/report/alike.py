@@ -10,6 +10,7 @@ import numpy as np
 from moco_tf.config import Config
 from moco_tf.data.listing import spread
 from moco_tf.evaluate.knn import knn_predict
+from moco_tf.evaluate.nearest import nearest
 from moco_tf.report.sample import Sample
 
 QUERIES, NEAREST = 12, 8
@@ -41,11 +42,10 @@ def neighbours_of(sample: Sample, features: Mapping[str, np.ndarray]) -> list[Qu
     chosen = places[spread(len(places), QUERIES)]
     found: dict[str, list[list[Near]]] = {}
     for kind, rows in features.items():
-        similarity = rows[chosen] @ rows[: sample.bank].T
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, :NEAREST]
+        near, similarities = nearest(rows[: sample.bank], rows[chosen], NEAREST)
         found[kind] = [
-            [Near(int(i), float(row[i]), _same(sample, query, int(i))) for i in nearest]
-            for query, row, nearest in zip(chosen, similarity, order, strict=True)
+            [Near(i, value, _same(sample, query, i)) for i, value in zip(*pair, strict=True)]
+            for query, *pair in zip(chosen, near.tolist(), similarities.tolist(), strict=True)
         ]
     return [
         Query(int(query), {kind: rows[place] for kind, rows in found.items()})

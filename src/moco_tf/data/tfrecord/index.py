@@ -11,7 +11,6 @@ import io
 import json
 import mmap
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from moco_tf.data.decode import MOST_BYTES
+from moco_tf.data.telling import telling
 from moco_tf.data.tfrecord.examples import (
     NoExampleError,
     Spans,
@@ -107,11 +107,9 @@ def _make(
     offsets, lengths, counts = [], [], []
     numbers: list[np.ndarray | list[str]] = []
     texts: dict[int, str] = {}
-    last = time.monotonic()
+    tell = telling(told, TOLD_EVERY)
     for done, path in enumerate(shards):
-        if time.monotonic() - last > TOLD_EVERY:
-            last = time.monotonic()
-            told(f"{done} of {len(shards)} shards indexed")
+        tell(f"{done} of {len(shards)} shards indexed")
         data = _bytes_of(path)
         places, sizes = find_records(data, path)
         counts.append(len(places))
