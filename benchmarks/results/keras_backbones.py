@@ -79,13 +79,14 @@ def _backbone(name: str, pictures: Path, options: argparse.Namespace) -> dict[st
     def train(run: str, kill_at: int | None = None, **changes) -> Path:
         return _train(fields | {"run_dir": str(folder / run)} | changes, kill_at)
 
+    steps = options.train // FIELDS["batch_size"]  # of an epoch
     began = time.monotonic()
     whole = train("whole")
     seconds = time.monotonic() - began
-    found = {"two epochs": {"passed": newest_step(whole) == 2 * options.train // 32}}
+    found = {"two epochs": {"passed": newest_step(whole) == FIELDS["epochs"] * steps}}
     found["two epochs"] |= {"state_sha256": digest(whole), "seconds": seconds}
 
-    began, killed_at = time.monotonic(), options.train // 32 + 1
+    began, killed_at = time.monotonic(), steps + 1
     train("killed", kill_at=killed_at)
     killed = train("killed")
     found["killed and resumed"] = {

@@ -35,8 +35,7 @@ def other_method(fields: Mapping[str, Any], defaults: Mapping[str, Any], method:
 
 def check_given(method: str, encoder: str, given: Mapping[str, Any]) -> None:
     """Raises `ValueError` for fields that have no effect, whatever their values."""
-    other = "moco" if method == V3 else V3
-    for name in OF_METHOD[other]:
+    for name in OF_METHOD[_other(method)]:
         if name in given:
             raise ValueError(_no_effect(name, given[name], method))
     if encoder in VITS and "width" in given:
@@ -49,8 +48,7 @@ def check_given(method: str, encoder: str, given: Mapping[str, Any]) -> None:
 def check_method(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raises `ValueError` where the method, its optimizer and its schedule do not go together."""
     method, optimizer = fields["method"], fields["optimizer"]
-    other = "moco" if method == V3 else V3
-    for name in OF_METHOD[other]:
+    for name in OF_METHOD[_other(method)]:
         if fields[name] != defaults[name]:
             raise ValueError(_no_effect(name, fields[name], method))
     if fields["head"] == "v3" and method != V3:
@@ -105,8 +103,12 @@ def check_heads(method: str, head: str) -> None:
         raise InputError(f"head must be {fits} with method={method}; received head={head}.")
 
 
+def _other(method: str) -> str:
+    return "moco" if method == V3 else V3
+
+
 def _no_effect(name: str, value: Any, method: str) -> str:
-    other = "moco" if method == V3 else V3
+    other = _other(method)
     return (
         f"{name} has no effect with method={method}: {_WHY[other]}; received {name}={value}. Leave "
         f"{name} out, or use --method {other}."

@@ -19,6 +19,7 @@ _OUTSIDE = {
     "pos_embed": "encoder.pos_embedding",
     "patch_embed.proj": "conv_proj",
     "norm": "encoder.ln",
+    "head": "heads.head",
 }
 _INSIDE = {
     "norm1": "ln_1",

@@ -32,6 +32,8 @@ def verify(trace: Trace, ledger: Ledger, strategy, dtype: str) -> None:
         InputError: an array is missing, or is not what the settings say.
     """
     s = trace.settings
+    for name in ("x1", "x2"):
+        trace.require(name, (s.steps, s.batch, 3, s.size, s.size), "u")
     replay = V3Replay(s, strategy, dtype)
     _require(trace, replay)
     starts = [0] if dtype == "float64" or s.steps <= RESTART else [0, RESTART]
@@ -49,8 +51,6 @@ def verify(trace: Trace, ledger: Ledger, strategy, dtype: str) -> None:
 
 def _require(trace: Trace, replay: V3Replay) -> None:
     s = trace.settings
-    for name in ("x1", "x2"):
-        trace.require(name, (s.steps, s.batch, 3, s.size, s.size), "u")
     for name, shape in replay.shapes.items():
         for prefix in ("init/", f"step{RESTART}/" if s.steps > RESTART else "init/"):
             trace.require(prefix + name, shape)
@@ -85,16 +85,15 @@ def _outputs(trace: Trace, replay: V3Replay, details: dict, index: int) -> Itera
 
 def _state(trace: Trace, replay: V3Replay, number: int) -> Iterator[Row]:
     """Both networks and the optimizer's memory after step `number`, where they are recorded."""
-    ours = replay.state()
-    slots = {f"{name}/{slot}": (name, slot, v) for name, slot, v in replay.slots()}
     for prefix in ("", FLOAT64_RUN):
-        for name, found in ours.items():
+        for name, variable in replay.variables.items():
             array = f"{prefix}step{number}/{name}"
             if array in trace.arrays:
+                found = to_torch(variable.numpy())
                 trace.require(array, found.shape)
                 yield from _rows_of(trace, replay, array, name, found, number)
-        for label, (name, slot, variable) in slots.items():
-            array = f"{prefix}step{number}_opt/{label}"
+        for name, slot, variable in replay.slots():
+            array = f"{prefix}step{number}_opt/{name}/{slot}"
             if array in trace.arrays:
                 found = to_torch(variable.numpy())
                 trace.require(array, found.shape)

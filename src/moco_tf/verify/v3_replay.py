@@ -78,15 +78,11 @@ class V3Settings(BaseModel):
 
 
 class V3Replay:
-    """A `MoCoV3` of the settings of a recording.
+    """A `MoCoV3` of the settings of a recording."""
 
-    Args:
-        changes: of `StepEnvelope`'s settings.
-    """
-
-    def __init__(self, settings: V3Settings, strategy, dtype: str, **changes: Any):
+    def __init__(self, settings: V3Settings, strategy, dtype: str):
         self.settings, self.dtype = settings, dtype
-        self.method = _build(settings, strategy, dtype, changes)
+        self.method = _build(settings, strategy, dtype)
         self.variables = _torch_names(self.method)
         by_id = {id(variable): name for name, variable in self.variables.items()}
         self.parameter_names = [by_id[id(v)] for v in self.method.query.parameters]
@@ -123,14 +119,10 @@ class V3Replay:
         rates = tf.constant(rate, self.dtype), tf.constant(momentum, "float64")
         return tf.nest.map_structure(lambda tensor: tensor.numpy(), self._step(*views, *rates)[1])
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Both networks."""
-        return {name: to_torch(variable.numpy()) for name, variable in self.variables.items()}
 
-
-def encoder_of(s: V3Settings, group_size, dtype: str, seed: int = 0):
+def encoder_of(s: V3Settings, group_size, dtype: str):
     """The encoder of the settings, without heads."""
-    shared = {"image_size": s.size, "group_size": group_size, "dtype": dtype, "seed": seed} | NORMS
+    shared = {"image_size": s.size, "group_size": group_size, "dtype": dtype, "seed": 0} | NORMS
     if s.kind == "vit":
         sizes = {"width": s.width, "depth": s.depth, "heads": s.heads, "stem": s.stem}
         frozen = {"patch_size": s.patch, "freeze_patch_projection": s.stop_grad_conv1}
@@ -139,7 +131,7 @@ def encoder_of(s: V3Settings, group_size, dtype: str, seed: int = 0):
     return resnet(block=s.block, blocks=s.layers, width=s.width, **head, **shared)
 
 
-def _build(s: V3Settings, strategy, dtype: str, changes: dict) -> MoCoV3:
+def _build(s: V3Settings, strategy, dtype: str) -> MoCoV3:
     groups: dict[str, Any] = {"group_size": ALL, **NORMS}
     heads: dict[str, Any] = {
         "dim": s.dim,
@@ -158,7 +150,7 @@ def _build(s: V3Settings, strategy, dtype: str, changes: dict) -> MoCoV3:
     else:
         rule = adamw(weight_decay=s.wd)
     step = {"strategy": strategy, "batch_size": s.batch, "rule": rule, "dtype": dtype}
-    envelope = StepEnvelope(Network(query), **groups | step | changes)
+    envelope = StepEnvelope(Network(query), **groups | step)
     return MoCoV3(Network(key), envelope=envelope, temperature=s.T)
 
 
