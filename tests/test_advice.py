@@ -10,13 +10,8 @@ from moco_tf.config import make_config
 from moco_tf.config.batch_groups import check_enough_images
 from moco_tf.errors import InputError
 from moco_tf.recipes import RECIPES
-from moco_tf.training.advice import (
-    Facts,
-    known_facts,
-    own_keys_in_queue,
-    short_side,
-    suggestions,
-)
+from moco_tf.training.advice import own_keys_in_queue, suggestions
+from moco_tf.training.facts import Facts, known_facts, short_side
 
 FACTS = Facts(images=50_000, steps=100_000)
 
@@ -187,10 +182,18 @@ def test_the_short_side_is_that_of_all_images_but_a_few():
 def test_the_facts_of_a_run_are_those_of_its_images_and_its_recipe():
     sizes = np.array([[40, 30]] * 90 + [[20, 200]] * 10)
     images = SimpleNamespace(
-        count=100, sizes=sizes, smaller_than=lambda side: np.flatnonzero(sizes.min(axis=1) < side)
+        count=100,
+        known_sizes=sizes,
+        smaller_than=lambda side: np.flatnonzero(sizes.min(axis=1) < side),
     )
     changes = {"batch_size": 30, "group_size": 10, "epochs": 7, "image_size": 32}
     config = make_config(RECIPES["cifar10-demo"].config, changes)
     known = known_facts(config, images, devices=2, gpus=3)
     rate = RECIPES["cifar10-demo"].config.learning_rate
     assert known == Facts(100, 21, 2, 3, 20, 100, rate)  # 7 epochs of 3 whole batches
+    images.count = 1000  # of which a tenth was looked at
+    known = known_facts(config, images, devices=2, gpus=3)
+    assert (known.short_side, known.small_images) == (20, 1000)
+    images.known_sizes, images.smaller_than = None, lambda side: np.empty(0, np.int64)
+    known = known_facts(config, images, devices=2, gpus=3)
+    assert (known.short_side, known.small_images) == (None, 0)

@@ -87,6 +87,7 @@ WITHOUT_TENSORFLOW = (
     "training/advice.py",
     "training/callbacks.py",
     "training/console.py",
+    "training/facts.py",
     "training/progress.py",
     "training/reporting.py",
     "training/schedules.py",

@@ -19,6 +19,7 @@ from PIL import Image
 
 from moco_tf.api import starting
 from moco_tf.config import Config, data_from_here, make_config
+from moco_tf.data.file_names import joined
 from moco_tf.data.file_set import file_set
 from moco_tf.data.listing import SPLITS, spread
 from moco_tf.data.pack.stored import copy_pack
@@ -151,7 +152,8 @@ def _look_at_records(data: str) -> Seen:
 
 
 def _look_at_files(paths: Sequence[Path]) -> Seen:
-    files = [path for part in file_set(paths).train for path in part.files]
+    found = file_set(paths)
+    files = joined(found.root, [part.files for part in found.train])
     sides = []
     for place in spread(len(files), SAMPLED):
         try:

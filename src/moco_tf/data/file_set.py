@@ -35,10 +35,6 @@ class FileSet:
     passed_over: Sequence[str] = ()
     test_name: str = ""  # of the test part; none: its folder's
 
-    def files(self) -> list[bytes]:
-        """Paths of those of the training parts and then of those of the test parts."""
-        return [path for part in self.train + self.test for path in part.files.full()]
-
     def classes(self) -> tuple[tuple[str, ...], str]:
         """Returns the classes of the training parts, or why there are none.
 

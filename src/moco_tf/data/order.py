@@ -104,13 +104,22 @@ class StepOrder:
 
 
 def images_of_step(
-    seed: int, step: int, *, count: int, batch_size: int, epoch_steps: int, keyed: bool = False
+    seed: int,
+    step: int,
+    *,
+    count: int,
+    batch_size: int,
+    epoch_steps: int,
+    keyed: bool = False,
+    unreadable: dict[int, str] | None = None,
 ) -> np.ndarray:
     """Which images are in the global batch of `step`, int64 [B], in its order.
 
     A last batch of an epoch that is filled up is filled up with the first images of the order.
     """
-    return StepOrder(seed, count, batch_size, epoch_steps, wrap=True, keyed=keyed).of_step(step)[0]
+    order = StepOrder(seed, count, batch_size, epoch_steps, wrap=True, keyed=keyed)
+    order.unreadable = unreadable or {}
+    return order.of_step(step)[0]
 
 
 _remembered_order = functools.lru_cache(maxsize=2)(epoch_order)

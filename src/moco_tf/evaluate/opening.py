@@ -6,7 +6,8 @@ from moco_tf.config import Config
 from moco_tf.data.found import found_lines
 from moco_tf.data.sources import Images
 from moco_tf.names.encoder import ALL
-from moco_tf.training.advice import Suggestion, known_facts, suggestions
+from moco_tf.training.advice import Suggestion, suggestions
+from moco_tf.training.facts import known_facts
 
 OTHER_IMAGES = (
     "the training images are not those of before: from here on the run is not what it would have "

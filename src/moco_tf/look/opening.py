@@ -62,12 +62,13 @@ def open_bank(
     out = result_folder(run, f"{FOLDER}-{where.hexdigest()[:12]}")
     digest, step = encoder_stamp(run) or ("", 0)
     about = json.dumps([digest, features, config.normalization, side, share])
-    if digest and (known := read_rows(out, about)):
+    if digest and os.access(out, os.W_OK) and (known := read_rows(out, about)):
         paths = known.paths
         return Bank(
             name, step, known.rows, [shown(os.fsdecode(path)) for path in paths],
             lambda row: decode(tf.io.read_file(paths[row])).numpy(),
-            lambda: _features(out, known.key, lambda: _lost(out), say, len(paths)), embedder, side,
+            lambda: _features(run, out, known.key, lambda: _lost(out), say, len(paths)),
+            embedder, side,
         )  # fmt: skip
     train, test = open_images(
         data,
@@ -88,7 +89,7 @@ def open_bank(
 
     def load() -> tuple[np.ndarray, bool]:
         found = _features(
-            out, key, lambda: _compute(parts, embedder, side, say), say, len(rows.names)
+            run, out, key, lambda: _compute(parts, embedder, side, say), say, len(rows.names)
         )
         if stamps is not None and out.is_dir() and os.access(out, os.W_OK):
             write_rows(out, about, key, rows, stamps)
@@ -119,6 +120,7 @@ def _read(images: list[Images], row: int) -> np.ndarray:
 
 
 def _features(
+    run: str,
     out: Path,
     key: str,
     compute: Callable[[], list[np.ndarray]],
@@ -136,7 +138,7 @@ def _features(
     rows = np.concatenate([train, test]) if len(test) else train
     if not np.isfinite(rows).all():
         raise DivergedError(
-            f"the features of {out.parent} are not all finite: the encoder has diverged. Use an "
+            f"the features of {run} are not all finite: the encoder has diverged. Use an "
             f"earlier checkpoint."
         )
     return rows, kept

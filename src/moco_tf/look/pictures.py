@@ -68,6 +68,7 @@ def look_at(config: Config, wanted: int, say: Callable[[str], None]) -> Looked:
     bad = [place for place, name in enumerate(names) if name in train.skipped]
     count = train.count + len(bad)
     run = StepOrder(config.seed, count, min(wanted, count), 1, unreadable=dict.fromkeys(bad, ""))
+    run.keyed = _keyed(config, count)
     order = [place - bisect(bad, place) for place in run.of_step(0)[0].tolist()]
     return Looked(
         train.count,
@@ -88,7 +89,7 @@ def _some_files(
     config: Config, found: FileSet, files: FileNames, wanted: int, say: Callable[[str], None]
 ) -> Looked:
     """Of many files: some, evenly spread, and the first of the run if every one can be read."""
-    run = StepOrder(config.seed, len(files), wanted, 1, keyed=len(files) > MOST_SORTED)
+    run = StepOrder(config.seed, len(files), wanted, 1, keyed=_keyed(config, len(files)))
     order = run.of_step(0)[0].tolist()
     chosen = sorted({*spread(len(files), MOST_LOOKED_AT).tolist(), *order})
     absolute = [Path(os.path.abspath(files[place])) for place in chosen]
@@ -117,6 +118,11 @@ def _some_files(
         dict(others),
         [line for line in (*lines, images.looks_line()) if line],
     )
+
+
+def _keyed(config: Config, count: int) -> bool:
+    """Whether a run, be it new, shuffles so many images by a cipher."""
+    return config.order == "keyed" or count > MOST_SORTED
 
 
 def _counts(labels: Any, names: tuple[str, ...]) -> dict[str, int]:

@@ -24,7 +24,8 @@ from moco_tf.look.hints import crop_facts, hints
 from moco_tf.look.pictures import Looked, look_at
 from moco_tf.look.survey import Survey, near_duplicates, survey
 from moco_tf.runs.objects import check_augment
-from moco_tf.training.advice import known_facts, suggestions
+from moco_tf.training.advice import suggestions
+from moco_tf.training.facts import known_facts
 from moco_tf.training.reporting import Reporter
 
 SHOWN = 8  # images whose views are drawn

@@ -49,4 +49,5 @@ def failed(config: Config, train: Images, epoch_steps: int, error, *, step: int)
         batch_size=config.batch_size,
         epoch_steps=epoch_steps,
         keyed=config.order == "keyed",
+        unreadable=train.unreadable,
     )

@@ -109,7 +109,8 @@ def read(run: str | Path) -> Found:
             f"pre-training run, or a folder of results in it."
         )
     fields = _json(path / CONFIG, say) or {}
-    config = None if "run" in fields or not fields else read_config(path)
+    there = (path / CONFIG).is_file()
+    config = None if "run" in fields or not there else read_config(path)
     fields = as_written(config) if config else fields  # an older run's has the newer fields, too
     summary = _json(path / run_folder.SUMMARY, say)
     rows = _rows(path / run_folder.METRICS, say) if fields else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ from moco_tf.config import Config
 from moco_tf.data.decode import decoded
 from moco_tf.data.failures import readable
 from moco_tf.data.listing import spread
-from moco_tf.data.order import epoch_order
+from moco_tf.data.order import StepOrder
 from moco_tf.data.sources import Images
 from moco_tf.data.stream import mapped
 from moco_tf.data.view_making import FunctionViews, HostViews
@@ -45,7 +45,7 @@ def views_of(config: Config, train: Images, augment: Callable | None = None) -> 
     )
     chosen = spread(train.count, PICTURES)
     indices = np.tile(chosen, EPOCHS)
-    drawn = tf.data.Dataset.from_tensor_slices((indices, positions(config.seed, train, chosen)))
+    drawn = tf.data.Dataset.from_tensor_slices((indices, positions(config, train.count, chosen)))
     pairs = mapped(
         drawn, lambda index, position: making.on_host(train, index, config.seed, position)
     )
@@ -60,15 +60,15 @@ def views_of(config: Config, train: Images, augment: Callable | None = None) -> 
     ]
 
 
-def positions(seed: int, train: Images, chosen: np.ndarray) -> np.ndarray:
+def positions(config: Config, count: int, chosen: np.ndarray) -> np.ndarray:
     """Places of the pictures in the whole run, of the first epochs: int64 [EPOCHS * pictures].
 
     What is drawn for a view is a function of it: see `data/order.py`.
     """
-    found: list[Any] = []
+    order = StepOrder(config.seed, count, 1, count, keyed=config.order == "keyed")
+    every, found = np.arange(count), []
     for epoch in range(EPOCHS):
-        order = epoch_order(seed, epoch, train.count)
-        places = np.empty(train.count, np.int64)
-        places[order] = np.arange(train.count)
-        found.append(epoch * train.count + places[chosen])
+        places = np.empty(count, np.int64)
+        places[order.at(epoch, every)] = every
+        found.append(epoch * count + places[chosen])
     return np.concatenate(found)

@@ -9,14 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from moco_tf.config import Config
 from moco_tf.config.method import V3
 from moco_tf.names.encoder import ALL
-from moco_tf.recipes import RECIPES
+from moco_tf.training.facts import SMALL_IMAGES_SHARE, Facts
 
 # K / images from which on a suggestion is made: at a quarter 3 % of the queries meet an earlier key
 # of their own image among the negatives. The official recipes are at 0.05 (ImageNet, 0.1 %) and
@@ -32,21 +29,6 @@ KEY_MOMENTA = (0.999, 0.996, 0.99)  # least of the recipes: 0.99; 0.97 did not l
 # BatchNorm of fewer images loses accuracy: 23.7 % error at 16 images, 24.8 at 8, 27.3 at 4
 # (arXiv:1803.08494, table 2).
 SMALLEST_GROUP, OFFICIAL_GROUP = 8, 32
-
-SMALL_IMAGES_SHARE = 0.05  # share of images enlarged: ImageNet has a few, more blur what is learned
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the checks look at beside the config."""
-
-    images: int
-    steps: int  # of the whole schedule
-    devices: int = 1
-    gpus: int = 0
-    short_side: int | None = None  # pixels, that all images but a few have; None: not known
-    small_images: int = 0  # smaller than the crop
-    recipe_learning_rate: float | None = None  # of the recipe, for 256 images
 
 
 @dataclass(frozen=True)
@@ -70,32 +52,6 @@ def suggestions(config: Config, facts: Facts) -> list[Suggestion]:
     queue = () if config.method == V3 else (_queue, _groups, _key_momentum)
     checks = (*queue, _learning_rate, _devices, _small)
     return [found for check in checks for found in check(config, facts)]
-
-
-def known_facts(config: Config, images: Any, *, devices: int, gpus: int) -> Facts:
-    """Returns the facts about a run on `images`, of type `data.sources.Images`."""
-    recipe = RECIPES.get(config.recipe)
-    return Facts(
-        images=images.count,
-        steps=config.epochs * (images.count // config.batch_size),
-        devices=devices,
-        gpus=gpus,
-        short_side=short_side(images.sizes),
-        small_images=len(images.smaller_than(config.image_size)),
-        recipe_learning_rate=recipe.config.learning_rate if recipe else None,
-    )
-
-
-def short_side(sizes: np.ndarray | None) -> int | None:
-    """Returns the short side, pixels, that all images but a few have.
-
-    Args:
-        sizes: int32 [n, 2], height and width of each image; None: not known.
-    """
-    if sizes is None:
-        return None
-    sides = np.sort(sizes.min(axis=1))
-    return int(sides[int(SMALL_IMAGES_SHARE * len(sides))])
 
 
 def own_keys_in_queue(queue_size: float, images: float) -> float:
