@@ -1,15 +1,19 @@
-"""What README and docs/python.md show of Python runs as written; so does the notebook."""
+"""What README and docs/python.md show of Python runs as written; so do the notebooks."""
 
+import ast
+import os
 import re
+import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
 import moco_tf.data.sources
 
 pytestmark = pytest.mark.slow
-NOTEBOOK = ROOT / "examples" / "first_run.ipynb"
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.parametrize(
@@ -31,19 +35,49 @@ def test_the_python_on_the_page_runs(page, tmp_path, monkeypatch, capsys):
         assert "batch_size=100" in printed
 
 
-def test_the_notebook_runs_as_written(tmp_path):
+def executed(name, folder):
+    """The notebook after all of its cells have run in the folder."""
     nbformat, nbclient = map(pytest.importorskip, ("nbformat", "nbclient"))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
     nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": tmp_path}}
+        notebook, timeout=600, resources={"metadata": {"path": folder}}
     ).execute()
-    first = notebook.cells[1].outputs
+    return notebook
+
+
+def test_the_notebook_runs_as_written(tmp_path):
+    first = executed("first_run.ipynb", tmp_path).cells[1].outputs
     lines = [one["data"]["text/plain"] for one in first if one.output_type == "display_data"]
     assert len(lines) == 1 and lines[0].startswith("step 32/32  epoch 1  loss ")
     assert not any("step 10/32" in one.get("text", "") for one in first)
     assert "\x1b" not in "".join(one.get("text", "") for one in first)
     assert first[-1]["data"]["text/plain"] == "Run('runs/notebook')"
+
+
+def test_the_notebook_of_your_own_pictures_runs_as_written(tmp_path, monkeypatch):
+    """Its `!moco-tf` is the package under test."""
+    command = tmp_path / "bin" / "moco-tf"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m moco_tf "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    cells = executed("own_pictures.ipynb", tmp_path).cells
+    said = ["".join(one.get("text", "") for one in cell.get("outputs", ())) for cell in cells]
+    assert "wrote preview.html" in said[3]
+    results = [
+        one["data"]["text/plain"]
+        for cell in cells
+        for one in cell.get("outputs", ())
+        if one.output_type == "execute_result"
+    ]
+    assert results[0] == "Run('runs/mine')"
+    assert set(ast.literal_eval(results[1])) == {"view_retrieval", "view_retrieval_untrained"}
+    assert len(ast.literal_eval(results[3])) == 3
+    assert results[4:] == ["32", "True"]
+    assert (tmp_path / "encoder.keras").stat().st_size > 0
+    with np.load(tmp_path / "features.npz") as written:
+        assert written["features"].shape == (64, 32)
 
 
 def test_an_interrupt_of_the_kernel_saves_and_returns_the_run(data, tmp_path):
