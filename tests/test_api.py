@@ -441,7 +441,7 @@ def test_embed_gives_what_the_command_writes(judged, folder, capsys):
     np.testing.assert_allclose(
         moco_tf.embed(run, np.concatenate([train, test])), theirs, rtol=0, atol=atol
     )
-    with pytest.raises(InputError, match="item 0: it is no image but int"):
+    with pytest.raises(InputError, match="item 0: it is not an image but int"):
         moco_tf.embed(run, [1, 2])
     part = moco_tf.embed(run, judged.data, split="test", features="projection")
     assert part.shape == (len(test), 6)

@@ -82,7 +82,7 @@ def test_the_configs_area_is_that_of_crops_without_one():
         ({"jitter": {"probability": 1.5}}, "received augmentation.jitter.probability=1.5."),
         ({"jitter": {"hue": 0.6}}, "less than or equal to 0.5; received augmentation.jitter.hue"),
         ({"gray": -0.1}, "augmentation.gray: Input should be greater than or equal to 0"),
-        ({"gray": True}, "augmentation.gray: must be a number, no yes or no; received true."),
+        ({"gray": True}, "augmentation.gray: must be a number, not yes or no; received true."),
         ({"blur": {"sigma": [2, 0.1]}}, "sigma must have its smaller number first; received [2.0"),
         ({"blur": {"sigma": [0, 33]}}, "less than or equal to 32"),
         ({"crop": {"min_area": 0.5, "max_area": 0.2}}, "min_area, max_area must have its smaller"),

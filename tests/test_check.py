@@ -247,7 +247,7 @@ def test_a_kill_before_the_first_checkpoint(tmp_path):
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1}\n{"st')
     assert damaged(tmp_path / "run") is None
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1\n{"step": 2}\n')
-    assert check_run(tmp_path / "run")["damaged"]["reason"] == "its row 1 is no row"
+    assert check_run(tmp_path / "run")["damaged"]["reason"] == "its row 1 is not a row"
 
 
 def test_damage_before_a_resumption_is_said_then_and_curves_keep_theirs(run):

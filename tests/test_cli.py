@@ -85,7 +85,7 @@ BAD = [
     ("knn /absent", "/absent"),
     ("probe run --lr", "argument --lr: expected at least one argument"),
     ("probe run --lr -3", "received lr="),
-    ("probe run --no-baselines", "--no-baselines is of --quick"),
+    ("probe run --no-baselines", "--no-baselines is for --quick"),
     ("probe run --quick --epochs 3", "--quick trains nothing and takes no --epochs."),
     ("finetune --from-scratch run", "must be true or false; received run. If that is another"),
     ("finetune run --label-fraction 0", "label_fraction='0'"),

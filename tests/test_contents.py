@@ -223,7 +223,7 @@ def test_what_is_left_out_and_what_else_is_there_is_told():
     content, _, _ = LAYOUTS["DINO"]
     assert take_apart(content, "file").notes == (
         "took the encoder of student.backbone; also there: teacher.backbone (--key)",
-        "left out what is no part of the encoder: student.head.mlp.0.weight, "
+        "left out what is not part of the encoder: student.head.mlp.0.weight, "
         "student.head.mlp.0.bias, student.head.last_layer.weight, student.head.last_layer.bias, "
         "... (8 in all)",
     )

@@ -31,7 +31,7 @@ def test_the_middle_of_a_long_one_is_left_out():
     [
         ("Use --batch-size 64 --group-size 8.", "Use batch_size 64 group_size 8."),
         ("Use another --out, or --overwrite it.", "Use another out, or overwrite it."),
-        ("--no-baselines is of --quick; it", "baselines=False is of quick; it"),
+        ("--no-baselines is for --quick; it", "baselines=False is for quick; it"),
         ("a/--b and x--y and -- and A-B stay", "a/--b and x--y and -- and A-B stay"),
         (
             "Copy it: moco-tf convert a.pth --to moco-tf. Or raise --epochs",

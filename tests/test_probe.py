@@ -390,7 +390,7 @@ def test_another_encoder_or_rate_for_the_folder_is_refused_by_name(run, whole, t
         ([(30, 80.0, 0.6)], []),
         ([(30, 80.0, 22.9)], []),
         ([(30, 80.0, 463.2)], ["ends at 463; that of guessing is 2.3:", "--lr 30 9 3 0.9 "]),
-        ([(30, 10.0, None)], ["rate 30 the loss is no number any more", "--lr 30 9 3 0.9 with"]),
+        ([(30, 10.0, None)], ["rate 30 the loss is not a number any more", "--lr 30 9 3 0.9 with"]),
         ([(30, 70.0, 0.6), (10, 80.0, 0.5), (3, 75.0, 0.7)], []),
         ([(30, 70.0, 900.0), (10, 80.0, 0.5), (3, 75.0, 0.7)], []),
         ([(3, 75.0, 0.7), (30, 81.0, 0.6), (10, 80.0, 0.5)], ["largest", "--lr 30 90 300 900 "]),
@@ -401,7 +401,7 @@ def test_another_encoder_or_rate_for_the_folder_is_refused_by_name(run, whole, t
         ([(30, 70.0, 950.0), (3, 75.0, 30.0)], ["ends at 30; ", "--lr 3 0.9 0.3 0.09 with"]),
         ([(30, 100.0, 0.1), (3, 100.0, 0.1)], []),  # the sweep is flat
         ([(30, 100.0, 0.1), (10, 100.0, 0.1), (3, 90.0, 0.1)], []),  # not the edge alone
-        ([(30, 10.0, None), (3, 10.0, None)], ["rate 30 the loss is no number", "--lr 3 0.9"]),
+        ([(30, 10.0, None), (3, 10.0, None)], ["rate 30 the loss is not a number", "--lr 3 0.9"]),
     ],
 )
 def test_advice_names_a_rate_at_the_edge_or_too_large_and_what_to_try(heads, expected):
@@ -506,7 +506,7 @@ def test_bad_data_is_one_line_and_exit_code_two(run, tmp_path, capsys, quick, ch
         (["--milestones", "x"], "milestones"),
         (["--seed", "-1"], "seed='-1'"),
         (["--quick", "--lr", "3"], "takes no --lr"),
-        (["--no-baselines"], "--no-baselines is of --quick"),
+        (["--no-baselines"], "--no-baselines is for --quick"),
         (["--quick", "--epochs", "3"], "takes no --epochs"),
     ],
 )

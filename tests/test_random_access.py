@@ -147,10 +147,13 @@ def _fails(index):
 GROWING = iter(range(10, 10**6))
 BAD = {
     "text": (lambda p: Source(lambda n: "no file"), "item 0: it raised FileNotFoundError: "),
-    "a number": (lambda p: Source(lambda n: 3.5), "item 0: it is no image but float; give uint8"),
+    "a number": (
+        lambda p: Source(lambda n: 3.5),
+        "item 0: it is not an image but float; give uint8",
+    ),
     "floats": (
         lambda p: Source(lambda n: p[n] / 255),
-        "no image but float64 [12, 10, 3]",
+        "not an image but float64 [12, 10, 3]",
     ),
     "channels first": (lambda p: Source(lambda n: p[n].transpose(2, 0, 1)), "uint8 [3, 12, 10]"),
     "other keys": (

@@ -180,7 +180,7 @@ def _bad(folder):
         ("{0}/text", "{0}/text is no TFRecord file"),
         ("{0}/p.png", "{0}/p.png is no TFRecord file"),
         ("{0}/empty", "holds no record"),
-        ("{0}/raw", "record 0 of {0}/raw is no tf.train.Example"),
+        ("{0}/raw", "record 0 of {0}/raw is not a tf.train.Example"),
         (
             "{0}/good?image=jpg",
             "its keys are: image/class/label, image/class/text, image/color",

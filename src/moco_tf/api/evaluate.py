@@ -108,7 +108,7 @@ def probe(
         check_quick(changes)
     elif not baselines:
         raise InputError(
-            "--no-baselines is of --quick; the official protocol has none. Leave it out."
+            "--no-baselines is for --quick; the official protocol has no baselines. Leave it out."
         )
     starting.start_with_images(config.run, config.data if source is None else source)
     from moco_tf.evaluate import probe, ridge_probe

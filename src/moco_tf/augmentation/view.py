@@ -19,7 +19,7 @@ MAX_SIGMA = 32.0  # pixels
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError(f"must be a number, no yes or no; received {str(value).lower()}.")
+        raise ValueError(f"must be a number, not yes or no; received {str(value).lower()}.")
     return value
 
 

@@ -31,7 +31,7 @@ class DataFields(FolderConfig):
     )
     image_size: int = Field(224, ge=8, le=8192, description="side of a training crop, pixels")
     augmentation: Name | View | TwoViews = Field(
-        "v1", description="what makes a view: a name, or a description of one's own in a YAML file"
+        "v1", description="what makes a view: a name, or a YAML file with a description of your own"
     )
     augment_function: str | None = Field(
         None, description="qualified name of the Python function that makes the views instead"
@@ -48,13 +48,13 @@ class DataFields(FolderConfig):
     )
     augment_on: Literal["auto", "host", "device", "device_resize"] = Field(
         "auto",
-        description="where colour, blur and flip run, and with device_resize, for images of up to "
-        "2.5 crops a side, the resizing; auto: a GPU, and small images of one size on any device",
+        description="where colour, blur and flip run; device_resize: the resizing too, of images "
+        "of up to 2.5 crops a side; auto: a GPU, or any device for small images of one size",
     )
     normalization: Literal["imagenet", "cifar10", "none", "pixels"] = Field(
         "imagenet",
-        description="mean and standard deviation taken off the pixels; none: 0 to 1, pixels: 0 to "
-        "255, as a backbone gets them that has its own preprocessing",
+        description="mean and standard deviation that normalise the pixels; none: 0 to 1; pixels: "
+        "0 to 255, for a backbone with its own preprocessing",
     )
     max_bad_images: float = Field(
         0.01, ge=0, le=1, description="largest share of unreadable files to skip before refusing"
@@ -93,7 +93,7 @@ class EncoderFields(FolderConfig):
         False, description="keep the random projection of a ViT's patches, which steadies training"
     )
     vit_width: int | None = Field(None, ge=4, description="width of a ViT; none: that of its name")
-    vit_depth: int | None = Field(None, ge=1, description="blocks of a ViT; none: as its name says")
+    vit_depth: int | None = Field(None, ge=1, description="blocks of a ViT; none: that of its name")
     head: Literal["linear", "mlp", "v3", "none"] = Field(
         "linear",
         description="projection head (v3: MoCo v3's projector and predictor; none: a converted "
@@ -140,7 +140,9 @@ class MethodFields(FolderConfig):
 class OptimisationFields(FolderConfig):
     """How the network is trained."""
 
-    optimizer: Literal["sgd", "lars", "adamw"] = Field("sgd", description="what takes the steps")
+    optimizer: Literal["sgd", "lars", "adamw"] = Field(
+        "sgd", description="rule that changes the weights"
+    )
     batch_size: int = Field(256, ge=2, description="images per step, over all devices")
     epochs: int = Field(200, ge=1, description="passes over the data")
     learning_rate: float = Field(

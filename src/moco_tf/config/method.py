@@ -40,8 +40,8 @@ def check_given(method: str, encoder: str, given: Mapping[str, Any]) -> None:
             raise ValueError(_no_effect(name, given[name], method))
     if encoder in VITS and "width" in given:
         raise ValueError(
-            f"width is of the ResNets; received width={given['width']} with encoder={encoder}. Use "
-            f"--vit-width."
+            f"width is for ResNets alone; received width={given['width']} with encoder={encoder}. "
+            f"Use --vit-width."
         )
 
 
@@ -76,7 +76,7 @@ def check_encoder_fields(fields: Mapping[str, Any], defaults: Mapping[str, Any])
         for name in _OF_VITS:
             if fields[name] != defaults[name]:
                 raise ValueError(
-                    f"{name} is of the ViTs; received {name}={fields[name]} with encoder="
+                    f"{name} is for ViTs alone; received {name}={fields[name]} with encoder="
                     f"{encoder}. Use {name}={str(defaults[name]).lower()}."
                 )
         return

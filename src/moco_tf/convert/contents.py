@@ -82,7 +82,7 @@ def take_apart(content: Mapping[str, Any], name: str, key: str | None = None) ->
         also = _listed([other or _OUTERMOST for other in others])
         notes.append(f"took the encoder of {path or _OUTERMOST}; also there: {also} (--key)")
     if left_out:
-        notes.append(f"left out what is no part of the encoder: {_listed(left_out)}")
+        notes.append(f"left out what is not part of the encoder: {_listed(left_out)}")
     return Parts(query, keys, queue, official is not None, tuple(notes))
 
 
@@ -98,7 +98,7 @@ def _vit(arrays: Arrays, paths: Mapping[str, str], key: str | None, name: str) -
         also = _listed(others)
         notes.append(f"took the encoder of {path or _OUTERMOST}; also there: {also} (--key)")
     if left_out:
-        notes.append(f"left out what is no part of the encoder: {_listed(left_out)}")
+        notes.append(f"left out what is not part of the encoder: {_listed(left_out)}")
     query = {timm: below[short] for short, timm in own.items()}
     return Parts(query, {}, {}, False, tuple(notes))
 

@@ -97,7 +97,7 @@ def _check(path: Path) -> None:
             if len(members) < len(archive.infolist()):
                 raise ValueError("two members of the archive have one name")
             if min((member.header_offset for member in members.values()), default=0):
-                raise ValueError("the archive begins behind something else")
+                raise ValueError("the archive does not begin at the first byte")
             for name, member in members.items():
                 if name.endswith(".pkl"):
                     check_pickle(io.BytesIO(archive.read(member)))

@@ -62,7 +62,8 @@ def numbered(name, labels, count, class_names) -> tuple[np.ndarray, tuple[str, .
         )
     if len(labels) != count:
         raise InputError(
-            f"data={name}: there are {len(labels)} labels for {count} images. Give one an image."
+            f"data={name}: there are {len(labels)} labels for {count} images. Give one for "
+            f"each image."
         )
     values = labels.astype(str)
     known = class_names or tuple(np.unique(labels).astype(str).tolist())

@@ -165,7 +165,7 @@ def _lines(path: Path) -> list[str]:
 
 def _part_of(files: list[str], name: str) -> Part:
     if not files:
-        raise InputError(f"data: {name} lists no image. Write the path of one on each line.")
+        raise InputError(f"data: {name} lists no image. Write one path on each line.")
     missing = [path for path in files if not os.path.isfile(path)]
     paths = [os.path.abspath(path) for path in files]
     twice = [path for path, count in Counter(paths).items() if count > 1] if not missing else []

@@ -123,8 +123,8 @@ class _Items:
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
             what = f"{array.dtype} {list(array.shape)}" if array.ndim else type(image).__name__
             raise ValueError(
-                f"it is no image but {what}; give uint8 [h, w, 3], a PIL image, encoded bytes or a "
-                f"path"
+                f"it is not an image but {what}; give uint8 [h, w, 3], a PIL image, encoded bytes "
+                f"or a path"
             )
         if not array.size:
             raise ValueError(f"it is an empty array, {list(array.shape)}")

@@ -126,7 +126,7 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
         ) from None
     addresses = tuple(f"{host}:{port + task}" for host, number in pairs for task in range(number))
     if not 0 <= index < len(addresses):
-        raise InputError(f"SLURM_PROCID={index} is no task of the step's {len(addresses)}.")
+        raise InputError(f"SLURM_PROCID={index} is not a task of the step's {len(addresses)}.")
     return Cluster(addresses, index)
 
 

@@ -70,7 +70,9 @@ class Workers:
         if failure:
             raise failure
         if failed >= 0 and self.cluster:
-            raise InputError(f"{self.cluster.name(failed)} could not start; it says there why.")
+            raise InputError(
+                f"{self.cluster.name(failed)} could not start; its own output says why."
+            )
 
     def refuse_different(self, what: Mapping[str, str]) -> None:
         """Raises `InputError` where a worker has other values than the chief.

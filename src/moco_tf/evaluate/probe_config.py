@@ -85,7 +85,9 @@ def check_quick(given: Iterable[str]) -> None:
     for name in given:
         if name not in QUICK_FIELDS:
             flag = "--" + name.replace("_", "-")
-            raise InputError(f"--quick trains nothing and takes no {flag}. Leave one of both out.")
+            raise InputError(
+                f"--quick trains nothing and takes no {flag}. Leave one of the two out."
+            )
 
 
 def result_folder(run: str, name: str) -> Path:

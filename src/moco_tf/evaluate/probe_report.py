@@ -70,7 +70,7 @@ def advice(heads: Sequence[Mapping[str, Any]], classes: int) -> list[str]:
         ]
     if too_large(chosen) and too_large(lowest):
         loss = chosen["loss"]
-        ends = "is no number any more" if loss is None else f"ends at {loss:.3g}"
+        ends = "is not a number any more" if loss is None else f"ends at {loss:.3g}"
         return [
             f"with learning rate {chosen['lr']:g} the loss {ends}; that of guessing is "
             f"{guessing:.3g}: the rate is too large for these features. {_try(smallest, 10**-0.5)}"

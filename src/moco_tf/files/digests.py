@@ -32,14 +32,14 @@ def check_json_digest(data: bytes) -> tuple[bytes, str | None]:
     """Returns a JSON object without its digest, and the digest, None if it carries none.
 
     Raises:
-        DamagedError: if it is no JSON object, or not the one that the digest is of.
+        DamagedError: if it is not a JSON object, or not the one that the digest is of.
     """
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"it is not JSON ({error})") from None
     if not isinstance(value, dict):
-        raise DamagedError("it is no JSON object")
+        raise DamagedError("it is not a JSON object")
     last, of = next(reversed(value.items()), ("", None))
     if last == FIELD:
         del value[FIELD]
@@ -96,7 +96,7 @@ def check_zip_digest(data: bytes) -> tuple[bytes, str | None]:
         return data, carried.decode()
     # Without a comment an archive ends with a record of 22 bytes, the last two of them zero.
     if data[-22:-18] != b"PK\x05\x06" or data[-2:] != b"\0\0":
-        raise DamagedError("it is no archive, or cut off")
+        raise DamagedError("it is not an archive, or it is cut off")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as opened:
             broken = opened.testzip()

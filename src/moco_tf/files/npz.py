@@ -26,7 +26,7 @@ def read_npz(path: Path | str, what: str) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
-                raise InputError(f"{path} is not {what}: it is no .npz file, or a damaged one.")
+                raise InputError(f"{path} is not {what}: it is not an .npz file, or a damaged one.")
             check_claims(file, path, what)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:

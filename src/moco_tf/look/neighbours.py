@@ -69,7 +69,7 @@ def _read_query(bank: Bank, query: Any, places: dict[str, int]) -> Query:
         raise InputError(f"query {name} cannot be read: {error.strerror}.") from None
     except UNREADABLE as error:
         why = reason(error) if isinstance(error, tf.errors.OpError) else str(error)
-        raise InputError(f"query {name} is no picture that can be read: {why}.") from None
+        raise InputError(f"query {name} is not a picture that can be read: {why}.") from None
     return Query(name, _row_of_file(bank, path), pixels)
 
 

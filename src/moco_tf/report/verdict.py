@@ -93,7 +93,7 @@ def _off(found: Found, config: Config) -> str:
     if waits and (wait := sum(waits) / len(waits)) > MUCH_WAITING:
         said.append(f"Training waited for images in {100 * wait:.0f} % of the time.")
     if left_out := sum((found.summary.get("left_out") or {}).values()):
-        said.append(f"{left_out} files were left out, for they are no images.")
+        said.append(f"{left_out} files are not images and were left out.")
     return " ".join(f"{one[0].upper()}{one[1:]}" for one in said)
 
 

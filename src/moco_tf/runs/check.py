@@ -147,7 +147,7 @@ def _judge_folder(root: Path, folder: Path) -> list[Verdict]:
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
             return Verdict(name, damage="it is a link that leaves the run folder")
         if os.path.lexists(path) and not path.is_file():
-            return Verdict(name, damage="it is no file")
+            return Verdict(name, damage="it is not a file")
         return _judge(path, name, judge)
 
     found = sorted((folder / CHECKPOINTS).glob("[!.]*.safetensors"), reverse=True)

@@ -188,9 +188,9 @@ def inspect(path: Path) -> tuple[State, int, dict[str, Any], str]:
     try:
         step, extra = int(metadata["step"]), json.loads(metadata["extra"])
     except (ValueError, RecursionError):  # right digests do not make it a checkpoint of ours
-        raise DamagedError("its step is no number, or what goes with it no JSON") from None
+        raise DamagedError("its step is not a number, or its metadata are not JSON") from None
     if not 0 <= step < 2**63 or not isinstance(extra, dict):
-        raise DamagedError("its step is out of range, or what goes with it no JSON object")
+        raise DamagedError("its step is out of range, or its metadata are not a JSON object")
     return state, step, extra, metadata["sha256"]
 
 

@@ -107,7 +107,7 @@ def check_log(name: str, digest: Mapping[str, Any] | None, data: bytes) -> dict[
             try:
                 json.loads(row)["step"]
             except (ValueError, KeyError, TypeError, RecursionError):
-                raise DamagedError(f"its row {number} is no row") from None
+                raise DamagedError(f"its row {number} is not a row") from None
     else:
         rest = data[whole_records(data, start) :]
     note = f"its last {len(rest)} bytes are half an entry, as after a kill" if rest else None

@@ -207,7 +207,7 @@ def rows_until(path: Path, step: int) -> list[str]:
 
 
 def _step_of(line: str) -> int | None:
-    """The step of a row; none where it was cut off by a kill, or is no row."""
+    """The step of a row; none where it was cut off by a kill, or is not a row."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError, RecursionError):

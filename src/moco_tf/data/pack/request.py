@@ -43,7 +43,7 @@ def request_of(source: str, short_side: int | None, quality: int | None) -> dict
             raise InputError(f"{name} must be from {low} to {high}; received {name}={value}.")
     if quality is not None and short_side is None:
         raise InputError(
-            f"quality is of the images that --short-side reduces; received quality={quality} "
+            f"quality is for images that --short-side reduces; received quality={quality} "
             f"without it. Give --short-side, or leave --quality out."
         )
     if is_url(source):

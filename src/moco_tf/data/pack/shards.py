@@ -133,6 +133,6 @@ def read_back(path: Path, rows: Mapping[str, np.ndarray]) -> None:
         same = False
     if not same or next(spans, None):
         raise InputError(
-            f"{path} does not read back as it was written. Is its disk in order? Remove the pack, "
+            f"{path} does not read back as it was written. Check its disk. Remove the pack, "
             f"and pack again."
         )

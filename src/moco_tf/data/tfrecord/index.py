@@ -146,8 +146,8 @@ def _look(
         numbers, named = int_values(data, found[keys.label]), bytes_values(data, found[keys.label])
     except NoExampleError as error:
         raise InputError(
-            f"data: record {first + error.row} of {path} is no tf.train.Example. Write the images "
-            f"as Examples, with {keys.image} as bytes."
+            f"data: record {first + error.row} of {path} is not a tf.train.Example. Write the "
+            f"images as Examples, with {keys.image} as bytes."
         ) from None
     lacking = np.flatnonzero((images.lengths <= 0) | (images.lengths > MOST_BYTES))
     if len(lacking):

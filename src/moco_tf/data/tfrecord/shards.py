@@ -71,7 +71,7 @@ def _files(data: str, patterns: list[str]) -> list[Path]:
             real = os.path.realpath(path)
             if real in files:
                 raise InputError(
-                    f"data={data} names the shard {path} twice. Let the patterns not overlap."
+                    f"data={data} names the shard {path} twice. Use patterns that do not overlap."
                 )
             files[real] = Path(path)
     return list(files.values())
