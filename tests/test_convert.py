@@ -259,7 +259,7 @@ def write_tar(path):
     [
         (lambda path: path.write_text("hello"), "it begins with b'hello'"),
         (lambda path: path.touch(), "it is empty"),
-        (write_tar, "it is a real tar archive"),
+        (write_tar, "it is a tar archive, which"),
         (lambda path: path.write_bytes(b"\x10" + bytes(7) + b"{broken"), "not a whole safetensors"),
         (lambda path: None, "there is no file or folder"),
         (lambda path: path.mkdir(), "is not a run folder: it has no config.json"),

@@ -38,7 +38,8 @@ def test_with_all_labels_the_images_are_as_they_were(tmp_path):
 
 
 def test_labels_of_minus_and_plus_one_are_no_two_classes(tmp_path):
-    with pytest.raises(InputError, match=r"at least 2 classes; .* has 1 \(a label of -1 is none\)"):
+    message = r"at least 2 classes; .* has 1 \(a label of -1 is unknown\)"
+    with pytest.raises(InputError, match=message):
         labelled(tmp_path / "a.npz", [-1, 1] * 4, [1, -1])
 
 

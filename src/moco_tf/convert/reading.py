@@ -55,7 +55,7 @@ def read_source(
     """
     kind = kind_of(path)
     if key is not None and kind in ("run", "moco-tf"):
-        raise InputError(f"key={key} chooses in a file with PyTorch's names; {path} is none.")
+        raise InputError(f"key={key} chooses in a file with PyTorch's names; {path} is not one.")
     if kind in ("run", "moco-tf"):
         snapshot = read_run(path, warn=warn) if kind == "run" else read_file(path)
         given = {"image_size": image_size, "normalization": normalization}

@@ -40,7 +40,7 @@ def kind_of(path: Path) -> str:
         return "torch"
     found = "it is empty" if not start else f"it begins with {start[:12]!r}"
     if start[_TAR_MAGIC] == b"ustar":
-        found = "it is a real tar archive; PyTorch's .pth.tar is none. Unpack it first"
+        found = "it is a tar archive, which PyTorch's .pth.tar is not. Unpack it first"
     raise InputError(
         f"{path} is neither a PyTorch file, nor safetensors, nor a run folder: {found}."
     )

@@ -88,7 +88,7 @@ def open_labelled(
     _check_classes(name, train, test)
     classes = max(len(train.class_names), int(np.max(np.asarray(train.labels))) + 1)
     if classes < 2:
-        unknown = f" (a label of {UNKNOWN} is none)" if unlabelled else ""
+        unknown = f" (a label of {UNKNOWN} is unknown)" if unlabelled else ""
         raise InputError(
             f"a classifier needs at least 2 classes; data={name} has {classes}{unknown}."
         )
