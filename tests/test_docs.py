@@ -91,6 +91,12 @@ def test_every_flag_is_described_in_the_reference(command, reference):
             assert flag in section
 
 
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_every_flag_that_a_page_names_is_one_of_a_command(page, reference):
+    flags = set(re.findall(r"--[a-z][a-z0-9-]+", reference))
+    assert set(re.findall(r"`(--[a-z][a-z0-9-]+)", (ROOT / page).read_text())) <= flags
+
+
 def test_every_field_of_a_config_is_described_in_the_reference():
     page = generate.config_page()
     for name, field in Config.model_fields.items():
