@@ -185,6 +185,19 @@ def _frozen():
     return model
 
 
+class Refusing(layers.Layer):
+    def call(self, images):
+        if images.shape[1] is not None:
+            raise RuntimeError("no pictures\ntoday")
+        return images
+
+
+def _not_finite():
+    model = around()
+    model.layers[-1].bias.assign([np.nan] * 4)
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -194,6 +207,11 @@ def _frozen():
         (lambda: around(layers.Reshape((1, -1))), "must end in features [b, D] or in a feature"),
         (lambda: keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(1, 3)]), "image_size=8"),
         (lambda: keras.Sequential([keras.Input((16, 16, 1)), layers.Conv2D(1, 3)]), "16, 16, 1]"),
+        (_not_finite, "makes NaN or infinity of images of numbers from 0 to 1"),
+        (
+            lambda: keras.Sequential([keras.Input((None, None, 3)), Refusing()]),
+            f"does not take images [b, {SIDE}, {SIDE}, 3]: no pictures today",
+        ),
         (_frozen, "has no weights to train. Set trainable=True"),
         (lambda: keras.Sequential([keras.Input((16, 16, 3)), layers.Flatten()]), "no weights"),
         (lambda: around(layers.Lambda(lambda x: x, name="odd")), "layer odd is a Lambda"),
@@ -228,7 +246,7 @@ def test_a_file_is_a_backbone_with_its_weights(tmp_path):
     ("encoder", "message"),
     [
         ("away.keras", "there is no file encoder="),
-        ("damaged.keras", "is not a Keras model that can be read: "),
+        ("damaged.keras", "is not a Keras model that can be read: it is cut off, or another"),
         ("model", "Give it, or name a keras:NAME or a .keras file"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from support.runs import config, metrics
 from moco_tf.building import build_batches
 from moco_tf.commands.cli import main
 from moco_tf.data import file_sizes
+from moco_tf.data.decode import decoded
 from moco_tf.data.file_names import FileNames, joined
 from moco_tf.data.order import StepOrder, epoch_order
-from moco_tf.data.readable import ReadableBatches
+from moco_tf.data.pipeline import eval_batches
+from moco_tf.data.readable import ReadableBatches, read_in_place_of
 from moco_tf.data.sample import surely_more
 from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
@@ -127,6 +130,20 @@ def test_the_next_readable_image_of_the_order_takes_the_place(folder):
             assert (int(indices[row]), int(positions[row])) == (index, place)
             stored = tf.io.read_file(images.files[index])
             np.testing.assert_array_equal(pixels[row], tf.io.decode_jpeg(stored))
+
+
+def test_an_evaluation_tells_what_it_read_in_place_of_unreadable_images(folder):
+    images, _ = open_images(str(folder), look="some", max_bad_images=1)
+    images, indices = replace(images, unreadable={}), np.arange(40, 130)
+    settings = {"image_size": 20, "batch_size": 16}
+    found = np.concatenate([*eval_batches(images, indices=indices, **settings)])
+    assert sorted(images.unreadable) == [50, 51, 52, 123]
+    expected = [{50: 53, 51: 53, 52: 53, 123: 124}.get(n, n) for n in indices.tolist()]
+    assert read_in_place_of(images, indices).tolist() == expected
+    for pixels, index in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(pixels, decoded(images, index))
+    with pytest.raises(InputError, match=r"050\.jpg could not be read"):  # nothing stands in
+        list(eval_batches(images, indices=np.array([50, 51]), **settings))
 
 
 def test_a_share_beyond_the_limit_is_refused_at_once_or_as_soon_as_it_is_passed(

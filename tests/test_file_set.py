@@ -122,6 +122,7 @@ def test_a_run_finds_its_folders_from_elsewhere(pictures, monkeypatch, tmp_path)
 
 def _bad(root):
     (root / "list.txt").write_text("a/1.png\nno.png\nnor.png\nneither.png\nfour.png\n")
+    (root / "folders.txt").write_text("a/1.png\na\nno.png\n")
     (root / "twice.txt").write_text("a/1.png\na/1.png\n")
     (root / "empty.txt").write_text("\n\n")
 
@@ -133,6 +134,7 @@ def _bad(root):
             "{0}/list.txt",
             "lists 4 files that are not there, of 5: {0}/no.png, {0}/nor.png, ",
         ),
+        ("{0}/folders.txt", "lists 1 folders, not files, of 3: {0}/a. Take"),
         ("{0}/twice.txt", "lists 1 files twice, of 2: {0}/a/1.png"),
         ("{0}/empty.txt", "empty.txt lists no image"),
         ("{0}/a,{0}/none", "names several folders of images, and '{0}/none' is not there"),

@@ -129,7 +129,7 @@ def test_the_same_architecture_in_another_file_is_no_other_config(tmp_path):
     claim(tmp_path, began)
     for name in ("moved/b.keras", "model"):
         assert claim(tmp_path, began.model_copy(update={"encoder": name})) is True
-        assert run_folder.check(tmp_path, with_fields(encoder=name)) is True  # not read yet
+        assert run_folder.check(tmp_path, with_fields(encoder=name)) == began  # not read yet
     assert read_config(tmp_path) == began
     with pytest.raises(InputError, match=r"encoder \(a\.keras there, b\.keras now\), archit"):
         claim(tmp_path, with_fields(encoder="b.keras", architecture='{"layers":2}'))
@@ -170,7 +170,7 @@ def test_more_epochs_are_recorded_and_all_else_stays(tmp_path):
     now = with_fields(epochs=8, init="a")  # does not know what the folder has recorded
     assert claim(tmp_path, now) is True
     assert (tmp_path / "config.json").read_bytes() == before
-    assert run_folder.recorded(tmp_path, now) == now.model_copy(
+    assert run_folder.recorded(run_folder.check(tmp_path, now), now) == now.model_copy(
         update={"init_sha256": "0" * 64, "earlier_schedules": ((6, 5),)}
     )
     with pytest.raises(InputError, match=r": epochs \(8 there, 5 now\)\. Use"):

@@ -151,6 +151,10 @@ BAD = {
         lambda p: Source(lambda n: 3.5),
         "item 0: it is not an image but float; give uint8",
     ),
+    "three": (
+        lambda p: Source(lambda n: (p[n], 1, 2)),
+        "item 0: it is not an image but tuple; give uint8",
+    ),
     "floats": (
         lambda p: Source(lambda n: p[n] / 255),
         "not an image but float64 [12, 10, 3]",

@@ -10,7 +10,7 @@ from moco_tf.evaluate.split import monitor_split
 
 def labelled(labels):
     count = len(labels)
-    return SimpleNamespace(labels=np.asarray(labels), count=count, class_names=())
+    return SimpleNamespace(labels=np.asarray(labels), count=count, class_names=(), unreadable=None)
 
 
 def test_split_of_train_and_test():
@@ -49,6 +49,14 @@ def test_images_without_a_label_are_neither_bank_nor_queries():
     assert len(held_out.query_indices) == 2  # one of each class, none of those without
     everything = np.union1d(held_out.bank_indices, held_out.query_indices)
     assert everything.tolist() == [0, 2, 4, 5]
+
+
+def test_of_an_unreadable_image_the_label_is_that_of_the_one_in_its_place():
+    train, test = labelled([0, 1, -1, 3, 2]), labelled([5, 4])
+    split = monitor_split(train, test)
+    train.unreadable, test.unreadable = {1: "cut off", 4: "empty"}, {1: "gone"}
+    assert split.bank_labels.tolist() == [0, 3, 3, 0]  # after the last comes the first
+    assert split.query_labels.tolist() == [5, 5]
 
 
 def test_no_split_without_labels_or_pairs():

@@ -19,7 +19,16 @@ from moco_tf.training.step import StepEnvelope
 BATCH, GROUP, SIZE = 16, 4, 12
 
 
-def build(devices, *, layout="contiguous", rule="first_group", symmetric=False, **changes):
+def build(
+    devices,
+    *,
+    layout="contiguous",
+    rule="first_group",
+    symmetric=False,
+    encoder=None,
+    **changes,
+):
+    """`encoder` makes both encoders, of a seed; none: a narrow ResNet does."""
     strategy = make_strategy(devices)
     policy = changes.pop("policy", "float32")
     settings = {
@@ -35,8 +44,9 @@ def build(devices, *, layout="contiguous", rule="first_group", symmetric=False, 
         "running_statistics": rule,
         "dtype": policy,
     }
+    encoder = encoder or partial(resnet, **settings)
     with strategy.scope():
-        query, key = resnet(**settings, seed=1), resnet(**settings, seed=2)
+        query, key = encoder(seed=1), encoder(seed=2)
     step = {
         "strategy": strategy,
         "batch_size": BATCH,
@@ -50,7 +60,7 @@ def build(devices, *, layout="contiguous", rule="first_group", symmetric=False, 
     method = {"queue_size": 50, "dim": 16, "key_momentum": 0.9, "temperature": 0.1, "seed": 3}
     call = recomputing(query) if changes.pop("recompute", False) else None
     envelope = StepEnvelope(Network(query, call), **step)
-    return MoCo(Network(key), envelope=envelope, symmetric=symmetric, **method | changes)
+    return MoCo(Network(key, stream=1), envelope=envelope, symmetric=symmetric, **method | changes)
 
 
 def views(step):

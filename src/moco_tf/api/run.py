@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moco_tf.config import Config
+from moco_tf.config import Config, short_repr
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.digests import read_json
 from moco_tf.runs import checkpoint
@@ -145,6 +145,11 @@ def path_of(path: str | os.PathLike[str]) -> Path | str:
 
 def text_of(path: str | os.PathLike[str]) -> str:
     """Returns `path` as the text that a command line would get from a shell."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(
+            f"a folder or a file must be text or a path; received {short_repr(path)}, a "
+            f"{type(path).__name__}."
+        )
     return os.path.expanduser(os.fspath(path))
 
 

@@ -169,11 +169,16 @@ def _part_of(files: list[str], name: str) -> Part:
     missing = [path for path in files if not os.path.isfile(path)]
     paths = [os.path.abspath(path) for path in files]
     twice = [path for path, count in Counter(paths).items() if count > 1] if not missing else []
-    for bad, what in ((missing, "that are not there"), (twice, "twice")):
+    folders = [path for path in missing if os.path.isdir(path)]
+    for bad, what in (
+        (folders, "folders, not files"),
+        (missing, "files that are not there"),
+        (twice, "files twice"),
+    ):
         if bad:
             first = ", ".join(map(shown, bad[:MOST_NAMES])) + (", ..." if bad[MOST_NAMES:] else "")
             raise InputError(
-                f"data: {name} lists {len(bad)} files {what}, of {len(files)}: {first}. Take these "
+                f"data: {name} lists {len(bad)} {what}, of {len(files)}: {first}. Take these "
                 f"lines out, or mend them (a path is relative to the list)."
             )
     folder = os.path.commonpath({os.path.dirname(path) for path in paths})

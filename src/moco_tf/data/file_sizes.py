@@ -21,7 +21,7 @@ from moco_tf.data.telling import telling_without_decoders
 from moco_tf.errors import InputError
 from moco_tf.files.digests import add_zip_digest
 from moco_tf.files.npz import read_npz
-from moco_tf.files.store import cache_folder
+from moco_tf.files.store import Stamp, cache_folder, stamp
 
 TOLD_EVERY = 5.0  # seconds, while files are read
 NOT_DECODED = -1  # in place of a `look`
@@ -86,13 +86,12 @@ def _read_headers(rows: np.ndarray, names: list[bytes]) -> Iterator[tuple[int, A
         yield from zip(rows, threads.map(measure, names), strict=True)
 
 
-def _stamp(name: bytes) -> tuple[int, int]:
+def _stamp(name: bytes) -> Stamp:
     """Bytes and time of a file; of one that is gone meanwhile, none."""
     try:
-        stat = os.stat(name)
+        return stamp(os.stat(name))
     except OSError:
         return 0, 0
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _keep(path: Path, names: list[bytes], stamps: np.ndarray, sizes: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from moco_tf.data.images import Images
 from moco_tf.data.listing import Part, spread
 from moco_tf.data.sample import with_sample
 from moco_tf.errors import InputError
+from moco_tf.files.store import stamp
 
 MEND = "Mend them (moco-tf check --data finds all of them), or raise --max-bad-images."
 SAMPLED = 256  # images that are decoded where not all are
@@ -75,9 +76,7 @@ def files_stamp(found: FileSet) -> str:
     total = hashlib.sha256()
     files = joined(found.root, [part.files for part in found.train + found.test])
     for place, path in enumerate(files.full()):
-        status = os.stat(path)
-        stamp = files.inner(place), status.st_size, status.st_mtime_ns
-        total.update(b"%s\0%d %d\0" % stamp)
+        total.update(b"%s\0%d %d\0" % (files.inner(place), *stamp(os.stat(path))))
     return total.hexdigest()
 
 

@@ -15,7 +15,6 @@ from moco_tf.data.augment.crop import (
 )
 from moco_tf.data.augment.views import CROP_DRAWS, flip, view_draws
 from moco_tf.data.decode import decoded
-from moco_tf.data.failures import readable
 from moco_tf.data.order import StepOrder
 from moco_tf.data.readable import readable_batches
 from moco_tf.data.stream import mapped
@@ -122,7 +121,7 @@ def eval_batches(images, *, indices, image_size, batch_size):
     order = StepOrder(0, len(indices), batch_size, steps, end=steps, listed=indices)
     rows = order.dataset().filter(lambda index, _: index >= 0)
     batches = mapped(rows, prepare).batch(batch_size).prefetch(PREFETCHED_BATCHES)
-    return readable(readable_batches(images, order, batches), images, indices, batch_size)
+    return readable_batches(images, order, batches)
 
 
 def centre_crop(image, size):

@@ -116,7 +116,8 @@ class _Items:
                 with self.loading:
                     image.load()
             return pixels_of(image)
-        array = np.asarray(image.numpy() if hasattr(image, "numpy") else image)
+        several = isinstance(image, (tuple, list))
+        array = np.asarray(None if several else image.numpy() if hasattr(image, "numpy") else image)
         if array.ndim == 0 and isinstance(array.item(), bytes):
             return array.item()
         array = array[..., None] if array.ndim == 2 else array

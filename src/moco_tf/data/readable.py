@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.decoder_messages import without_decoders
+from moco_tf.data.failures import readable
 from moco_tf.data.images import Images
 from moco_tf.data.order import StepOrder
 from moco_tf.data.sample import look_at
@@ -23,11 +24,24 @@ LOOKED_AHEAD = 4  # batches, beside the one that failed: they lie in the queue, 
 
 
 def readable_batches(images: Images, order: StepOrder, dataset: tf.data.Dataset) -> Iterator[Any]:
-    """All batches of a dataset of `order`; with stand-ins where the images may have them."""
-    if images.unreadable is None:
-        return Elements(dataset)
-    order.unreadable, order.start = images.unreadable, 0
-    return ReadableBatches(images, order, dataset)
+    """All batches of the one epoch of `order`; with stand-ins where the images may have them.
+
+    Raises:
+        InputError: if an image cannot be read; see `failure`.
+    """
+    batches: Iterator[Any] = Elements(dataset)
+    indices = order.at(0, np.arange(order.count))
+    if images.unreadable is not None and not np.isin(indices, [*images.unreadable]).all():
+        order.unreadable, order.start = images.unreadable, 0
+        batches = ReadableBatches(images, order, dataset)
+    return readable(batches, images, indices, order.batch_size)
+
+
+def read_in_place_of(images: Images, indices: np.ndarray) -> np.ndarray:
+    """Which images `readable_batches` gave that were to be those of `indices`, int64 [n]."""
+    order = StepOrder(0, len(indices), len(indices), 1, listed=indices)
+    order.unreadable = images.unreadable or {}
+    return order.of_step(0)[0]
 
 
 class ReadableBatches(Iterator[Any]):

@@ -17,6 +17,7 @@ from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
 from moco_tf.evaluate.knn import EVAL_BATCH
 from moco_tf.files.atomic import make_folder
+from moco_tf.files.store import stamp
 from moco_tf.runs import checkpoint
 
 CACHE = "features"  # .safetensors
@@ -69,8 +70,7 @@ def file_stamps(images: Images) -> Iterator[list[Any]]:
     """
     for place, file in enumerate(images.files or ()):
         try:
-            status = os.stat(file)
-            yield [file, status.st_size, status.st_mtime_ns]
+            yield [file, *stamp(os.stat(file))]
         except OSError:
             try:
                 data = images.read(tf.constant(place)).numpy()

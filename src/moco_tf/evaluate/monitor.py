@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from moco_tf.config import Config
-from moco_tf.data.failures import readable
-from moco_tf.data.order import StepOrder, epoch_order
+from moco_tf.data.order import StepOrder
 from moco_tf.data.pipeline import views_of
 from moco_tf.data.readable import readable_batches
 from moco_tf.data.sources import Images
@@ -80,8 +79,7 @@ def build_views(
     steps = -(-images.count // EVAL_BATCH)  # kNN's: the encoder is traced once for both
     order = StepOrder(config.seed, images.count, EVAL_BATCH, steps, end=steps)
     views = views_of(images, function or HostViews(config.views, config.image_size), order)
-    indices = epoch_order(config.seed, 0, images.count)
-    return lambda: readable(readable_batches(images, order, views), images, indices, EVAL_BATCH)
+    return lambda: readable_batches(images, order, views)
 
 
 def build_monitors(

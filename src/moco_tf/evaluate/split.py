@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moco_tf.data.readable import read_in_place_of
 from moco_tf.data.sources import Images, labelled_indices
 
 
@@ -19,13 +20,13 @@ class Split(NamedTuple):
 
     @property
     def bank_labels(self) -> np.ndarray:
-        """int64 [M]."""
-        return np.asarray(self.bank.labels)[self.bank_indices]
+        """int64 [M]; of an image that could not be read the label of the one in its place."""
+        return np.asarray(self.bank.labels)[read_in_place_of(self.bank, self.bank_indices)]
 
     @property
     def query_labels(self) -> np.ndarray:
-        """int64 [Q]."""
-        return np.asarray(self.queries.labels)[self.query_indices]
+        """int64 [Q], as `bank_labels`."""
+        return np.asarray(self.queries.labels)[read_in_place_of(self.queries, self.query_indices)]
 
     @property
     def classes(self) -> int:

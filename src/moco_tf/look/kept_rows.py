@@ -19,6 +19,7 @@ from moco_tf.exporting.rows import Rows
 from moco_tf.files.atomic import write_atomically
 from moco_tf.files.digests import add_zip_digest
 from moco_tf.files.npz import read_npz
+from moco_tf.files.store import stamp
 from moco_tf.names.data import paths_of
 from moco_tf.runs.checkpoint import newest_step
 from moco_tf.runs.folder import checkpoint_folder
@@ -83,10 +84,10 @@ def stamps_of(data: str, files: Iterable[str], paths: Iterable[str]) -> Stamps |
 
 def _times(paths: Iterable[bytes]) -> np.ndarray | None:
     try:
-        found = [os.stat(path) for path in paths]
+        found = [stamp(os.stat(path)) for path in paths]
     except OSError:
         return None
-    return np.array([(one.st_size, one.st_mtime_ns) for one in found], np.int64).reshape(-1, 2)
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def write_rows(out: Path, about: str, key: str, rows: Rows, stamps: Stamps) -> None:

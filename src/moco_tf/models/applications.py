@@ -1,6 +1,7 @@
 """keras.applications as backbones that take pixels from 0 to 255, whatever each was trained on."""
 
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -30,7 +31,9 @@ def application(name: str, *, image_size: int, pretrained: bool) -> keras.Model:
         ) from None
     if pretrained:
         try:
-            model = make(weights="imagenet", **settings)
+            with warnings.catch_warnings():  # that the weights were made for another image size
+                warnings.simplefilter("ignore")
+                model = make(weights="imagenet", **settings)
         except Exception as error:  # of urllib, or get_file's own
             raise InputError(
                 f"pretrained: the weights of keras:{name} cannot be had ({_line(error)}). Connect "

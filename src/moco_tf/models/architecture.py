@@ -7,6 +7,7 @@ has built before.
 import contextlib
 import json
 import random
+import re
 
 import keras
 
@@ -26,7 +27,7 @@ def to_text(model: keras.Model) -> str:
     except Exception as error:  # whatever the model's get_config raises
         raise InputError(
             f"backbone {model.name}: Keras cannot write its architecture down "
-            f"({first_line(error)}). Give its classes a get_config."
+            f"({keras_reason(error)}). Give its classes a get_config."
         ) from None
     names: dict[str, str] = {}
     taken = {one["config"]["name"] for one in _objects(tree) if not _automatic(one)}
@@ -71,7 +72,7 @@ def from_text(
         model = keras.saving.deserialize_keras_object(tree, safe_mode=True)
     except Exception as error:  # whatever its classes raise
         raise InputError(
-            f"backbone: Keras cannot build its architecture ({first_line(error)}). Import the "
+            f"backbone: Keras cannot build its architecture ({keras_reason(error)}). Import the "
             f"module that has its classes first; they need "
             f"@keras.saving.register_keras_serializable()."
         ) from None
@@ -164,5 +165,10 @@ def _grouped(tree, groups):
     }
 
 
-def first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def keras_reason(error: Exception) -> str:
+    """What an error that Keras passed on says, in one line, without what Keras put around it."""
+    text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+    text = text.rpartition("Exception encountered: ")[2]
+    text = re.sub(r"^Exception encountered when calling .*?\.call\(\)\. ", "", text)
+    text = re.split(r" (?:Example:|Full object config|config=|Arguments received by)", text)[0]
+    return text[:300] or type(error).__name__

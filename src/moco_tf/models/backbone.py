@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from moco_tf.errors import InputError
-from moco_tf.models.architecture import drawn_by, first_line, from_text, to_text
+from moco_tf.models.architecture import drawn_by, from_text, keras_reason, to_text
 from moco_tf.models.array_names import children, named_arrays, within
 from moco_tf.models.batch_norm import running_variables
 from moco_tf.models.resnet import Encoder, with_head
@@ -85,7 +85,7 @@ def architecture_of(model: Any, image_size: int) -> str:
     except Exception as error:  # whatever its layers raise
         raise InputError(
             f"backbone {model.name} does not take images [b, {image_size}, {image_size}, 3]: "
-            f"{first_line(error)}"
+            f"{keras_reason(error)}"
         ) from None
     if isinstance(wanted, (Sequence, dict)):
         raise InputError(
@@ -96,6 +96,11 @@ def architecture_of(model: Any, image_size: int) -> str:
         raise InputError(
             f"backbone {model.name} gives {[None, *wanted.shape[1:]]}; it must end in features "
             f"[b, D] or in a feature map [b, h, w, D]. Cut its last layers off."
+        )
+    if not np.isfinite(wanted).all():
+        raise InputError(
+            f"backbone {model.name} makes NaN or infinity of images of numbers from 0 to 1. Give "
+            f"it weights that are finite."
         )
     if not model.trainable_variables:
         frozen = " Set trainable=True on what is to be trained." if model.variables else ""

@@ -18,7 +18,6 @@ from moco_tf.names.encoder import is_same_backbone
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.backbone import backbone_lines, find_backbone
-from moco_tf.runs.config_file import CONFIG, read_config
 from moco_tf.runs.extension import more_epochs
 from moco_tf.runs.initial_weights import InitialWeights, read_initial_weights
 from moco_tf.runs.objects import check_augment
@@ -46,6 +45,7 @@ class OpenedRun:
     storage: RunStorage
     train: Images
     test: Images | None
+    there: Config | None  # of the run that goes on; none: it is new, or this is a worker
     saved: int | None  # step of the newest checkpoint; none: there is none, or it is a worker
     weights: InitialWeights | None  # to begin with; none: those drawn by the seed
     augment: Callable | None
@@ -63,7 +63,7 @@ def open_run(
 ) -> OpenedRun:
     """Locks the folder, reads what the run begins with, and opens the images."""
     run_dir, remote, check_lock, weights, saved = Path(name), None, _nothing, None, None
-    resumed = False
+    there = None
     if workers.chief:
         run_dir, remote = held.enter_context(working_folder(name, reporter.line))
         check_lock = held.enter_context(run_folder.locked(run_dir))
@@ -71,22 +71,22 @@ def open_run(
         if not config.is_ours:
             reporter.stage(f"reading the backbone {config.encoder}")
         config, weights = find_backbone(config, backbone, None if saved is None else run_dir)
-        resumed = run_folder.check(run_dir, config)
-        if resumed:
-            config = run_folder.recorded(run_dir, config)
+        there = run_folder.check(run_dir, config)
+        if there:
+            config = run_folder.recorded(there, config)
         if config.init and saved is None:
             weights = read_initial_weights(config, run_dir, warn=reporter.line)
             config = config.model_copy(update={"init_sha256": weights.sha256})
     check_augment(config, augment)
     reporter.stage(f"reading the images of {config.data}")
     train, test = build_images(config, reporter.stage, source)
-    if workers.chief and not resumed and train.count > MOST_SORTED:
+    if workers.chief and not there and train.count > MOST_SORTED:
         config = config.model_copy(update={"order": "keyed"})
     if augment is not None:
         augment = checked_function(augment, train, config.image_size)
     storage = RunStorage(run_folder.checkpoint_folder(run_dir), check_lock, remote)
     return OpenedRun(
-        config, run_dir, workers, reporter, storage, train, test, saved, weights, augment
+        config, run_dir, workers, reporter, storage, train, test, there, saved, weights, augment
     )
 
 
@@ -105,7 +105,7 @@ def agreed_config(run: OpenedRun, epoch_steps: int, extend: bool) -> tuple[Confi
     workers.refuse_different({"config": fixed, "set of images": run.train.identity})
     with workers.startup():
         if workers.chief:
-            config, longer = _extended(config, run.run_dir, run.saved or 0, epoch_steps, extend)
+            config, longer = _extended(config, run.there, run.saved or 0, epoch_steps, extend)
     known = workers.from_chief({name: getattr(config, name) for name in RECORDED_FIELDS})
     if not workers.chief:  # which alone sees the folder
         config = config.model_copy(update=known)
@@ -149,11 +149,10 @@ def _restore(run_dir: Path, method: Method, reporter: Reporter) -> Progress:
 
 
 def _extended(
-    config: Config, run_dir: Path, step: int, epoch_steps: int, allowed: bool
+    config: Config, there: Config | None, step: int, epoch_steps: int, allowed: bool
 ) -> tuple[Config, str]:
     """The config to go on with, and a line on it where its run had fewer epochs."""
-    resumed = (run_dir / CONFIG).exists()
-    before = read_config(run_dir).epochs if resumed else config.epochs
+    before = there.epochs if there else config.epochs
     if before == config.epochs:
         return config, ""
     return more_epochs(

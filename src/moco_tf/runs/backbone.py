@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import keras
 from moco_tf.config import Config
 from moco_tf.errors import InputError
 from moco_tf.models.applications import application
+from moco_tf.models.architecture import keras_reason
 from moco_tf.models.backbone import architecture_of, arrays_of, preprocesses
 from moco_tf.names.encoder import GIVEN, KERAS
 from moco_tf.runs.config_file import read_config
@@ -97,9 +99,10 @@ def _named(config: Config) -> keras.Model:
     if not path.is_file():
         raise InputError(f"there is no file encoder={config.encoder}.")
     try:
+        if not zipfile.is_zipfile(path):  # of which Keras says that it is not there
+            raise ValueError("it is cut off, or another file. Write it with model.save(...).")
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # what Keras raises depends on what is wrong with it
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
-            f"encoder={config.encoder} is not a Keras model that can be read: {reason}"
+            f"encoder={config.encoder} is not a Keras model that can be read: {keras_reason(error)}"
         ) from None

@@ -54,41 +54,41 @@ def claim(run_dir: Path, config: AnyConfig) -> bool:
             or a run whose config differs in a field outside its `runtime_fields`.
     """
     run_dir = Path(run_dir)
-    resumed = check(run_dir, config)
+    there = check(run_dir, config)
     if isinstance(config, Config) and (path := absolute(config.data)) is not None:
         config = config.model_copy(update={"data_path": path})
-    if not resumed:
+    if there is None:
         make_folder(run_dir)
         if architecture := getattr(config, "architecture", None):
             write_json(run_dir / ARCHITECTURE, json.loads(architecture))
         write_json(run_dir / CONFIG, as_written(config))
     else:
-        there, now = read_config_of(type(config), run_dir), recorded(run_dir, config)
+        now = recorded(there, config)
         names = config.growing_fields | config.recorded_fields
         grown = there.model_copy(update={name: getattr(now, name) for name in names})
         if grown != there:
             write_json(run_dir / CONFIG, as_written(grown))
     write_json(run_dir / VERSIONS, versions() | {"hardware": hardware()})
-    return resumed
+    return there is not None
 
 
-def check(run_dir: Path, config: AnyConfig) -> bool:
-    """Raises what `claim` would, and returns what it would; changes nothing."""
+def check(run_dir: Path, config: AnyConfig) -> AnyConfig | None:
+    """Returns the config of the run that is there, if one is; raises what `claim` would."""
     _refuse_foreign(run_dir, config.folder_flag)
     for folder in (checkpoint_folder(run_dir), Path(run_dir) / TENSORBOARD):
         if folder.is_symlink():  # its maker could have us write and delete elsewhere
             raise InputError(
                 f"{folder} is a link, and is not written through. Put the folder itself there."
             )
-    resumed = (run_dir / CONFIG).exists()
-    if resumed:
-        refuse_other_config(run_dir, read_config_of(type(config), run_dir), config)
-    return resumed
-
-
-def recorded(run_dir: Path, config: AnyConfig) -> AnyConfig:
-    """Returns `config` with what the run in the folder has recorded and `config` leaves open."""
+    if not (run_dir / CONFIG).exists():
+        return None
     there = read_config_of(type(config), run_dir)
+    refuse_other_config(run_dir, there, config)
+    return there
+
+
+def recorded(there: AnyConfig, config: AnyConfig) -> AnyConfig:
+    """Returns `config` with what the run that is there has recorded and `config` leaves open."""
     names = config.recorded_fields - set(given_records(config))
     return config.model_copy(update={name: getattr(there, name) for name in names})
 

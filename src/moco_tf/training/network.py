@@ -36,8 +36,14 @@ class Network:
 
         What Dropout draws is then a function of the run's seed, the step and the microbatch.
         """
+        return self._with_seeds(statistics, tf.cast(row, tf.int64) + self.first_seed)
+
+    def drawn_before(self, statistics, row):
+        """`drawing_for` undone, for another batch of the step; what was drawn still counts."""
+        return self._with_seeds(statistics, -tf.cast(row, tf.int64))
+
+    def _with_seeds(self, statistics, moved):
         if not any(self.seeds):
             return statistics
-        place = tf.stack([tf.cast(row, tf.int64) + self.first_seed, 0])
         pairs = zip(statistics, self.seeds, strict=True)
-        return [value + place if seed else value for value, seed in pairs]
+        return [value + tf.stack([moved, 0]) if seed else value for value, seed in pairs]

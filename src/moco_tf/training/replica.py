@@ -69,7 +69,7 @@ class Replica:
         how = {"features": "rows", "statistics": env.statistics_rule, "nonfinite": "sum"}
         result = in_microbatches(one, self.rows, how)
         self._nonfinite += result["nonfinite"]
-        return result["features"], result["statistics"]
+        return result["features"], network.drawn_before(result["statistics"], self.rows[0, 0])
 
     def gradients(self, compiled, images, by_row, *constants, keep=None):
         """Gradients of this replica's share of the loss, and what the loss returned.

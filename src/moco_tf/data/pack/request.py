@@ -27,7 +27,7 @@ from moco_tf.files.atomic import (
     temporary_name,
     write_atomically,
 )
-from moco_tf.files.store import copy_advice, is_url
+from moco_tf.files.store import copy_advice, is_url, stamp
 from moco_tf.names.data import is_records, options_of, paths_of
 
 LOCK = ".pack.lock"
@@ -70,14 +70,14 @@ def _stamp(source: str, paths: Sequence[Path]) -> str:
     """Changes with the files of the source, none of which is opened; empty where it has none."""
     if is_records(source):
         shards = list_shards(source)
-        files = [(path, path.stat()) for path in shards.train + shards.test]
-        total = "".join(f"{path} {stat.st_size} {stat.st_mtime_ns}\n" for path, stat in files)
+        files = [(path, *stamp(path.stat())) for path in shards.train + shards.test]
+        total = "".join(f"{path} {size} {time}\n" for path, size, time in files)
         return hashlib.sha256(os.fsencode(total)).hexdigest()
     if not paths or not all(path.exists() for path in paths):
         return ""
     if source_kind(source) in ("folders", "list"):
         return files_stamp(file_set(paths))
-    return f"{paths[0].stat().st_size} {paths[0].stat().st_mtime_ns}"
+    return " ".join(map(str, stamp(paths[0].stat())))
 
 
 def check_same(target: Path, found: dict[str, Any], request: dict[str, Any]) -> None:
