@@ -32,7 +32,7 @@ class MachineFields(FolderConfig):
     )
     xla: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="compile the encoders with XLA (on or off); auto: off, the faster on a CPU",
+        description="compile the encoders with XLA (on or off); auto: off, faster on a CPU",
     )
 
 
@@ -66,5 +66,7 @@ class RunFields(FolderConfig):
     )
 
     track: Literal["wandb", "mlflow"] | None = Field(
-        None, description="experiment tracker beside TensorBoard (an extra of its name); none: none"
+        None,
+        description="experiment tracker beside TensorBoard (needs the extra of its name); "
+        "none: no tracker",
     )
