@@ -28,10 +28,11 @@ from moco_tf.evaluate import classifier
 from moco_tf.evaluate.classifier import evaluate, means
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
 from moco_tf.evaluate.probe import _rates, probe
-from moco_tf.evaluate.probe_config import ProbeConfig
+from moco_tf.evaluate.probe_config import ProbeConfig, official_probe
 from moco_tf.evaluate.probe_report import BackboneChangedError, advice
 from moco_tf.files.digests import read_json
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.recipes import RECIPES
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.check import check_run
@@ -224,6 +225,18 @@ def test_the_official_numbers_are_the_defaults():
     assert (classifier.MOMENTUM, classifier.WEIGHT_DECAY) == (0.9, 0)
     assert config.model_copy(update={"epochs": 10}).drops == (6, 8)
     assert make_config(config, {"milestones": "3,4"}).drops == (3, 4)
+
+
+@pytest.mark.parametrize(("recipe", "rate"), [("moco-v3-r50-100ep", 0.4), ("moco-v3-vit-s", 12)])
+def test_after_moco_v3_its_protocol_is_the_default(recipe, rate):
+    config = official_probe(RECIPES[recipe].config)
+    assert (config.epochs, config.batch_size, config.schedule) == (90, 1024, "cosine")
+    assert config.rates == pytest.approx([rate])
+    ours = [_rates(config, 100 * epoch + 99, 100)[0] for epoch in (0, 30, 45, 89)]
+    wanted = [rate * 0.5 * (1 + np.cos(np.pi * epoch / 90)) for epoch in (0, 30, 45, 89)]
+    assert ours == pytest.approx(wanted, rel=1e-12)
+    assert make_config(config, {"batch_size": 256, "lr": 5}).rates == (5,)
+    assert official_probe(RECIPES["moco-v2"].config) == ProbeConfig(run="")
 
 
 @pytest.mark.golden
@@ -504,6 +517,8 @@ def test_bad_data_is_one_line_and_exit_code_two(run, tmp_path, capsys, quick, ch
         (["--batch-size", "0"], "batch_size='0'"),
         (["--batch-size", "10", "--devices", "4"], "--batch-size 12"),
         (["--milestones", "x"], "milestones"),
+        (["--schedule", "cosine", "--milestones", "3"], "no effect with schedule=cosine"),
+        (["--schedule", "linear"], "schedule='linear'"),
         (["--seed", "-1"], "seed='-1'"),
         (["--quick", "--lr", "3"], "takes no --lr"),
         (["--no-baselines"], "--no-baselines is for --quick"),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from moco_tf.training.schedules import cosine_momentum, learning_rate
+from moco_tf.training.schedules import cosine_momentum, learning_rate, warm_cosine
 
 COSINE = {
     "steps_per_epoch": 10,
@@ -92,3 +92,26 @@ def test_rates_and_momenta_of_v3_match_the_recorded_tables(golden):
             assert found == pytest.approx(rate, rel=1e-12, abs=1e-15)
             found = cosine_momentum(step, base=config["moco_m"], **length)
             assert found == pytest.approx(momentum, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [  # base 5e-4, 300 epochs, 5 of them from 1e-6, to 1e-5
+        (0, 1e-6),
+        (2.5, 1e-6 + 499e-6 / 2),
+        (5, 1e-5 + 49e-5 * 0.5 * (1 + 0.9986295347545738)),  # cos(pi / 60)
+        (150, 1e-5 + 49e-5 / 2),
+        (300, 1e-5),
+    ],
+)
+def test_a_warm_cosine_has_two_ends(epoch, rate):
+    ends = {"warmup_epochs": 5, "first": 1e-6, "last": 1e-5}
+    found = warm_cosine(round(epoch * 10), steps_per_epoch=10, epochs=300, base=5e-4, **ends)
+    assert found == pytest.approx(rate, rel=1e-12)
+
+
+def test_without_ends_it_is_the_cosine_bit_for_bit():
+    length = {"steps_per_epoch": 7, "epochs": 9, "base": 0.0211}
+    for step in range(63):
+        wanted = learning_rate(step, **length, schedule="cosine", unit="step")
+        assert warm_cosine(step, **length) == wanted

@@ -10,11 +10,12 @@ from moco_tf.api import starting
 from moco_tf.api.run import AnyRun, text_of, texts_of
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
-from moco_tf.evaluate.finetune_config import FinetuneConfig
-from moco_tf.evaluate.probe_config import ProbeConfig, check_quick, result_folder
+from moco_tf.evaluate.finetune_config import finetune_recipe
+from moco_tf.evaluate.probe_config import ProbeConfig, check_quick, official_probe, result_folder
 from moco_tf.names.data import text_of as name_of
 from moco_tf.names.data import text_or_object
 from moco_tf.runs.folder import REPORT
+from moco_tf.runs.snapshot import peek
 
 if TYPE_CHECKING:
     from moco_tf.training.reporting import Reporter
@@ -77,8 +78,8 @@ def probe(
 ) -> dict[str, Any]:
     """Returns the accuracy of a linear classifier on the frozen features of an encoder.
 
-    It trains by the official protocol, and goes on where its folder stopped; `quick=True` fits a
-    ridge classifier in closed form, in seconds.
+    It trains by the official protocol, that of MoCo v3 if the encoder is of it, and goes on where
+    its folder stopped; `quick=True` fits a ridge classifier in closed form, in seconds.
 
     Args:
         run: a `Run`, a run folder (its newest checkpoint), or a file made by `moco-tf convert`.
@@ -90,8 +91,8 @@ def probe(
         report: write report.html into the folder of the results, too.
         reporter: see `pretrain`.
         fields: `split`, `seed`, `max_bad_images`; without `quick` also `epochs`, `lr` (one
-            rate or several), `milestones`, `batch_size`, `devices`, `log_every`,
-            `checkpoint_every`, `preemption_seconds`.
+            rate or several), `lr_scaling`, `schedule`, `milestones`, `batch_size`, `devices`,
+            `log_every`, `checkpoint_every`, `preemption_seconds`.
 
     Returns:
         "top1", "top5", "top1_best" (percent), "protocol" and others, as `moco-tf probe --json`
@@ -112,6 +113,9 @@ def probe(
         )
     starting.start_with_images(config.run, config.data if source is None else source)
     from moco_tf.evaluate import probe, ridge_probe
+
+    if not quick:
+        config = make_config(official_probe(peek(config.run)), changes)
 
     if quick:
         result = ridge_probe.ridge_probe(config, source, compare=baselines, reporter=reporter)
@@ -142,8 +146,8 @@ def finetune(
         out: folder of the results. None: finetune[-scratch][-FRACTION]/ in the run.
         report: write report.html into the folder of the results, too.
         reporter: see `pretrain`.
-        fields: `split`, `label_fraction`, `from_scratch`, `epochs`, `lr`, `head_lr`,
-            `batch_size`, `weight_decay` and the other flags of `moco-tf finetune`.
+        fields: `recipe` ("plain" or "deit"), `split`, `label_fraction`, `from_scratch`, `epochs`,
+            `lr`, `head_lr`, `batch_size`, `weight_decay` and the other flags of `moco-tf finetune`.
 
     Returns:
         "top1", "top5", "top1_best" (percent), "protocol", "state_sha256" and others, as
@@ -154,7 +158,7 @@ def finetune(
         Interrupted: Ctrl-C or SIGTERM; the state is saved, and the same call goes on.
     """
     changes, source = _changes(run, data, out, fields)
-    config = make_config(FinetuneConfig(run=""), changes)
+    config = make_config(finetune_recipe(changes.get("recipe", "plain")), changes)
     starting.start_with_images(config.run, config.data if source is None else source)
     from moco_tf.evaluate import finetune
 

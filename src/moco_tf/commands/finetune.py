@@ -3,7 +3,7 @@
 from moco_tf.api.evaluate import finetune
 from moco_tf.commands.flags import accuracies, add_fields
 from moco_tf.commands.parser import Outcome, Parser
-from moco_tf.evaluate.finetune_config import FinetuneConfig
+from moco_tf.evaluate.finetune_config import finetune_recipe
 
 
 def add(command: Parser) -> None:
@@ -12,7 +12,9 @@ def add(command: Parser) -> None:
     command.add_argument(
         "--no-report", dest="report", action="store_false", help="write no report.html at the end"
     )
-    add_fields(command, FinetuneConfig(run=""), {"run"})
+    named = "deit" if {"deit", "--recipe=deit"} & set(command.words) else "plain"
+    command.description = f"{command.description}; defaults in [] are those of the recipe {named}"
+    add_fields(command, finetune_recipe(named), {"run"})
 
 
 def run(folder: str, json: bool, run_dir: str | None = None, **fields) -> Outcome:

@@ -16,8 +16,11 @@ GROUPS = {  # of the help -> their options, of all commands
     "vit_depth head mlp_dim dim group_size group_layout running_statistics "
     "init from_scratch key with_head with_preprocessing",
     "method": "method queue_size key_momentum momentum_schedule temperature symmetric",
-    "optimizer": "optimizer batch_size epochs learning_rate lr head_lr lr_scaling schedule "
-    "milestones lr_drop schedule_unit first_epoch warmup_epochs sgd_momentum momentum weight_decay",
+    "optimizer": "recipe optimizer batch_size epochs learning_rate lr head_lr lr_scaling schedule "
+    "milestones lr_drop schedule_unit first_epoch warmup_epochs warmup_lr min_lr layer_decay "
+    "sgd_momentum momentum weight_decay",
+    "augmentation and regularisation": "interpolation rand_augment random_erasing mixup cutmix "
+    "label_smoothing drop_path",
     "devices": "devices accumulation_steps recompute precision float64 xla workers worker_index "
     "worker_timeout",
     "run folder": "config run_dir extend max_steps seed log_every checkpoint_every "

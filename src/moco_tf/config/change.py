@@ -26,8 +26,8 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
             near = near_name(name, known)
             hint = f"Did you mean {near}?" if near else f"Known fields: {', '.join(sorted(known))}."
             raise InputError(f"unknown field {short_repr(name)}. {hint}")
-    own = getattr(base, "recipe", None)
-    if changes.get("recipe", own) != own:
+    own, pretrains = getattr(base, "recipe", None), "method" in known
+    if pretrains and changes.get("recipe", own) != own:
         raise InputError(only_a_name(changes["recipe"]))
     changed = {name: _from_text(name, known[name], value) for name, value in changes.items()}
     needed = known.keys() - type(base).recorded_fields - {"recipe"}
@@ -40,7 +40,7 @@ def make_config(base: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
         config = type(base).model_validate(fields | changed)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
-    if "recipe" in known and not whole:
+    if pretrains and not whole:
         values = dict(config)
         try:
             check_given(values["method"], values["encoder"], changes)

@@ -39,6 +39,7 @@ class Parts:
     queue: Arrays  # "queue" [C, K] and "queue_ptr" [1], or nothing
     official: bool  # whether the query encoder was called encoder_q
     notes: tuple[str, ...] = ()
+    v3: bool = False  # whether it was called base_encoder, as MoCo v3 does
 
 
 def take_apart(content: Mapping[str, Any], name: str, key: str | None = None) -> Parts:
@@ -83,7 +84,8 @@ def take_apart(content: Mapping[str, Any], name: str, key: str | None = None) ->
         notes.append(f"took the encoder of {path or _OUTERMOST}; also there: {also} (--key)")
     if left_out:
         notes.append(f"left out what is not part of the encoder: {_listed(left_out)}")
-    return Parts(query, keys, queue, official is not None, tuple(notes))
+    v3 = path.rpartition(".")[2] == "base_encoder"
+    return Parts(query, keys, queue, official is not None, tuple(notes), v3)
 
 
 def _vit(arrays: Arrays, paths: Mapping[str, str], key: str | None, name: str) -> Parts:

@@ -140,35 +140,25 @@ def _config(
     image_size: int | None,
     normalization: str | None,
 ) -> Config:
+    """Of a pre-training that could have given the encoder, with what is known of this one."""
+    own: dict[str, Any]
     if found.patch_size is not None:
-        return _vit_config(found, image_size, normalization)
-    base = RECIPES["cifar10-demo" if found.stem == "small" else "moco-v1"].config
-    changes: dict[str, Any] = {
+        base, own = (
+            "moco-v3-vit-s",
+            {"patch_size": found.patch_size, "freeze_patch_projection": False},
+        )
+    else:
+        whole = "moco-v3-r50-100ep" if parts.v3 else "moco-v1"
+        base = "cifar10-demo" if found.stem == "small" else whole
+        own = {"width": found.width, "stem": found.stem}
+    changes: dict[str, Any] = own | {
         "encoder": found.encoder,
-        "width": found.width,
-        "stem": found.stem,
         "head": found.head,
         "dim": found.dim,
-        "image_size": image_size,
+        "image_size": image_size or found.image_size,
         "normalization": normalization,
     }
     if "queue" in parts.queue:
         changes["queue_size"] = max(1, *parts.queue["queue"].shape)
-    config = make_config(base, {name: v for name, v in changes.items() if v is not None})
-    return config.model_copy(update={"recipe": CONVERTED})
-
-
-def _vit_config(
-    found: architecture.Architecture, image_size: int | None, normalization: str | None
-) -> Config:
-    changes: dict[str, Any] = {
-        "encoder": found.encoder,
-        "freeze_patch_projection": False,
-        "patch_size": found.patch_size,
-        "head": found.head,
-        "image_size": image_size or found.image_size,
-        "normalization": normalization,
-    }
-    base = RECIPES["moco-v3-vit-s"].config
-    config = make_config(base, {name: v for name, v in changes.items() if v is not None})
-    return config.model_copy(update={"recipe": CONVERTED})
+    given = {name: value for name, value in changes.items() if value is not None}
+    return make_config(RECIPES[base].config, given).model_copy(update={"recipe": CONVERTED})

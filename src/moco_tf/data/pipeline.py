@@ -13,7 +13,7 @@ from moco_tf.data.augment.crop import (
     resized_crops,
     resized_middle,
 )
-from moco_tf.data.augment.views import CROP_DRAWS, flip, view_draws
+from moco_tf.data.augment.views import CROP_DRAWS, flip, seed_pair, view_draws
 from moco_tf.data.decode import decoded
 from moco_tf.data.order import StepOrder
 from moco_tf.data.readable import readable_batches
@@ -71,7 +71,18 @@ def views_of(images, making, order: StepOrder):
     return batches.prefetch(PREFETCHED_BATCHES)
 
 
-def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step, wrap=False):
+def labelled_crops(
+    images,
+    *,
+    batch_size,
+    image_size,
+    min_area,
+    seed,
+    start_step,
+    wrap=False,
+    interpolation="bilinear",
+    augment=None,
+):
     """Returns an endless dataset of (uint8 [B, S, S, 3], int64 labels [B]) to train a classifier.
 
     A random resized crop of each image once an epoch, flipped with probability a half. The last
@@ -82,6 +93,9 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
         images: `Images` with labels.
         min_area: smallest crop as a fraction of the image's area.
         wrap: fill the last batch up with images of the epoch that have had their turn instead.
+        interpolation: "bilinear" or "bicubic".
+        augment: what else is done to an image: (uint8 [S, S, 3], a seed of its own, int64 [2]) ->
+            uint8 [S, S, 3].
     """
     steps = -(-images.count // batch_size)
     labels = tf.constant(images.labels, tf.int64)
@@ -93,9 +107,10 @@ def labelled_crops(images, *, batch_size, image_size, min_area, seed, start_step
         tries = tf.reshape(draws[:CROP_DRAWS], [1, TRIES, 4])
         height, width = tf.unstack(tf.shape(image)[:2])
         windows = random_crop_window(tries, height, width, min_area)
-        cropped = resized_crops(image, windows, image_size)[0]
+        cropped = resized_crops(image, windows, image_size, [interpolation])[0]
         label = tf.where(index < 0, tf.constant(-1, tf.int64), labels[place])
-        return flip(cropped, draws[CROP_DRAWS]), label
+        flipped = flip(cropped, draws[CROP_DRAWS])
+        return augment(flipped, seed_pair(seed, position, 1)) if augment else flipped, label
 
     order = StepOrder(seed, images.count, batch_size, steps, wrap, start=start_step)
     batches = mapped(order.dataset(), example).batch(batch_size, drop_remainder=True)

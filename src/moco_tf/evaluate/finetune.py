@@ -5,37 +5,36 @@ The config is unpacked here, once; `Finetuner` takes numbers, arrays and functio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from moco_tf.config.batch_groups import check_devices
-from moco_tf.data.pipeline import labelled_crops, normalize
+from moco_tf.data.augment.erasing import erase
+from moco_tf.data.augment.rand_augment import rand_augment
+from moco_tf.data.pipeline import NORMALIZATIONS, labelled_crops
 from moco_tf.distribute.strategy import default_devices, make_strategy
-from moco_tf.evaluate.classifier import initial_kernel
 from moco_tf.evaluate.end_to_end import Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
+from moco_tf.evaluate.finetune_network import build_network
 from moco_tf.evaluate.finetune_report import describe, list_chosen, save_encoder, summarize
 from moco_tf.evaluate.labelled import Labelled, open_labelled, provenance_of
+from moco_tf.evaluate.mixing import draw_mix
 from moco_tf.evaluate.progress import Progress, restore
 from moco_tf.evaluate.subset import balanced_subset
 from moco_tf.evaluate.training import ADVICE, ClassifierJob, on_test_images, train
 from moco_tf.files.digests import write_json
 from moco_tf.runs import checkpoint, variables
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.encoders import assign, check_size, untrained_encoder
+from moco_tf.runs.encoders import check_size
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
 from moco_tf.runs.storage import RunStorage
 from moco_tf.training.divergence import DivergenceWatch
-from moco_tf.training.network import Network
-from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.reporting import Reporter
-from moco_tf.training.schedules import learning_rate
-from moco_tf.training.sgd import sgd_update
-from moco_tf.training.step import StepEnvelope
+from moco_tf.training.schedules import warm_cosine
 
 ENCODER = "encoder.safetensors"
 
@@ -59,6 +58,7 @@ def finetune(
     reporter = reporter or Reporter()
     snapshot = load_snapshot(config.run, warn=reporter.line)
     check_size(snapshot, config.run)
+    config.check_encoder(snapshot.config)
     group_size = config.groups_like(snapshot.config.group_size)
     config.check_group_size(group_size)
     if config.devices:
@@ -102,50 +102,6 @@ def finetune(
     return summary
 
 
-def build_network(
-    config: FinetuneConfig,
-    snapshot: EncoderCheckpoint,
-    classes: int,
-    strategy: tf.distribute.Strategy,
-) -> Finetuner:
-    """Returns the network at its first step: the backbone of `snapshot`, or a random one.
-
-    The classifier starts as the linear probe's does, weights N(0, 0.01) and bias 0.
-    """
-    pretraining = snapshot.config
-    compute_dtype = "bfloat16" if config.precision == "mixed_bfloat16" else "float32"
-    with strategy.scope():
-        encoder = untrained_encoder(
-            pretraining,
-            head="linear",
-            dim=classes,
-            group_size=config.group_size,
-            group_layout="contiguous",
-            running_statistics="mean",
-            dtype=config.precision,
-            seed=config.seed,
-        )
-    if not config.from_scratch:
-        assign(encoder.backbone, snapshot.state, config.run)
-    kernel, bias = encoder.model.layers[-1].variables
-    kernel.assign(initial_kernel(kernel.shape[0], classes, config.seed))
-    bias.assign(tf.zeros_like(bias))
-    envelope = StepEnvelope(
-        Network(encoder),
-        strategy=strategy,
-        batch_size=config.batch_size,
-        group_size=config.group_size,
-        group_layout="contiguous",
-        rule=UpdateRule(
-            partial(sgd_update, momentum=config.momentum, weight_decay=config.weight_decay)
-        ),
-        running_statistics="mean",
-        compile_parts=False,
-        preprocess=lambda images: normalize(images, pretraining.normalization, compute_dtype),
-    )
-    return Finetuner(envelope)
-
-
 def _train(
     config: FinetuneConfig,
     network: Finetuner,
@@ -163,17 +119,19 @@ def _train(
         seed=config.seed,
         start_step=progress.step,
         wrap=True,
+        interpolation=config.interpolation,
+        augment=_augmentation(config, progress.provenance["normalization"]),
         **shape,
     )
+    side = progress.provenance["image_size"]
     job = ClassifierJob(
         network,
         progress,
         DivergenceWatch(network.tensor_names, storage.folder, advice=ADVICE),
-        rates=lambda step: [
-            _cosine(rate, step, config.epochs, epoch_steps) for rate in config.rates
-        ],
+        rates=lambda step: [_rate(config, rate, step, epoch_steps) for rate in config.rates],
         heads=config.rates[:1],
         evaluation=on_test_images(network, data, reporter, **shape),
+        inputs=lambda step: (tf.constant(_mix(config, step, side)),) if config.mixes else (),
     )
     train(
         job,
@@ -190,18 +148,37 @@ def _train(
     )
 
 
-def _cosine(base: float, step: int, epochs: int, epoch_steps: int) -> float:
-    return learning_rate(
+def _rate(config: FinetuneConfig, base: float, step: int, epoch_steps: int) -> float:
+    return warm_cosine(
         step,
         steps_per_epoch=epoch_steps,
-        epochs=epochs,
+        epochs=config.epochs,
         base=base,
-        schedule="cosine",
-        milestones=(),
-        drop=1.0,
-        unit="step",
-        first_epoch=0,
+        warmup_epochs=config.warmup_epochs,
+        first=config.warmup_lr,
+        last=config.min_lr,
     )
+
+
+def _mix(config: FinetuneConfig, step: int, side: int) -> np.ndarray:
+    return draw_mix(config.seed, step, side=side, mixup=config.mixup, cutmix=config.cutmix)
+
+
+def _augmentation(config: FinetuneConfig, normalization: str) -> Callable | None:
+    """What is done to a training crop: see `labelled_crops`."""
+    if config.rand_augment is None and not config.random_erasing:
+        return None
+    mean, std = NORMALIZATIONS[normalization]
+
+    def augment(image, seed):
+        if config.rand_augment is not None:
+            image = rand_augment(image, seed, config.rand_augment)
+        if config.random_erasing:
+            seed += tf.constant([2**32, 0], tf.int64)  # not the numbers of RandAugment
+            image = erase(image, seed, config.random_erasing, mean, std)
+        return image
+
+    return augment
 
 
 def _digest(snapshot: EncoderCheckpoint) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from moco_tf.config import RUNTIME_FIELDS, FolderConfig
+from moco_tf.config import RUNTIME_FIELDS, Config, FolderConfig
 from moco_tf.config.batch_groups import check_batch, check_devices
+from moco_tf.errors import InputError
 from moco_tf.evaluate.probe_config import result_folder
 from moco_tf.names.encoder import ALL
 
@@ -34,7 +35,11 @@ class FinetuneConfig(FolderConfig):
     label_fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training images used, the same of each class"
     )
+    recipe: Literal["plain", "deit"] = Field(
+        "plain", description="what fields begin with: crops, flips and SGD, or DeiT's settings"
+    )
     epochs: int = Field(50, ge=1, description="passes over the training images used")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="what takes the steps")
     lr: float | None = Field(
         None,
         gt=0,
@@ -49,7 +54,32 @@ class FinetuneConfig(FolderConfig):
         None, ge=2, description="images per BatchNorm group; none: the run's, or 32 if that is all"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="decay added to every gradient")
+    weight_decay: float = Field(
+        1e-4, ge=0, description="decay of all parameters (adamw: of all kernels)"
+    )
+    warmup_epochs: int = Field(0, ge=0, description="epochs in which the rates rise in a line")
+    warmup_lr: float = Field(0.0, ge=0, description="rate that the warm-up begins with, not scaled")
+    min_lr: float = Field(0.0, ge=0, description="rate that the cosine ends with, not scaled")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor of the rate from each block or stage to the one before"
+    )
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, description="of a ViT: chance that the last block is passed over"
+    )
+    rand_augment: float | None = Field(
+        None, gt=0, le=10, description="magnitude of RandAugment; none: none of it"
+    )
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup; 0: none of it")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0: none of it")
+    random_erasing: float = Field(
+        0.0, ge=0, le=1, description="chance that a rectangle of an image becomes noise"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each label that all classes get alike"
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        "bilinear", description="filter that training crops are resized with"
+    )
     crop_min_area: float = Field(
         0.08, gt=0, le=1, description="smallest crop, as a fraction of the image's area"
     )
@@ -78,7 +108,35 @@ class FinetuneConfig(FolderConfig):
     def _check_groups(self) -> FinetuneConfig:
         if self.group_size is not None:
             self.check_group_size(self.group_size)
+        if self.optimizer == "adamw" and self.momentum != 0.9:
+            raise ValueError(
+                f"momentum has no effect with optimizer=adamw; received momentum="
+                f"{self.momentum:g}. Leave it out."
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be less than epochs={self.epochs}; received warmup_epochs="
+                f"{self.warmup_epochs}. Use --warmup-epochs {self.epochs // 10}."
+            )
+        if self.warmup_lr and not self.warmup_epochs:
+            raise ValueError(
+                f"warmup_lr has no effect without a warm-up; received warmup_lr="
+                f"{self.warmup_lr:g}. Use --warmup-epochs, or leave it out."
+            )
         return self
+
+    def check_encoder(self, pretraining: Config) -> None:
+        """Raises `InputError` for fields that the encoder has nothing for."""
+        if self.drop_path and not pretraining.is_vit:
+            raise InputError(
+                f"drop_path is of ViTs; received drop_path={self.drop_path:g} with encoder="
+                f"{pretraining.encoder}. Use --drop-path 0."
+            )
+        if self.layer_decay < 1 and not pretraining.is_ours:
+            raise InputError(
+                f"layer_decay is of ResNets and ViTs; received layer_decay={self.layer_decay:g} "
+                f"with encoder={pretraining.encoder}. Use --layer-decay 1."
+            )
 
     def groups_like(self, group_size: int | Literal["all"]) -> int:
         """Images per BatchNorm group, where the pre-training run had `group_size`."""
@@ -103,6 +161,11 @@ class FinetuneConfig(FolderConfig):
         return backbone * scale, self.head_lr * scale
 
     @property
+    def mixes(self) -> bool:
+        """Whether labels are shares of classes, not one class each."""
+        return bool(self.mixup or self.cutmix or self.label_smoothing)
+
+    @property
     def out(self) -> Path:
         """Folder of the results."""
         if self.run_dir is not None:
@@ -110,3 +173,33 @@ class FinetuneConfig(FolderConfig):
         start = "-scratch" if self.from_scratch else ""
         share = "" if self.label_fraction == 1 else f"-{self.label_fraction:g}"
         return result_folder(self.run, f"finetune{start}{share}")
+
+
+def finetune_recipe(name: Any) -> FinetuneConfig:
+    """Returns the config that a recipe begins with; another name is refused with the fields."""
+    return _RECIPES["deit" if name == "deit" else "plain"]
+
+
+_RECIPES = {
+    "plain": FinetuneConfig(run=""),
+    "deit": FinetuneConfig(  # spec 5.8; a rate for 512 images there, for 256 here
+        run="",
+        recipe="deit",
+        epochs=300,
+        optimizer="adamw",
+        lr=2.5e-4,
+        head_lr=2.5e-4,
+        batch_size=1024,
+        weight_decay=0.05,
+        warmup_epochs=5,
+        warmup_lr=1e-6,
+        min_lr=1e-5,
+        drop_path=0.1,
+        rand_augment=9.0,
+        mixup=0.8,
+        cutmix=1.0,
+        random_erasing=0.25,
+        label_smoothing=0.1,
+        interpolation="bicubic",
+    ),
+}

@@ -13,6 +13,7 @@ from moco_tf.evaluate.end_to_end import Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.files.atomic import write_atomically
 from moco_tf.files.digests import add_lines_digest
+from moco_tf.models.array_names import SEED
 from moco_tf.runs import snapshot as encoder_file
 from moco_tf.runs import variables
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint
@@ -61,18 +62,47 @@ def protocol(config: FinetuneConfig, provenance: dict[str, Any]) -> str:
     return (
         f"Fine-tuning of {_start(config, provenance)}, all layers, with a linear classifier on the "
         f"pooled features, on {provenance['train_images']} training images of {config.data} "
-        f"({share}, "
-        f"seed {config.seed}). SGD, learning rates {config.rates[0]:g} (backbone) and "
-        f"{config.rates[1]:g} (classifier), cosine over {config.epochs} epochs, momentum "
-        f"{config.momentum:g}, weight decay {config.weight_decay:g}, batch "
-        f"{config.batch_size} in BatchNorm groups of {config.group_size}, {config.precision}; "
-        f"training crops of area {config.crop_min_area:g} to 1, resized to {side}, flipped half "
-        f"the time; test images of another size than {side} x {side} resized to a short side of "
-        f"{round(side * 256 / 224)} and cropped in the middle. Top-1 and top-5 on all "
-        f"{provenance['test_images']} test images after the last epoch; top1_best is the best "
-        f"epoch's, "
-        f"chosen on these test images."
+        f"({share}, seed {config.seed}). {_optimizer(config)}, learning rates "
+        f"{config.rates[0]:g} (backbone) and {config.rates[1]:g} (classifier), "
+        f"{_schedule(config)}, {_decay(config)}, batch {config.batch_size} in BatchNorm groups of "
+        f"{config.group_size}, {config.precision}; training crops of area "
+        f"{config.crop_min_area:g} to 1, resized to {side}, flipped half the time"
+        f"{_regularisation(config)}; test images of another size than {side} x {side} resized to "
+        f"a short side of {round(side * 256 / 224)} and cropped in the middle. Top-1 and top-5 on "
+        f"all {provenance['test_images']} test images after the last epoch; top1_best is the best "
+        f"epoch's, chosen on these test images."
     )
+
+
+def _optimizer(config: FinetuneConfig) -> str:
+    return "AdamW" if config.optimizer == "adamw" else "SGD"
+
+
+def _schedule(config: FinetuneConfig) -> str:
+    rise = f"rising over {config.warmup_epochs} epochs from {config.warmup_lr:g}, "
+    end = f" to {config.min_lr:g}" if config.min_lr else ""
+    return f"{rise * bool(config.warmup_epochs)}cosine over {config.epochs} epochs{end}"
+
+
+def _decay(config: FinetuneConfig) -> str:
+    layers = f", {config.layer_decay:g} times the rate from each layer to the one before"
+    kernels = f"weight decay {config.weight_decay:g} of kernels"
+    plain = f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
+    return (kernels if config.optimizer == "adamw" else plain) + layers * (config.layer_decay < 1)
+
+
+def _regularisation(config: FinetuneConfig) -> str:
+    """What else is done in training, as further members of a list."""
+    parts = {
+        "resized with the {} filter": config.interpolation * (config.interpolation == "bicubic"),
+        "RandAugment of magnitude {:g}": config.rand_augment,
+        "random erasing {:g}": config.random_erasing,
+        "mixup {:g}": config.mixup,
+        "cutmix {:g}": config.cutmix,
+        "label smoothing {:g}": config.label_smoothing,
+        "drop path {:g}": config.drop_path,
+    }
+    return "".join(f", {text.format(value)}" for text, value in parts.items() if value)
 
 
 def save_encoder(
@@ -80,7 +110,11 @@ def save_encoder(
 ) -> None:
     """encoder.safetensors: the tuned encoder, its classifier as a linear head; a RUN for others."""
     arrays = variables.arrays_of(network.state())
-    state = {name: array for name, array in arrays.items() if name.startswith(QUERY_ENCODER)}
+    state = {
+        name: array
+        for name, array in arrays.items()
+        if name.startswith(QUERY_ENCODER) and not name.endswith(SEED)
+    }
     config = pretraining.model_copy(update={"head": "linear", "dim": summary["classes"]})
     provenance = {
         "source": str(path.parent),

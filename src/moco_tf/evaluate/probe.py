@@ -1,4 +1,6 @@
-"""The official linear classification protocol on a run's encoder (arXiv:1911.05722, section 4.1).
+"""The official linear classification protocol on a run's encoder.
+
+That of arXiv:1911.05722, section 4.1, or of arXiv:2104.02057; `probe_config.py` has the numbers.
 
 The config is unpacked here, once; `LinearProbe` takes numbers, arrays and functions.
 """
@@ -95,6 +97,7 @@ def _probe(
     replicas = linear.strategy.num_replicas_in_sync
     batch_size = min(config.batch_size, -(-data.train.count // replicas) * replicas)
     shape = {"batch_size": batch_size, "image_size": provenance["image_size"]}
+    config = config.model_copy(update={"batch_size": batch_size})  # which the rates go by
     epoch_steps = -(-data.train.count // batch_size)
     progress = restore(out, linear, provenance, len(config.lr), reporter.line)
     job = ClassifierJob(
@@ -138,11 +141,11 @@ def _rates(config: ProbeConfig, step: int, epoch_steps: int) -> list[float]:
             steps_per_epoch=epoch_steps,
             epochs=config.epochs,
             base=base,
-            schedule="step",
+            schedule=config.schedule,
             milestones=config.drops,
             drop=LR_DROP,
             unit="epoch",
             first_epoch=0,
         )
-        for base in config.lr
+        for base in config.rates
     ]

@@ -91,17 +91,13 @@ def _try(rate: float, factor: float) -> str:
 def protocol(config: ProbeConfig, provenance: dict[str, Any], chosen: float) -> str:
     """What was measured, in full sentences."""
     side = provenance["image_size"]
-    drops = [epoch for epoch in config.drops if epoch < config.epochs]
-    schedule = (
-        f"x0.1 at epoch{'s' if len(drops) > 1 else ''} {' and '.join(map(str, drops))} of "
-        f"{config.epochs}"
-        if drops
-        else f"constant over {config.epochs} epochs"
-    )
+    scaling = "not scaled"
+    if config.lr_scaling == "linear":
+        chosen, scaling = chosen * config.batch_size / 256, f"{chosen:g} x {config.batch_size}/256"
     text = (
         f"Linear classification on the pooled features of the query encoder at step "
         f"{provenance['encoder_step']}, frozen and in inference mode. SGD, learning rate "
-        f"{chosen:g} (not scaled), {schedule}, momentum {MOMENTUM:g}, weight decay "
+        f"{chosen:g} ({scaling}), {_schedule(config)}, momentum {MOMENTUM:g}, weight decay "
         f"{WEIGHT_DECAY:g}, batch {config.batch_size} with the last partial batch kept; training "
         f"crops of area 0.08 to 1, resized to {side}, flipped half the time; test images of "
         f"another size than {side} x {side} resized to a short side of {round(side * 256 / 224)} "
@@ -118,17 +114,29 @@ def protocol(config: ProbeConfig, provenance: dict[str, Any], chosen: float) -> 
     return text
 
 
+def _schedule(config: ProbeConfig) -> str:
+    """How the rate changes, as a clause."""
+    if config.schedule == "cosine":
+        return f"cosine per epoch over {config.epochs} epochs"
+    drops = [epoch for epoch in config.drops if epoch < config.epochs]
+    if not drops:
+        return f"constant over {config.epochs} epochs"
+    at = f"epoch{'s' if len(drops) > 1 else ''} {' and '.join(map(str, drops))}"
+    return f"x0.1 at {at} of {config.epochs}"
+
+
 def describe(
     config: ProbeConfig, provenance: dict[str, Any], devices: int, epoch_steps: int
 ) -> str:
     """The first line on the console."""
-    rates = ", ".join(f"{rate:g}" for rate in config.lr)
+    rates = ", ".join(f"{rate:g}" for rate in config.rates)
+    drops = f"drops at epochs {', '.join(map(str, config.drops))}"
     return (
         f"linear probe of {config.run} (step {provenance['encoder_step']}) on {config.data}, "
         f"{provenance['train_images']} images + {provenance['test_images']} test, "
         f"{provenance['classes']} "
-        f"classes; batch {config.batch_size} on {devices} device(s); learning rate {rates}, drops "
-        f"at epochs {', '.join(map(str, config.drops))}; {epoch_steps} steps an epoch, "
+        f"classes; batch {config.batch_size} on {devices} device(s); learning rate {rates}, "
+        f"{'cosine' if config.schedule == 'cosine' else drops}; {epoch_steps} steps an epoch, "
         f"{config.epochs * epoch_steps} in all"
     )
 

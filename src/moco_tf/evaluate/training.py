@@ -32,7 +32,7 @@ RESTORE = "Restore the file and run the command again, or start anew in another 
 class Trainable(Protocol):
     """What is trained: `LinearProbe` or `Finetuner`."""
 
-    def train_step(self, images: Any, labels: Any, rates: Any) -> Mapping[str, Any]:
+    def train_step(self, images: Any, labels: Any, rates: Any, *inputs: Any) -> Mapping[str, Any]:
         """One step; returns `classifier.batch_sums`, "step_loss" and "first_nonfinite"."""
 
     def evaluate_step(self, images: Any, labels: Any) -> Mapping[str, Any]:
@@ -65,6 +65,7 @@ class ClassifierJob:
         rates: step -> learning rates, as `model.train_step` takes them.
         heads: learning rates that name the classifiers in the logs, where there are several.
         evaluation: of `on_test_images`.
+        inputs: step -> what else `model.train_step` takes.
         after_first_epoch: called after the first evaluation.
     """
 
@@ -79,17 +80,19 @@ class ClassifierJob:
         rates: Callable[[int], list[float]],
         heads: tuple[float, ...],
         evaluation: Callable[[], dict[str, list[float]]],
+        inputs: Callable[[int], tuple[Any, ...]] = lambda step: (),
         after_first_epoch: Callable[[], None] = lambda: None,
     ):
         self.model, self.progress, self.watch = model, progress, watch
         self._rates, self._heads, self._evaluation = rates, heads, evaluation
-        self._after_first_epoch = after_first_epoch
+        self._inputs, self._after_first_epoch = inputs, after_first_epoch
         self._tested: dict[str, list[float]] | None = None
 
     def step(self, batch: Any) -> None:
         """One step of all heads."""
         (images, labels), progress = batch, self.progress
-        found = self.model.train_step(images, labels, tf.constant(self._rates(progress.step)))
+        rates = tf.constant(self._rates(progress.step))
+        found = self.model.train_step(images, labels, rates, *self._inputs(progress.step))
         progress.sums = add(progress.sums, {name: found[name] for name in SUMS})
         self._loss = found["step_loss"]
         self.watch.add(progress.step + 1, self._loss, found["first_nonfinite"])

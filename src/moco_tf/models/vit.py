@@ -9,9 +9,11 @@ from functools import partial
 from math import sqrt
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.models.drop_path import DropPath
 from moco_tf.models.resnet import layer_seed, with_head
 from moco_tf.models.tokens import Tokens
 from moco_tf.names.encoder import CONV_PATCH, check_vit
@@ -36,6 +38,8 @@ def vit(
     running_statistics="first_group",
     dtype="float32",
     seed=0,
+    drop_path=0.0,
+    batch_size=None,
 ):
     """Returns an `Encoder`, whose features are the class token, [B, D].
 
@@ -52,6 +56,8 @@ def vit(
         group_size, group_layout, running_statistics: see `GroupBatchNorm`; of "conv" only.
         dtype: Keras dtype policy.
         seed: of the initial weights; each layer draws from (seed, its name).
+        drop_path: of the last block, the probability that a residual branch is left out in
+            training; it rises in a line from 0 in the first. It needs the global `batch_size`.
 
     Raises:
         ValueError: sizes do not fit.
@@ -86,25 +92,34 @@ def vit(
     x = layers.Reshape((side**2, width), dtype=dtype)(x)  # [B, P, D], row by row
     x = Tokens(side, seed=layer_seed(seed, "cls_token"), dtype=dtype, name="tokens")(x)  # [B, T, D]
     cuts = []
-    for index in range(depth):
+    for index, rate in enumerate(np.linspace(0, drop_path, depth)):
         cuts.append(x)
         dense = partial(_dense, dtype=dtype, seed=seed)
-        x = _block(x, heads, name=f"blocks.{index}", norm=norm, dense=dense, dtype=dtype)
+        drop = partial(_drop, rate=float(rate), batch_size=batch_size, dtype=dtype, seed=seed)
+        name = f"blocks.{index}"
+        x = _block(x, heads, name=name, norm=norm, dense=dense, drop=drop, dtype=dtype)
     features = norm(name="norm")(x)[:, 0]  # [B, D]
     named = {"name": "head", "cuts": tuple(cuts)}
     return with_head(inputs, features, head, dim, dtype=dtype, seed=seed, **named)
 
 
-def _block(x, heads, *, name, norm, dense, dtype):
+def _block(x, heads, *, name, norm, dense, drop, dtype):
     """Attention between the tokens, then a perceptron for each: [B, T, D] -> [B, T, D]."""
     width = x.shape[-1]
     y = dense(norm(name=f"{name}.norm1")(x), 3 * width, 2 * width, name=f"{name}.attn.qkv")
     y = dense(_attention(y, heads), width, 2 * width, name=f"{name}.attn.proj")
-    x = layers.Add(dtype=dtype)([x, y])
+    x = layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path1")])
     y = norm(name=f"{name}.norm2")(x)
     y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1", activation=gelu)
     y = dense(y, width, 5 * width, name=f"{name}.mlp.fc2")
-    return layers.Add(dtype=dtype)([x, y])
+    return layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path2")])
+
+
+def _drop(x, *, name, rate, batch_size, dtype, seed):
+    if not rate:
+        return x
+    draw = layer_seed(seed, name)
+    return DropPath(rate, batch_size=batch_size, seed=draw, dtype=dtype, name=name)(x)
 
 
 def _attention(qkv, heads):

@@ -19,6 +19,7 @@ from moco_tf.models.resnet import zero_last_scales
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
 
 GROUPS = ("group_size", "group_layout", "running_statistics")  # settings of `GroupBatchNorm`
+DROPPING = ("drop_path", "batch_size")  # of a ViT that is trained with labels
 TELLING = {"stem", "width", "patch_size", "vit_width", "vit_depth", "head", "dim", "mlp_dim"}
 
 
@@ -63,6 +64,7 @@ def untrained_encoder(config: Config, *, predictor: bool = True, **changes: Any)
     elif config.is_vit:
         settings |= {name: fields[name] for name in ("patch_size", "freeze_patch_projection")}
         settings |= {"width": config.vit_width, "depth": config.vit_depth}
+        settings |= {name: changes[name] for name in DROPPING if name in changes}
         encoder = build_encoder(config.encoder, **settings)
     elif config.architecture is None:
         raise InputError(f"encoder={config.encoder}: its architecture is not known here.")

@@ -7,12 +7,19 @@ import tensorflow as tf
 from moco_tf.training.optimizer import UpdateRule
 
 
-def adamw(*, weight_decay: float) -> UpdateRule:
-    """Returns the rule of MoCo v3's vision transformers: all parameters decay, biases too."""
+def adamw(*, weight_decay: float, matrices_only: bool = False) -> UpdateRule:
+    """Returns the rule of MoCo v3's vision transformers: all parameters decay, biases too.
+
+    Args:
+        matrices_only: biases, scales, shifts and the class token do not decay, as in DeiT.
+    """
+    no_decay = partial(adamw_update, weight_decay=0.0) if matrices_only else None
     return UpdateRule(
         partial(adamw_update, weight_decay=weight_decay),
         slots=("exp_avg", "exp_avg_sq"),
         counts_steps=True,
+        one_dimensional=no_decay,
+        tokens_too=matrices_only,
     )
 
 

@@ -24,16 +24,20 @@ class UpdateRule:
         counts_steps: `update` also takes `step`, the number of this step, from 1 on: a float64
             scalar.
         one_dimensional: another `update`, of biases and of scales and shifts; none: the same.
+        tokens_too: `one_dimensional` also takes what has one axis that is longer than 1, as a class
+            token has.
     """
 
     update: Callable
     slots: tuple[str, ...] = ("momentum",)
     counts_steps: bool = False
     one_dimensional: Callable | None = None
+    tokens_too: bool = False
 
     def of(self, parameter) -> Callable:
         """Returns the `update` of a parameter."""
-        if self.one_dimensional is None or len(parameter.shape) > 1:
+        axes = [size for size in parameter.shape if size > 1 or not self.tokens_too]
+        if self.one_dimensional is None or len(axes) > 1:
             return self.update
         return self.one_dimensional
 

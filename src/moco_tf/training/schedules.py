@@ -40,6 +40,21 @@ def learning_rate(
     return base * 0.5 * (1 + math.cos(math.pi * done / last))
 
 
+def warm_cosine(step, *, steps_per_epoch, epochs, base, warmup_epochs=0, first=0.0, last=0.0):
+    """Returns the learning rate of a step (0-based) of fine-tuning.
+
+    It rises in a line from `first` to `base` in the warm-up, and then falls on a cosine to `last`,
+    which began with the first epoch: last + (base - last) / 2 * (1 + cos(pi * e / epochs)), e the
+    fraction of the epoch.
+
+    Source: DeiT, arXiv:2012.12877, whose rate moves once an epoch.
+    """
+    epoch = step / steps_per_epoch
+    if epoch < warmup_epochs:
+        return first + (base - first) * epoch / warmup_epochs
+    return last + (base - last) * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+
+
 def cosine_momentum(step, *, steps_per_epoch, epochs, base):
     """Returns the key encoder's momentum of a step (0-based), from `base` up to 1.
 
