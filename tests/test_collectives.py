@@ -12,7 +12,7 @@ def in_replicas(devices, function, values):
     """`function` of each replica's value, as every replica sees it."""
     strategy = make_strategy(devices)
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         def replica():
             number = tf.distribute.get_replica_context().replica_id_in_sync_group

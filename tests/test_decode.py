@@ -19,7 +19,7 @@ REFUSED = (tf.errors.OpError, OSError, ValueError)
 @pytest.fixture(scope="module")
 def decoded():
     """A function of bytes, traced once: uint8 [h, w, 3]."""
-    function = tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])
+    function = tf.function(decode, autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
     return lambda contents: function(tf.constant(contents)).numpy()
 
 

@@ -26,7 +26,7 @@ def test_unit_rows_in_order_with_one_trace(count, batch, compiled):
         traces.append(x.shape)
         return tf.reshape(tf.cast(x, tf.float32), [x.shape[0], -1])
 
-    function = tf.function(flatten) if compiled else flatten
+    function = tf.function(flatten, autograph=False) if compiled else flatten
     batches = tf.data.Dataset.from_tensor_slices(images).batch(batch)
     found = extract(function, batches)
     flat = images.reshape(count, -1).astype(np.float64)

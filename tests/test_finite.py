@@ -61,7 +61,7 @@ def compiled(request):
         return result
 
     method._compiled_loss = compare_then_spoil
-    step = tf.function(method.train_step)
+    step = tf.function(method.train_step, autograph=False)
     order = random_permutation(0, 0, 1, BATCH)
 
     def told(**changes):

@@ -82,7 +82,7 @@ def test_the_effective_rank_weighs_the_singular_values():
     assert effective_rank(wide) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-4)
 
 
-@tf.function
+@tf.function(autograph=False)
 def colours(images):
     return tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2])
 

@@ -32,7 +32,9 @@ def pictures():
 
 def test_each_look_is_told():
     images, expected = zip(*pictures().values(), strict=True)
-    found = tf.function(look, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    found = tf.function(
+        look, autograph=False, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)]
+    )
     assert [int(found(image)) for image in images] == list(expected)
     assert looks(np.stack(images)).tolist() == list(expected)
 

@@ -24,7 +24,7 @@ def build(devices, **options):
 def step(under_test, factor, rates):
     """Each replica gives its own gradients: its number and one more, times `factor`."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def compiled():
         def gradients():
             context = tf.distribute.get_replica_context()

@@ -192,7 +192,7 @@ def test_evaluation_keeps_order_and_the_last_partial_batch(images):
     np.testing.assert_array_equal(batches[2][0], images.read(8))
 
 
-@tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
 def centre(image):
     return centre_crop(image, 32)
 

@@ -38,7 +38,7 @@ def encoder(block):
 def forward_and_backward(encode, *arguments):
     """Results, and how many forward convolutions the graph has once TensorFlow optimized it."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(parameters, statistics, images, weights):
         with tf.GradientTape() as tape:
             tape.watch(parameters)

@@ -98,7 +98,7 @@ def test_a_description_solarizes_flips_and_turns_too():
 def test_crops_are_those_of_a_skewed_area():
     """Spec 3.6: mean area .388, and 23.5 % of the crops below .2, of a 500 x 375 image."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def windows(count):
         return tf.map_fn(
             lambda i: simclr_window(tf.stack([tf.constant(3), i]), 375, 500, named(1.0).crop),

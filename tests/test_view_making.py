@@ -28,7 +28,7 @@ def test_views_keep_their_number_through_microbatches_in_either_order(images, wa
     view1, view2 = next(iter(views_of(images, both, 12, batch_size=8, seed=0, way=way)))
     assert isinstance(view2, SecondView) and not isinstance(view1, SecondView)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(*views):
         def one(rows):
             return {"views": tf.stack([made.on_device(pick(v, rows)) for v in views], axis=1)}

@@ -155,7 +155,7 @@ def test_evaluation_transform_and_normalisation_match(golden):
             np.testing.assert_allclose(ours, z[f"img{n}/normalize_{name}"], atol=1e-6)
 
 
-@tf.function
+@tf.function(autograph=False)
 def _windows(height, width, min_area, seed, count):
     def one(position):
         draws = tf.random.stateless_uniform([TRIES, 4], [seed, position], alg="philox")
@@ -274,7 +274,9 @@ def test_every_image_and_view_has_its_own_draws():
 @pytest.mark.parametrize("kind", ["v1", "v2"])
 def test_jitter_factors_are_uniform_in_their_ranges(kind):
     drawn, strengths = slice(CROP_DRAWS + 1, CROP_DRAWS + 5), NAMED[kind].jitter.strengths
-    one = tf.function(lambda i: jitter_factors(view_draws(1, i, 0)[drawn], strengths))
+    one = tf.function(
+        lambda i: jitter_factors(view_draws(1, i, 0)[drawn], strengths), autograph=False
+    )
     factors = np.stack([one(i) for i in tf.range(2000)])
     hue = {"v1": 0.4, "v2": 0.1}[kind]
     low, high = np.array([0.6, 0.6, 0.6, -hue]), np.array([1.4, 1.4, 1.4, hue])
@@ -334,7 +336,7 @@ def test_a_batch_at_once_is_every_image_by_itself_whatever_is_described(seed):
     view = description(seed)
     draws = np.stack([view_draws(seed, i, 0)[CROP_DRAWS:] for i in range(96)])
     crops = np.random.default_rng(seed).integers(0, 256, (96, 12, 12, 3), np.uint8)
-    one_by_one = tf.function(lambda crop, draw: augment(crop, draw, view))
+    one_by_one = tf.function(lambda crop, draw: augment(crop, draw, view), autograph=False)
     expected = [one_by_one(*pair).numpy() for pair in zip(crops, draws, strict=True)]
     np.testing.assert_array_equal(augment_batch(crops, tf.constant(draws), view), expected)
 
@@ -345,7 +347,7 @@ def test_a_batch_at_once_is_every_image_by_itself(kind):
     draws = np.stack([view_draws(3, i, 0)[CROP_DRAWS:] for i in range(128)])
     assert len({tuple(np.argsort(one[5:9])) for one in draws}) == 24
     crops = np.random.default_rng(1).integers(0, 256, (128, 12, 10, 3), np.uint8)
-    one_by_one = tf.function(lambda crop, draw: augment(crop, draw, NAMED[kind]))
+    one_by_one = tf.function(lambda crop, draw: augment(crop, draw, NAMED[kind]), autograph=False)
     expected = [one_by_one(*pair).numpy() for pair in zip(crops, draws, strict=True)]
     np.testing.assert_array_equal(augment_batch(crops, tf.constant(draws), NAMED[kind]), expected)
 

@@ -69,7 +69,7 @@ def views(step):
 
 
 def train(method, steps=3):
-    compiled = tf.function(partial(method.train_step, details=True))
+    compiled = tf.function(partial(method.train_step, details=True), autograph=False)
     calls = 2 if method.symmetric else 1
     for step in range(steps):
         order = random_permutation(0, step, calls, BATCH)

@@ -5,6 +5,7 @@ in the whole run is `position`. `on_device` makes of a batch of either uint8 [B,
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -64,7 +65,7 @@ class HostViews(_Making):
 
     def __init__(self, views: tuple[View, View], image_size: int):
         super().__init__(views, image_size)
-        first, second = (tf.function(lambda c, draws, v=v: augment(c, draws, v)) for v in views)
+        first, second = (tf.function(partial(augment, view=v), autograph=False) for v in views)
         self._finish = first, first if views[0] == views[1] else second  # traced once
 
     def on_host(self, images, index, seed, position):

@@ -174,7 +174,7 @@ def _of_first(strategy):
 
 
 def _compiled(strategy, replica):
-    @tf.function(reduce_retracing=False)
+    @tf.function(autograph=False, reduce_retracing=False)
     def of_every_replica(tensor):
         return strategy.experimental_local_results(strategy.run(replica, args=(tensor,)))[0]
 
