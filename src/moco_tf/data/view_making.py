@@ -5,7 +5,7 @@ in the whole run is `position`. `on_device` makes of a batch of either uint8 [B,
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -60,13 +60,18 @@ class _Making:
         return self.views[marked], view.parts if marked else view
 
 
+@cache
+def _finishing(view):
+    """Returns the function that finishes crops, traced once for all pipelines with such views."""
+    return tf.function(partial(augment, view=view), autograph=False)
+
+
 class HostViews(_Making):
     """The host makes whole views: uint8 [S, S, 3]."""
 
     def __init__(self, views: tuple[View, View], image_size: int):
         super().__init__(views, image_size)
-        first, second = (tf.function(partial(augment, view=v), autograph=False) for v in views)
-        self._finish = first, first if views[0] == views[1] else second  # traced once
+        self._finish = tuple(map(_finishing, views))
 
     def on_host(self, images, index, seed, position):
         image, draws = decoded(images, index), both_draws(seed, position)
