@@ -29,7 +29,7 @@ def _over_replicas(nest, combine):
     for dtype in {value.dtype: None for value in values}:  # one exchange for all of a type
         indices = [place for place, value in enumerate(values) if value.dtype == dtype]
         packed = tf.concat([tf.reshape(values[place], [1, -1]) for place in indices], axis=1)
-        rows = context.all_gather(packed, axis=0)
+        rows = _all_gather(packed)
         combined = combine(tf.ensure_shape(rows, [context.num_replicas_in_sync, packed.shape[1]]))
         sizes = [values[place].shape.num_elements() for place in indices]
         for place, part in zip(indices, tf.split(combined, sizes), strict=True):
@@ -46,14 +46,19 @@ def _gather_rows(tensor):
     context = tf.distribute.get_replica_context()
     shape = [tensor.shape[0] * context.num_replicas_in_sync, *tensor.shape[1:]]
     if tensor.dtype != tf.uint8:
-        return tf.ensure_shape(context.all_gather(tf.identity(tensor), axis=0), shape)
+        return tf.ensure_shape(_all_gather(tensor), shape)
     flat = tf.reshape(tensor, [tensor.shape[0], -1])  # collectives take no uint8: four as an int32
     size = flat.shape[1]
     padded = tf.pad(flat, [[0, 0], [0, -size % 4]])
     words = tf.bitcast(tf.reshape(padded, [flat.shape[0], -1, 4]), tf.int32)
-    all_words = tf.ensure_shape(context.all_gather(words, axis=0), [shape[0], words.shape[1]])
+    all_words = tf.ensure_shape(_all_gather(words), [shape[0], words.shape[1]])
     numbers = tf.reshape(tf.bitcast(all_words, tf.uint8), [shape[0], -1])
     return tf.reshape(numbers[:, :size], shape)
+
+
+def _all_gather(rows):
+    # Without a gradient `all_gather` need not walk through all that the rows are made of.
+    return tf.distribute.get_replica_context().all_gather(tf.stop_gradient(rows), axis=0)
 
 
 def sum_in_order(tensors):

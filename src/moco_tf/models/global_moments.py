@@ -41,6 +41,10 @@ def _gather(own):
 
 
 def _all_gather(rows):
+    # `custom_gradient`, of which `all_gather` has one too, looks for variables in all that its
+    # result is made of. At a stop_gradient it turns back, or it would walk through the whole of the
+    # other replicas' networks, in a time that grows with the square of their size.
+    rows = tf.stop_gradient(rows)
     gathered = tf.distribute.get_replica_context().all_gather(rows, axis=0)
     return tf.ensure_shape(gathered, [replicas(), *rows.shape[1:]])
 
