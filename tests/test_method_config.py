@@ -24,6 +24,27 @@ V2, RESNET, VIT = (RECIPES[name].config for name in ("moco-v2", "cifar10-v3", "c
         (V2, {"head": "v3"}, "received method=moco. Use --head mlp, or --method moco-v3"),
         (RESNET, {"devices": 3}, "divide batch_size=256; received devices=3. Use --devices 2, or"),
         (RESNET, {"accumulation_steps": 4}, "accumulation_steps=4. Use --group-size 64."),
+        (
+            RESNET,
+            {"accumulation_steps": 4, "encoder": "resnet50"},
+            "with group_size=all and encoder=resnet50, for BatchNorm needs the whole batch at once",
+        ),
+        (
+            VIT,
+            {"accumulation_steps": 2, "encoder": "vit_conv_small", "patch_size": 16},
+            "encoder=vit_conv_small, for BatchNorm needs the whole batch at once; received acc",
+        ),
+        (
+            VIT,
+            {"accumulation_steps": 3},
+            "devices = 256; received accumulation_steps=3. Use --accu",
+        ),
+        (
+            VIT,
+            {"accumulation_steps": 100, "devices": 2},
+            "a device, batch_size / devices = 128; received accumulation_steps=100. Use --accum",
+        ),
+        (VIT, {"accumulation_steps": 8, "devices": 3}, "Use --devices 2, or --batch-size 240."),
         (RESNET, {"devices": 2, "xla": "on"}, "received devices=2. Use --xla off, or a number for"),
         (
             RESNET,
@@ -39,7 +60,7 @@ V2, RESNET, VIT = (RECIPES[name].config for name in ("moco-v2", "cifar10-v3", "c
         (
             RESNET,
             {"patch_size": 4},
-            "of the ViTs; received patch_size=4 with encoder=resnet18. Use",
+            "is for ViTs alone; received patch_size=4 with encoder=resnet18. Use",
         ),
         (VIT, {"image_size": 30}, "received image_size=30, patch_size=4. Use image_size=28."),
         (VIT, {"vit_width": 50}, "received vit_width=50, heads=3. Use vit_width=48."),
@@ -73,6 +94,13 @@ def test_groups_are_a_number_or_all_also_as_text(group_size):
     assert make_config(RESNET, {"group_size": group_size}).group_size == wanted
 
 
+def test_a_backbone_without_batch_norm_takes_microbatches():
+    config = make_config(VIT, {"accumulation_steps": "16", "devices": 2})
+    assert config.caches_gradients
+    assert not make_config(VIT, {"accumulation_steps": 2, "group_size": 32}).caches_gradients
+    make_config(RESNET, {"accumulation_steps": 2, "group_size": 32})  # has groups of its own
+
+
 def test_one_group_takes_equal_shares_of_any_devices():
     check_devices(12, "all", 2, workers=3)
     advice = r"received devices=4 on each of 2 workers\. Use --devices 3, or --batch-size 8\.$"
@@ -80,6 +108,8 @@ def test_one_group_takes_equal_shares_of_any_devices():
         check_devices(12, "all", 4, workers=2)
     with pytest.raises(InputError, match=r"batch_size=64\. Use --batch-size 38\.$"):
         check_enough_images(39, 64, "all", devices=2)
+    with pytest.raises(InputError, match=r"batch_size=64\. Use --batch-size 32\.$"):
+        check_enough_images(39, 64, "all", devices=2, accumulation_steps=8)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from moco_tf.building import build_method
 from moco_tf.config import Config
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.resnet import resnet
+from moco_tf.models.vit import vit
 
 # Convolutions of the encoder below: in the stem and the first block, and in all.
 CONVOLUTIONS = {"basic": (1 + 2, 1 + 2 + 3), "bottleneck": (1 + 4, 1 + 4 + 4)}
@@ -35,8 +36,8 @@ def encoder(block):
     )
 
 
-def forward_and_backward(encode, *arguments):
-    """Results, and how many forward convolutions the graph has once TensorFlow optimized it."""
+def forward_and_backward(encode, *arguments, operation="Conv2D"):
+    """Results, and how many operations of the forward pass the graph has, once it is optimized."""
 
     @tf.function(autograph=False)
     def run(parameters, statistics, images, weights):
@@ -53,7 +54,7 @@ def forward_and_backward(encode, *arguments):
     finally:
         context.disable_run_metadata()
     nodes = [node.op for graph in graphs for node in graph.post_optimization_graph.node]
-    return results, sum(op.endswith("Conv2D") for op in nodes)
+    return results, sum(op.endswith(operation) for op in nodes)
 
 
 @pytest.mark.parametrize("block", [pytest.param("basic", marks=pytest.mark.slow), "bottleneck"])
@@ -69,7 +70,7 @@ def test_results_are_the_model_s_and_all_but_the_last_part_runs_twice(block):
         tf.constant(rng.standard_normal((4, 3)), tf.float32),
     )
     plain, once = forward_and_backward(network.model.stateless_call, *arguments)
-    again, more = forward_and_backward(recomputing(network), *arguments)
+    again, more = forward_and_backward(recomputing(network.model, network.cuts), *arguments)
     assert len(again) == 1 + len(network.model.variables)
     for ours, theirs in zip(again, plain, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
@@ -77,10 +78,30 @@ def test_results_are_the_model_s_and_all_but_the_last_part_runs_twice(block):
     assert (once, more) == (every, every + twice)
 
 
+def test_all_blocks_of_a_vit_but_the_last_run_twice():
+    """So that of the others nothing is kept, neither attention nor what the perceptron hides."""
+    sizes = {"width": 8, "depth": 3, "heads": 2, "stem": "patch", "image_size": 8, "patch_size": 4}
+    network, rng = vit(**sizes, head="linear", dim=3), np.random.default_rng(0)
+    arguments = (
+        [tf.constant(v.value) for v in network.model.trainable_variables],
+        [tf.constant(v.value) for v in network.model.non_trainable_variables],
+        tf.constant(rng.standard_normal((4, 8, 8, 3)), tf.float32),
+        tf.constant(rng.standard_normal((4, 3)), tf.float32),
+    )
+    plain, once = forward_and_backward(
+        network.model.stateless_call, *arguments, operation="Softmax"
+    )
+    call = recomputing(network.model, network.cuts)
+    again, more = forward_and_backward(call, *arguments, operation="Softmax")
+    for ours, theirs in zip(again, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert (once, more) == (3, 3 + 2)
+
+
 def test_the_model_stays_as_it_is():
     network = encoder("bottleneck")
     before, layers = network.model.get_config(), list(network.model.layers)
-    recomputing(network)
+    recomputing(network.model, network.cuts)
     assert network.model.get_config() == before
     assert network.model.layers == layers
     assert network.model.get_layer("layer2.0.conv3") in layers

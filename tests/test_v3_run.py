@@ -71,6 +71,20 @@ def test_a_run_in_pieces_ends_in_the_same_arrays(vit_run, data, tmp_path):
     assert summary["state_sha256"] == vit_run[1]["state_sha256"]
 
 
+@pytest.mark.slow
+def test_a_run_in_microbatches_is_the_run_and_ends_alike_in_pieces(data, tmp_path):
+    """In float64. A run may go on with another number of them."""
+    states, changes = {}, {"precision": "float64", "optimizer": "lars", "recompute": True}
+    for name, pieces in {"cached": [4], "in pieces": [4, 4], "mixed": [1, 4]}.items():
+        for stop, microbatches in zip((4, None)[-len(pieces) :], pieces, strict=True):
+            changes |= {"accumulation_steps": microbatches, "max_steps": stop}
+            pretrain(config(data, tmp_path / name, *V3["vit"], **changes))
+        states[name] = load_latest(tmp_path / name / "checkpoints", warn=print)[0]
+    for name, array in states["cached"].items():
+        np.testing.assert_array_equal(states["in pieces"][name], array, err_msg=name)
+        np.testing.assert_allclose(states["mixed"][name], array, rtol=1e-10, atol=1e-12)
+
+
 def test_evaluations_take_the_backbone_or_the_projector_without_the_predictor(vit_run):
     encoder, found, _ = load_encoder(vit_run[0], warn=print)
     assert found.knn_features == "pooled"

@@ -150,7 +150,7 @@ def test_recomputed_blocks_give_the_same_features_and_gradients(stem):
         encoder.model,
     )
     found = []
-    for call in (model.stateless_call, recomputing(encoder)):
+    for call in (model.stateless_call, recomputing(encoder.model, encoder.cuts)):
         parameters = [variable.value for variable in model.trainable_variables]
         statistics = [variable.value for variable in model.non_trainable_variables]
         with tf.GradientTape() as tape:

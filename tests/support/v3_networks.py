@@ -13,6 +13,7 @@ from moco_tf.methods.moco_v3 import MoCoV3
 from moco_tf.models.batch_norm import ALL, GroupBatchNorm
 from moco_tf.models.heads import with_predictor, with_projector
 from moco_tf.models.resnet import Encoder
+from moco_tf.training.gradient_cache import gradient_cache
 from moco_tf.training.lars import lars
 from moco_tf.training.network import Network
 from moco_tf.training.step import StepEnvelope
@@ -21,13 +22,16 @@ SIDE, DIM, HIDDEN, BATCH, TEMPERATURE, DECAY = 4, 6, 7, 8, 0.3, 0.1
 STEPS = ((0.0, 0.5), (0.3, 0.6), (0.2, 0.7), (0.1, 0.8))  # learning rate and momentum of each
 
 
-def networks(kind, seed=0):
+def networks(kind, seed=0, backbone_norm=True, dropout=0.0):
     """The query network and the momentum encoder: a convolution with BatchNorm, and the heads."""
     norm = partial(GroupBatchNorm, ALL, dtype="float64")
     inputs = keras.Input((SIDE, SIDE, 3), dtype="float64")
     draw = keras.initializers.RandomNormal(stddev=0.3, seed=seed)
     x = keras.layers.Conv2D(5, 3, kernel_initializer=draw, dtype="float64", name="conv1")(inputs)
-    x = keras.layers.ReLU(dtype="float64")(norm(name="bn1")(x))
+    x = norm(name="bn1")(x) if backbone_norm else x
+    x = keras.layers.ReLU(dtype="float64")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, seed=seed, dtype="float64")(x)
     x = keras.layers.GlobalAveragePooling2D(dtype="float64")(x)
     head = {"hidden": HIDDEN, "norm": norm, "dtype": "float64", "seed": seed}
     encoder = Encoder(None, keras.Model(inputs, x), ())
@@ -35,11 +39,16 @@ def networks(kind, seed=0):
     return with_predictor(encoder, kind, **head), encoder
 
 
-def build(strategy, **changes):
-    """A method in float64; the momentum encoder was drawn from another seed."""
+def build(strategy, microbatches=None, **changes):
+    """A method in float64; the momentum encoder was drawn from another seed.
+
+    Args:
+        microbatches: of a backbone without BatchNorm, whose gradients are cached; 1: it is whole.
+    """
+    options = {"backbone_norm": microbatches is None}
     with strategy.scope():
-        query, _ = networks("resnet", seed=1)
-        _, key = networks("resnet", seed=2)
+        query, _ = networks("resnet", seed=1, **options)
+        _, key = networks("resnet", seed=2, **options)
     settings = {
         "strategy": strategy,
         "batch_size": BATCH,
@@ -49,8 +58,13 @@ def build(strategy, **changes):
         "running_statistics": "first_group",
         "dtype": "float64",
     }
-    envelope = StepEnvelope(Network(query), **settings | changes)
-    return MoCoV3(Network(key), envelope=envelope, temperature=TEMPERATURE)
+    several = microbatches is not None and microbatches > 1
+    query, key = (
+        Network(each, gradient_cache(each, microbatches, tf.identity) if several else None)
+        for each in (query, key)
+    )
+    envelope = StepEnvelope(query, **settings | changes)
+    return MoCoV3(key, envelope=envelope, temperature=TEMPERATURE)
 
 
 def views(step):

@@ -8,15 +8,18 @@ import tensorflow as tf
 
 from moco_tf.building.batches import build_finish
 from moco_tf.config import Config
+from moco_tf.config.batch_groups import check_microbatches
 from moco_tf.config.method import V3, check_heads
 from moco_tf.data.pipeline import normalize
 from moco_tf.data.sources import Images
 from moco_tf.methods.moco import MoCo
 from moco_tf.methods.moco_v3 import MoCoV3
 from moco_tf.methods.shuffle import random_permutation
+from moco_tf.models.batch_norm import running_variables
 from moco_tf.models.recompute import recomputing
 from moco_tf.runs.encoders import untrained_encoder
 from moco_tf.training.adamw import adamw
+from moco_tf.training.gradient_cache import gradient_cache
 from moco_tf.training.lars import lars
 from moco_tf.training.network import Network
 from moco_tf.training.optimizer import UpdateRule
@@ -38,28 +41,33 @@ def build_method(
     """
     check_heads(config.method, config.head)
     compute_dtype = config.precision.removeprefix("mixed_")
-    finish = build_finish(config, train, strategy)
+    finish, cached = build_finish(config, train, strategy), config.caches_gradients
+
+    def preprocess(view):
+        return normalize(finish(view), config.normalization, compute_dtype)
+
     with strategy.scope():
         query = untrained_encoder(config, dtype=config.precision)
         key = untrained_encoder(config, dtype=config.precision, predictor=False)
     envelope = StepEnvelope(
-        Network(query, recomputing(query) if config.recompute else None),
+        _network(config, query, preprocess, recompute=config.recompute),
         strategy=strategy,
         batch_size=config.batch_size,
         group_size=config.group_size,
         group_layout=config.group_layout,
-        accumulation_steps=config.accumulation_steps,
+        accumulation_steps=1 if cached else config.accumulation_steps,
         rule=_rule(config),
         running_statistics=config.running_statistics,
-        preprocess=lambda view: normalize(finish(view), config.normalization, compute_dtype),
+        preprocess=(lambda view: view) if cached else preprocess,
         xla=use_xla(config),
         loss_scaling=config.precision == "mixed_float16",
         dtype="float64" if config.precision == "float64" else "float32",
     )
+    key_network = _network(config, key, preprocess, stream=1)
     if config.method == V3:
-        return MoCoV3(Network(key, stream=1), envelope=envelope, temperature=config.temperature)
+        return MoCoV3(key_network, envelope=envelope, temperature=config.temperature)
     return MoCo(
-        Network(key, stream=1),
+        key_network,
         envelope=envelope,
         queue_size=config.queue_size,
         dim=config.dim,
@@ -68,6 +76,19 @@ def build_method(
         symmetric=config.symmetric,
         seed=config.seed,
     )
+
+
+def _network(config, encoder, preprocess, *, stream=0, recompute=False):
+    """An encoder as a step of `config` calls it."""
+    if not config.caches_gradients:
+        call = recomputing(encoder.model, encoder.cuts) if recompute else None
+        return Network(encoder, call, stream)
+    if running_variables(encoder.backbone):
+        sizes = config.batch_size, config.group_size, config.devices or 1
+        check_microbatches(*sizes, config.accumulation_steps, config.encoder)
+    call = recomputing(encoder.backbone, encoder.cuts) if recompute else None
+    cache = gradient_cache(encoder, config.accumulation_steps, preprocess, call)
+    return Network(encoder, cache, stream)
 
 
 def _rule(config: Config) -> UpdateRule:

@@ -13,6 +13,7 @@ from moco_tf.config.batch_groups import (
     check_accumulation,
     check_batch,
     check_devices,
+    check_microbatches,
     check_xla,
 )
 from moco_tf.config.change import make_config, only_a_name, without_mask
@@ -23,10 +24,10 @@ from moco_tf.config.fields import (
     OptimisationFields,
 )
 from moco_tf.config.folder import RUNTIME_FIELDS, AnyConfig, FolderConfig, short_repr
-from moco_tf.config.method import check_encoder_fields, check_method
+from moco_tf.config.method import V3, check_encoder_fields, check_method
 from moco_tf.config.run_fields import MachineFields, RunFields
 from moco_tf.names.data import is_there
-from moco_tf.names.encoder import ALL, KERAS, RESNETS, VITS, check_encoder
+from moco_tf.names.encoder import ALL, KERAS, RESNETS, VITS, check_encoder, has_batch_norm
 
 __all__ = [
     "RECORDED_FIELDS",
@@ -91,6 +92,8 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
         sizes = self.batch_size, self.group_size
         devices, microbatches = self.devices or 1, self.accumulation_steps
         check_batch(*sizes, devices, microbatches)
+        if self.method != V3 or has_batch_norm(self.encoder):
+            check_microbatches(*sizes, devices, microbatches, self.encoder)
         check_devices(*sizes, devices, accumulation_steps=microbatches)
         check_accumulation(*sizes, devices, microbatches)
         check_xla(self.group_size, devices, self.xla)
@@ -156,6 +159,11 @@ class Config(RunFields, MachineFields, OptimisationFields, MethodFields, Encoder
     def group_images(self) -> int:
         """Images that BatchNorm normalises together."""
         return self.batch_size if self.group_size == ALL else self.group_size
+
+    @property
+    def caches_gradients(self) -> bool:
+        """Whether the backbone alone takes microbatches, and the heads the whole batch."""
+        return self.group_size == ALL and self.accumulation_steps > 1
 
     @property
     def divisible(self) -> int:

@@ -44,7 +44,7 @@ def check_devices(
         workers: processes that have so many devices each.
     """
     if group_size == ALL:
-        _check_shares(batch_size, devices, workers)
+        _check_shares(batch_size, devices, workers, accumulation_steps)
         return
     groups = batch_size // group_size
     if groups % (devices * workers):
@@ -59,16 +59,17 @@ def check_devices(
         )
 
 
-def _check_shares(batch_size: int, devices: int, workers: int) -> None:
+def _check_shares(batch_size: int, devices: int, workers: int, microbatches: int) -> None:
     if not batch_size % (devices * workers):
         return
     each = f" on each of {workers} workers" if workers > 1 else ""
-    share, rest = divmod(batch_size, workers)
+    share, rest = divmod(batch_size, workers * microbatches)
     options = []
     if not rest:
         options.append(f"--devices {max(d for d in _divisors(share) if d <= devices)}")
-    if batch_size > devices * workers:
-        options.append(f"--batch-size {batch_size // (devices * workers) * devices * workers}")
+    whole = devices * workers * microbatches
+    if batch_size > whole:
+        options.append(f"--batch-size {batch_size // whole * whole}")
     advice = f"Use {', or '.join(options)}." if options else "Use fewer workers."
     raise InputError(
         f"devices must divide batch_size={batch_size}; received devices={devices}{each}. {advice}"
@@ -84,12 +85,13 @@ def check_accumulation(
         devices: of all workers.
     """
     if group_size == ALL:
-        if accumulation_steps > 1:
-            share, rest = divmod(batch_size, devices * accumulation_steps)
-            smaller = f" Use --group-size {share}." if share > 1 and not rest else ""
+        share = batch_size // devices
+        if share % accumulation_steps:
+            nearest = min((n for n in _divisors(share) if n > accumulation_steps), default=share)
             raise InputError(
-                f"accumulation_steps must be 1 with group_size=all, for BatchNorm needs the whole "
-                f"batch at once; received accumulation_steps={accumulation_steps}.{smaller}"
+                f"accumulation_steps must divide the images of a device, batch_size / devices = "
+                f"{share}; received accumulation_steps={accumulation_steps}. Use "
+                f"--accumulation-steps {nearest}."
             )
         return
     groups = batch_size // group_size // devices
@@ -102,6 +104,20 @@ def check_accumulation(
             f"batch_size / group_size / devices = {groups}; received accumulation_steps="
             f"{accumulation_steps}. "
             f"{_advice(options, batch_size, group_size, devices, accumulation_steps)}"
+        )
+
+
+def check_microbatches(
+    batch_size: int, group_size: GroupSize, devices: int, accumulation_steps: int, encoder: str
+) -> None:
+    """Raises `InputError` for microbatches of what BatchNorm normalises over the whole batch."""
+    if group_size == ALL and accumulation_steps > 1:
+        share, rest = divmod(batch_size, devices * accumulation_steps)
+        smaller = f" Use --group-size {share}." if share > 1 and not rest else ""
+        raise InputError(
+            f"accumulation_steps must be 1 with group_size=all and encoder={encoder}, for "
+            f"BatchNorm needs the whole batch at once; received accumulation_steps="
+            f"{accumulation_steps}.{smaller}"
         )
 
 
@@ -124,7 +140,8 @@ def check_enough_images(
     """Raises `InputError` if there is no whole batch."""
     if batch_size > images:
         if group_size == ALL:
-            most = images // devices * devices
+            shares = devices * accumulation_steps
+            most = images // shares * shares
             fix = f"Use --batch-size {most}." if most > 1 else "Give more images."
         else:
             fix = _smaller(images, group_size, devices, accumulation_steps)

@@ -1,24 +1,22 @@
 """An encoder's forward pass that keeps little for the backward pass, which computes it again."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import keras
 import tensorflow as tf
 
-from moco_tf.models.resnet import Encoder
 
+def recomputing(model: keras.Model, cuts: Sequence[keras.KerasTensor]):
+    """Returns a function that is called as `model.stateless_call` is, and gives the same.
 
-def recomputing(encoder: Encoder):
-    """Returns a function that is called as `encoder.model.stateless_call` is, and gives the same.
-
-    The network is taken apart at the encoder's cuts. Between forward and backward pass only what
-    goes in at each cut is kept; the backward pass runs a part again when its gradient comes. The
-    last part is kept whole, because its gradient comes at once.
+    The network is taken apart at the cuts, those of its `Encoder`. Between forward and backward
+    pass only what goes in at each cut is kept; the backward pass runs a part again when its
+    gradient comes. The last part is kept whole, because its gradient comes at once.
 
     Variables, layers and their names stay the model's own: the parts share them.
     """
-    model = encoder.model
-    ends = [model.inputs[0], *encoder.cuts, model.outputs[0]]
+    ends = [model.inputs[0], *cuts, model.outputs[0]]
     parts = [keras.Model(*pair) for pair in pairwise(ends)]
     trainable, running = _paths(model.trainable_variables), _paths(model.non_trainable_variables)
 

@@ -39,6 +39,11 @@ KERAS = "keras:"
 SUFFIX = ".keras"
 
 
+def has_batch_norm(name: str) -> bool:
+    """Whether an encoder of ours has BatchNorm in its backbone; of a Keras model that is open."""
+    return name in RESNETS or VITS.get(name, {}).get("stem") == "conv"
+
+
 @cache
 def application_names() -> tuple[str, ...]:
     """The models of the installed `keras.applications`, read from its source without importing."""

@@ -36,14 +36,16 @@ class Network:
 
         What Dropout draws is then a function of the run's seed, the step and the microbatch.
         """
-        return self._with_seeds(statistics, tf.cast(row, tf.int64) + self.first_seed)
+        return seeds_for(statistics, self.seeds, tf.cast(row, tf.int64) + self.first_seed)
 
     def drawn_before(self, statistics, row):
         """`drawing_for` undone, for another batch of the step; what was drawn still counts."""
-        return self._with_seeds(statistics, -tf.cast(row, tf.int64))
+        return seeds_for(statistics, self.seeds, -tf.cast(row, tf.int64))
 
-    def _with_seeds(self, statistics, moved):
-        if not any(self.seeds):
-            return statistics
-        pairs = zip(statistics, self.seeds, strict=True)
-        return [value + tf.stack([moved, 0]) if seed else value for value, seed in pairs]
+
+def seeds_for(statistics, seeds, moved):
+    """The statistics, with those that are `seeds` moved on to another stream of random numbers."""
+    if not any(seeds):
+        return statistics
+    place = tf.stack([tf.cast(moved, tf.int64), 0])
+    return [value + place if s else value for value, s in zip(statistics, seeds, strict=True)]

@@ -28,6 +28,11 @@ class Encoding:
         )
         return features
 
+    def floating_inputs(self):
+        """{"images": what went in}, without what is always finite; nothing if that is all of it."""
+        floating = [one for one in tf.nest.flatten(self.inputs) if one.dtype.is_floating]
+        return {"images": floating} if floating else {}
+
 
 class Replica:
     """One replica's share of one step, its images in microbatches, one after another."""

@@ -93,7 +93,7 @@ class StepEnvelope:
         def forward(parameters, statistics, images):
             encode = Encoding(network, parameters, statistics, self.preprocess)
             features = tf.stop_gradient(function(encode, images))
-            counts = nonfinite(images=encode.inputs, keys=features)
+            counts = nonfinite(**encode.floating_inputs(), keys=features)
             return {"features": features, "statistics": encode.statistics, "nonfinite": counts}
 
         return self._compiled(forward)
@@ -115,10 +115,11 @@ class StepEnvelope:
             if self.loss_scaling:
                 gradients = [g / loss_scale for g in gradients]
             checked = {n: others[n] for n in ("queries", "logits") if n in others}
+            checked |= encode.floating_inputs() | {"loss": loss}
             return {
                 "gradients": gradients,
                 "statistics": encode.statistics,
-                "nonfinite": nonfinite(images=encode.inputs, loss=loss, **checked),
+                "nonfinite": nonfinite(**checked),
                 "scalars": scalars,
             } | others
 
