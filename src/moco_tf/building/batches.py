@@ -64,7 +64,10 @@ def build_finish(
     """Returns the device's part of the augmentation: a view as it comes -> uint8 [b, S, S, 3]."""
     if train is None:
         return lambda images: images
-    return build_making(config, train, strategy).on_device
+    on_device = build_making(config, train, strategy).on_device
+    if strategy.num_replicas_in_sync > 1:  # each has images of its own, see `_on_every_device`
+        return on_device
+    return tf.function(on_device, autograph=False)  # traced once for both encoders
 
 
 def _on_every_device(array, strategy) -> Callable:

@@ -42,45 +42,58 @@ def draw_shapes(seed, indices, size=32):
 def _draw(u, labels, size):
     side = 3 * size  # three samples a pixel and axis
     grid = (np.arange(side) + 0.5) / side * 2 - 1
-    y, x = np.meshgrid(grid, grid, indexing="ij")
-    radius = RADIUS[0] + (RADIUS[1] - RADIUS[0]) * u[:, 0]
-    reach = 1 - radius
-    cx, cy = reach * (2 * u[:, 1] - 1), reach * (2 * u[:, 2] - 1)
-    angle = 2 * np.pi * u[:, 3]
-
-    def per_image(v):
-        return v[:, None, None]
-
-    dx, dy = x - per_image(cx), y - per_image(cy)
-    cos, sin = per_image(np.cos(angle)), per_image(np.sin(angle))
-    a = (dx * cos + dy * sin) / per_image(radius)
-    b = (dy * cos - dx * sin) / per_image(radius)
-    mask = np.empty(a.shape, np.float32)
-    for label, inside in enumerate(_INSIDE):
-        rows = labels == label
-        mask[rows] = inside(a[rows], b[rows])
-    mask = mask[..., None]
+    mask = _masks(u, labels, grid)  # [n, side, side]
+    covered = _summed(mask, size)[..., None]  # of nine samples, [n, size, size, 1]
     # The object differs from the background by 70 to 130 grey levels, in either direction.
     # Tints and waves stay within what colour jitter changes, so that they identify no image.
     sign = np.where(u[:, 4] < 0.5, -1, 1)
     middle = 128 + 25 * (2 * u[:, 5] - 1)
     gap = (35 + 30 * u[:, 6]) * sign
-    ground = _textured(x, y, u[:, 7:14], middle - gap)
-    figure = _textured(x, y, u[:, 14:21], middle + gap)
-    image = ground * (1 - mask) + figure * mask
-    image = image.reshape(len(u), size, 3, size, 3, 3).mean((2, 4))
+    ground, rows, columns = _texture(grid, u[:, 7:14], middle - gap)
+    figure, rows_of_figure, columns_of_figure = _texture(grid, u[:, 14:21], middle + gap)
+    # A wave is a product of rows and columns. Of the ground's whole one all sums are known.
+    all_ground = rows.reshape(-1, size, 3, 2).sum(2) @ columns.reshape(-1, 2, size, 3).sum(3)
+    change = np.concatenate([rows_of_figure, -rows], 2) @ np.concatenate(
+        [columns_of_figure, columns], 1
+    )
+    waves = all_ground + _summed(change * mask, size)
+    image = ((9 - covered) * ground + covered * figure + waves[..., None]) / 9
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
-def _textured(x, y, u, level):
-    """A tinted wave around a grey level: [n, side, side, 3]."""
+def _masks(u, labels, grid):
+    """1.0 where a sample is of the object, [n, side, side]."""
+    radius = RADIUS[0] + (RADIUS[1] - RADIUS[0]) * u[:, :1]
+    reach = 1 - radius
+    dx, dy = (grid - reach * (2 * u[:, place, None] - 1) for place in (1, 2))  # [n, side]
+    angle = 2 * np.pi * u[:, 3:4]
+    cos, sin, radius = np.cos(angle), np.sin(angle), radius[..., None]
+    a = ((dx * cos)[:, None] + (dy * sin)[:, :, None]) / radius
+    b = ((dy * cos)[:, :, None] - (dx * sin)[:, None]) / radius
+    mask = np.empty(a.shape)
+    for label, inside in enumerate(_INSIDE):
+        rows = labels == label
+        if rows.any():
+            mask[rows] = inside(a[rows], b[rows])
+    return mask
+
+
+def _summed(samples, size):
+    """The sums over the nine samples of each pixel: [n, side, side] -> [n, size, size]."""
+    return samples.reshape(-1, size, 3, 3 * size).sum(2).reshape(-1, size, size, 3).sum(3)
+
+
+def _texture(grid, u, level):
+    """A tinted grey level [n, 1, 1, 3], and the wave on it as a product of rows and columns.
+
+    Rows [n, side, 2] are of y, columns [n, 2, side] of x: sin(x + y) = sin y cos x + cos y sin x.
+    """
     tint = TINT * (2 * u[:, :3] - 1)
     tint -= tint.mean(1, keepdims=True)
-    frequency, angle, phase = 2 + 10 * u[:, 3], np.pi * u[:, 4], 2 * np.pi * u[:, 5]
-    along = x * np.cos(angle)[:, None, None] + y * np.sin(angle)[:, None, None]
-    wave = np.sin(frequency[:, None, None] * along + phase[:, None, None])
-    color = (level[:, None] + tint)[:, None, None, :]
-    return color + (WAVE * u[:, 6])[:, None, None, None] * wave[..., None]
+    frequency, angle, phase = 2 + 10 * u[:, 3:4], np.pi * u[:, 4:5], 2 * np.pi * u[:, 5:6]
+    x, y = frequency * np.cos(angle) * grid, frequency * np.sin(angle) * grid + phase
+    rows = WAVE * u[:, 6, None, None] * np.stack([np.sin(y), np.cos(y)], 2)
+    return (level[:, None] + tint)[:, None, None], rows, np.stack([np.cos(x), np.sin(x)], 1)
 
 
 def _polygon(a, b, corners):

@@ -13,7 +13,7 @@ from moco_tf.methods.loss import (
     queue_logits,
     unit_norm,
 )
-from moco_tf.methods.momentum import momentum_update
+from moco_tf.methods.momentum import momentum_update, momentum_weights
 from moco_tf.methods.queue import enqueue, initial_queue
 from moco_tf.methods.shuffle import unshuffle
 from moco_tf.training.step import BY_IMAGE
@@ -66,7 +66,8 @@ class MoCo:
         """
         env, directions = self.envelope, [(view1, view2), (view2, view1)][: 1 + self.symmetric]
         weights, kept = self.query.parameters, dict.fromkeys(BY_IMAGE if details else (), "rows")
-        env.assign(self.key.parameters, momentum_update, weights, self.key_momentum)  # equation 2
+        momentum = momentum_weights(self.key_momentum, env.dtype)
+        env.assign(self.key.parameters, momentum_update, weights, momentum)  # equation 2
 
         def forward_and_backward(replica):
             keys, statistics = [], None

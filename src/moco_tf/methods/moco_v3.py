@@ -12,7 +12,7 @@ from moco_tf.methods.loss import (
     info_nce,
     unit_norm,
 )
-from moco_tf.methods.momentum import momentum_update
+from moco_tf.methods.momentum import momentum_update, momentum_weights
 from moco_tf.training.step import BY_IMAGE
 
 
@@ -54,7 +54,8 @@ class MoCoV3:
         """
         env, views = self.envelope, [view1, view2]
         rows, kept = tf.range(env.rows.size), dict.fromkeys(BY_IMAGE if details else (), "rows")
-        env.assign(self.key.parameters, momentum_update, self.shared, key_momentum)
+        momentum = momentum_weights(key_momentum, env.dtype)
+        env.assign(self.key.parameters, momentum_update, self.shared, momentum)
 
         def forward_and_backward(replica):
             keys, statistics = [], None

@@ -110,11 +110,7 @@ class GroupBatchNorm(keras.layers.Layer):
             scale, shift = (self._along_axis(value, inputs) for value in (scale, shift))
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
         groups = self._split(inputs)
-        # A copy of gamma and beta for each group, so that a reduction sums their gradients, always
-        # in one order. The tape's AddN begins with whichever of them it can write to.
-        gammas, betas = (
-            tf.unstack(tf.tile(parameter[None], [len(groups), 1])) for parameter in (gamma, beta)
-        )
+        gammas, betas = (_copies(parameter, len(groups)) for parameter in (gamma, beta))
         outputs, means, variances = zip(*map(self._normalize, groups, gammas, betas), strict=True)
         self._update(self.moving_mean, means)
         self._update(self.moving_variance, variances)
@@ -192,6 +188,16 @@ class GroupBatchNorm(keras.layers.Layer):
         if self.running_statistics == "mean":
             value = tf.reduce_mean(tf.stack(batch_values), axis=0)
         running.assign(running * self.momentum + value * (1 - self.momentum))
+
+
+def _copies(parameter, count):
+    """A copy of gamma or beta for each group, so that a reduction sums their gradients.
+
+    It does so always in one order. The tape's AddN begins with whichever of them it can write to.
+    """
+    if count == 1:
+        return [parameter]
+    return tf.unstack(tf.broadcast_to(parameter, [count, parameter.shape[0]]))
 
 
 def running_variables(model):

@@ -18,18 +18,22 @@ def nonfinite(**values):
     Args:
         values: a tensor, or several, for some of PLACES.
     """
-    return tf.stack([not_finite(values[name]) if name in values else 0.0 for name in PLACES])
-
-
-def not_finite(value):
-    """1 if anything in a tensor, or in several, is NaN or infinite, else 0: a float32 scalar."""
-    return 1 - tf.cast(all_finite(value), tf.float32)
+    return tf.stack([_one_if_not(all_finite(values[n])) if n in values else 0.0 for n in PLACES])
 
 
 def all_finite(value):
     """Whether nothing in a tensor, or in several, is NaN or infinite: a bool scalar."""
-    finite = [tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tf.nest.flatten(value)]
-    return tf.reduce_all(finite)
+    finite = _each_finite(tf.nest.flatten(value))
+    return finite[0] if len(finite) == 1 else tf.reduce_all(finite)
+
+
+def _each_finite(tensors):
+    """A bool scalar for each tensor."""
+    return [tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors]
+
+
+def _one_if_not(finite):
+    return 1 - tf.cast(finite, tf.float32)
 
 
 def first_nonfinite(counts_before, parameters, gradients):
@@ -39,7 +43,7 @@ def first_nonfinite(counts_before, parameters, gradients):
         counts_before: counts of `nonfinite`, [5], of the whole batch.
         parameters, gradients: tensors of the query encoder, before the step.
     """
-    before, after = ([not_finite(value) for value in each] for each in (parameters, gradients))
+    before, after = (_one_if_not(tf.stack(_each_finite(each))) for each in (parameters, gradients))
     counts = tf.concat([counts_before[:1], before, counts_before[1:], after], axis=0)
     first = tf.argmax(counts > 0)
     return tf.where(counts[first] > 0, first + 1, 0)

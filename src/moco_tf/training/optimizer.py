@@ -88,9 +88,11 @@ class Optimizer:
             counted = {"step": tf.cast(tf.maximum(self.steps, 1), tf.float64)}
 
         def update(parameter, gradient, rate, finite, counted, *slots):
-            new = self.rule.of(parameter)(parameter, *slots, gradient, rate, **counted)
-            for variable, value in zip((parameter, *slots), new, strict=True):
-                kept = tf.where(finite, value, variable) if self.loss_scaling else value
+            variables = parameter, *slots
+            old = [tf.convert_to_tensor(variable) for variable in variables]
+            new = self.rule.of(parameter)(*old, gradient, rate, **counted)
+            for variable, value, before in zip(variables, new, old, strict=True):
+                kept = tf.where(finite, value, before) if self.loss_scaling else value
                 variable.assign(kept)
 
         each = zip(self.parameters, gradients, rates, *self.slots.values(), strict=True)

@@ -56,8 +56,8 @@ class Replica:
             Features of this replica, and its running statistics after them.
         """
         env = self._envelope
-        parameters = [tf.identity(p) for p in network.parameters]
-        before = [tf.identity(s) for s in network.statistics] if statistics is None else statistics
+        parameters = _read(network.parameters)
+        before = _read(network.statistics) if statistics is None else statistics
         if env.workers > 1 and order is not None:  # each has the images of its own replicas
             with_all = pick(images, self._own(tf.reshape(self.rows, [-1])))
             images, order = gather_rows(with_all), tf.gather(env.position, order)
@@ -91,9 +91,8 @@ class Replica:
             "nonfinite"), and each of `keep`.
         """
         env, network = self._envelope, self._envelope.network
-        parameters = [tf.identity(p) for p in network.parameters]
-        statistics = [tf.identity(s) for s in network.statistics]
-        loss_scale = tf.identity(env.optimizer.loss_scale)
+        parameters, statistics = _read(network.parameters), _read(network.statistics)
+        loss_scale = tf.convert_to_tensor(env.optimizer.loss_scale)
 
         def one(rows):
             mine = [self._of_rows(each, rows) for each in images]
@@ -143,3 +142,8 @@ class Replica:
         """Where rows are picked: several replicas get theirs from the host, not the whole batch."""
         one_host = self._envelope.replicas > 1 and self._envelope.workers == 1
         return tf.device("CPU:0") if one_host else contextlib.nullcontext()
+
+
+def _read(variables):
+    """Their values in this replica: tensors that are called with, not variables."""
+    return [tf.convert_to_tensor(variable) for variable in variables]
