@@ -7,6 +7,8 @@ import functools
 
 import tensorflow as tf
 
+from moco_tf.distribute.words import as_words, from_words
+
 
 def mean_over_replicas(nest):
     """In a replica: the mean of what each has, summed in the order of the replicas."""
@@ -47,13 +49,9 @@ def _gather_rows(tensor):
     shape = [tensor.shape[0] * context.num_replicas_in_sync, *tensor.shape[1:]]
     if tensor.dtype != tf.uint8:
         return tf.ensure_shape(_all_gather(tensor), shape)
-    flat = tf.reshape(tensor, [tensor.shape[0], -1])  # collectives take no uint8: four as an int32
-    size = flat.shape[1]
-    padded = tf.pad(flat, [[0, 0], [0, -size % 4]])
-    words = tf.bitcast(tf.reshape(padded, [flat.shape[0], -1, 4]), tf.int32)
+    words = as_words(tensor)
     all_words = tf.ensure_shape(_all_gather(words), [shape[0], words.shape[1]])
-    numbers = tf.reshape(tf.bitcast(all_words, tf.uint8), [shape[0], -1])
-    return tf.reshape(numbers[:, :size], shape)
+    return from_words(all_words, tensor.shape[1:])
 
 
 def _all_gather(rows):

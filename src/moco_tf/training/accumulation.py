@@ -6,6 +6,7 @@ Legend: B images in the global batch, R replicas, b = B / R images of a replica,
 import numpy as np
 import tensorflow as tf
 
+from moco_tf.distribute.words import as_words, from_words
 from moco_tf.names.encoder import ALL
 
 
@@ -69,7 +70,13 @@ def in_microbatches(function, rows, how):
 
 def pick(images, rows):
     """Rows [b] of a batch: a tensor [B, ...], or a nest of such tensors."""
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), images)
+    return tf.nest.map_structure(lambda tensor: _gathered(tensor, rows), images)
+
+
+def _gathered(tensor, rows):
+    if tensor.dtype != tf.uint8:
+        return tf.gather(tensor, rows)
+    return from_words(tf.gather(as_words(tensor), rows), tensor.shape[1:])
 
 
 def replica_rows(batch_size, group_size, layout, replicas):

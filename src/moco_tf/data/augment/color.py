@@ -41,9 +41,9 @@ def saturation(planes, factor):
 def mean_of(plane):
     """Mean of each image, rounded to a whole number: [..., H, W] -> [..., 1, 1]."""
     count = tf.cast(tf.shape(plane)[-2] * tf.shape(plane)[-1], tf.float64)
-    # A sum of whole numbers is the same in any order; up to 2900 x 2900 pixels it fits.
-    total = tf.reduce_sum(tf.cast(plane, tf.int32), axis=[-2, -1], keepdims=True)
-    return tf.cast(tf.floor(tf.cast(total, tf.float64) / count + 0.5), tf.float32)
+    # A sum of whole numbers is the same in any order; a GPU would leave one of int32 to the host.
+    total = tf.reduce_sum(tf.cast(plane, tf.float64), axis=[-2, -1], keepdims=True)
+    return tf.cast(tf.floor(total / count + 0.5), tf.float32)
 
 
 def hue(planes, factor):

@@ -109,9 +109,9 @@ def resize_weights(begin, length, size, side, interpolation="bilinear"):
         size, side: pixels of the image and of the result along that axis.
     """
     length = tf.cast(length, tf.float64)[:, None, None]
-    place = tf.range(size, dtype=tf.float64) - tf.cast(begin, tf.float64)[:, None, None]
+    place = tf.cast(tf.range(size), tf.float64) - tf.cast(begin, tf.float64)[:, None, None]
     scale = length / side
-    centre = (tf.range(side, dtype=tf.float64)[:, None] + 0.5) * scale  # [B, side, 1]
+    centre = (tf.cast(tf.range(side), tf.float64)[:, None] + 0.5) * scale  # [B, side, 1]
     weight = KERNELS[interpolation](tf.abs(place + 0.5 - centre) / tf.maximum(scale, 1))
     weight = tf.where((place >= 0) & (place < length), weight, 0)
     return tf.cast(weight / tf.reduce_sum(weight, axis=-1, keepdims=True), tf.float32)
