@@ -43,6 +43,8 @@ RUNS = {
     "v3, ViT": ("cifar10-v3-vit", {"vit_width": 24, "vit_depth": 1}),
 }
 
+QUICK = "v1, images on the device", "v2, crops on the device, microbatches"
+
 
 @cache
 def gpu_kernels(op):
@@ -144,7 +146,9 @@ def _registry():
         pytest.skip("this build of TensorFlow has no GPU kernels")
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in RUNS]
+)
 def test_a_step_stays_on_the_gpu(name):
     graph = traced(*RUNS[name])
     assert {"MatMul", "ReadVariableOp"} < {operation.type for operation in operations(graph)}
