@@ -2,12 +2,10 @@
 
     python benchmarks/first_step.py shapes --rounds 5 --json
     python benchmarks/first_step.py moco-v2 --data PHOTOS --batch-size 8
-    python benchmarks/first_step.py shapes --torch-python VENV/bin/python
 
 RECIPE and the flags behind it are those of `moco-tf pretrain`. Parts are in the order in which they
 begin; "other" is what lies between them. CPU seconds are of all threads of the process, so where
-two parts run at once they are in both. With --torch-python a PyTorch step of the same network and
-batch, on random views, is measured in turns.
+two parts run at once they are in both.
 """
 
 import argparse
@@ -21,7 +19,6 @@ import time
 from contextlib import contextmanager
 
 LAST_STEP = 3  # of which the last one tells what a step takes
-OF_TORCH = ("encoder", "stem", "width", "queue_size", "dim", "temperature")
 
 
 class Done(BaseException):
@@ -67,7 +64,7 @@ class Clock:
         return [time.time() - self.started, time.process_time()]
 
 
-def ours(started, arguments):
+def until_first_step(started, arguments):
     """Runs `moco-tf pretrain` in this process up to a step after the first."""
     clock = Clock(started)
     clock.parts["starting Python"] = clock.total()
@@ -105,38 +102,14 @@ def ours(started, arguments):
         try:
             code = main()
         except Done:
-            with open(os.path.join(folder, "run", "config.json"), encoding="utf-8") as file:
-                found["config"] = json.load(file)
             return found | {"step": clock.parts[f"step {LAST_STEP}"]}
     raise SystemExit(code)
-
-
-def pytorch(started, arguments):
-    """The same for PyTorch: our own writing of the official step, on random views."""
-    config, clock = json.loads(arguments[0]), Clock(started)
-    settings = {name: config[name] for name in OF_TORCH} | {"mlp": config["head"] == "mlp"}
-    clock.parts["starting Python"] = clock.total()
-    with clock.part("imports"):
-        import torch
-        from torch_moco import TorchMoCo
-    with clock.part("building the encoders"):
-        rest = {"momentum": 0.999, "lr": 0.03, "weight_decay": 1e-4, "compiled": False}
-        moco = TorchMoCo(**settings, **rest)
-    with clock.part("first batch"):
-        shape = (config["batch_size"], 3, config["image_size"], config["image_size"])
-        views = [torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2)]
-    for name in ("first call of the step", "step 2", f"step {LAST_STEP}"):
-        with clock.part(name):
-            float(moco.step(*views).detach())
-        if name.startswith("first"):
-            found = {"total": clock.total(), "parts": dict(clock.parts)}
-    return found | {"step": clock.parts[f"step {LAST_STEP}"]}
 
 
 def measured(command):
     """One round: what a fresh process says of itself."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [*command[:2], "--worker", command[2], repr(time.time()), *command[3:]]
+    command = [*command[:2], "--worker", repr(time.time()), *command[2:]]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -164,33 +137,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--torch-python", metavar="PYTHON", help="a Python that has PyTorch")
     parser.add_argument("--json", action="store_true")
     options, flags = parser.parse_known_args()
-    script = os.path.abspath(__file__)
-    rounds = {}
-    for _ in range(options.rounds):
-        own = measured([sys.executable, script, "ours", options.recipe, *flags])
-        rounds.setdefault("ours", []).append(own)
-        if options.torch_python:
-            torch = [options.torch_python, script, "pytorch", json.dumps(own["config"])]
-            rounds.setdefault("pytorch", []).append(measured(torch))
+    command = [sys.executable, os.path.abspath(__file__), options.recipe, *flags]
     result = {"recipe": options.recipe, "flags": flags, "n": options.rounds}
-    result |= {side: medians(each) for side, each in rounds.items()}
+    result |= medians([measured(command) for _ in range(options.rounds)])
     if options.json:
         print(json.dumps(result))
         return
-    for side in rounds:
-        print(f"{side}: {result[side]['wall_s']} s, of the CPU {result[side]['cpu_s']} s")
-        for name, both in result[side]["parts"].items():
-            print(f"  {name:34}{both['wall_s']:8.2f}{both['cpu_s']:8.2f}")
-        print(f"  {'a later step':34}{result[side]['a_step']['wall_s']:8.2f}"
-              f"{result[side]['a_step']['cpu_s']:8.2f}")  # fmt: skip
+    lines = result["parts"] | {"all": result, "a later step": result["a_step"]}
+    for name, both in lines.items():
+        print(f"{name:34}{both['wall_s']:8.2f} s{both['cpu_s']:8.2f} s of the CPU")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        side = {"ours": ours, "pytorch": pytorch}[sys.argv[2]]
-        print(json.dumps(side(float(sys.argv[3]), sys.argv[4:])))
+        print(json.dumps(until_first_step(float(sys.argv[2]), sys.argv[3:])))
     else:
         main()
