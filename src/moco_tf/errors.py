@@ -50,6 +50,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def line_of(error: BaseException) -> str:
+    """Returns kind and text of an error that nobody expected, as a part of one line."""
+    return one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+
+
 def in_keywords(message: str) -> str:
     """Returns `message` with keywords for the flags in it; commands of a shell stay as they are.
 

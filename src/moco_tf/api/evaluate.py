@@ -11,7 +11,7 @@ from moco_tf.api.run import AnyRun, text_of, texts_of
 from moco_tf.config import make_config
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import finetune_recipe
-from moco_tf.evaluate.probe_config import ProbeConfig, check_quick, official_probe, result_folder
+from moco_tf.evaluate.probe_config import ProbeConfig, check_quick, official_probe
 from moco_tf.names.data import text_of as name_of
 from moco_tf.names.data import text_or_object
 from moco_tf.runs.folder import REPORT
@@ -121,8 +121,7 @@ def probe(
         result = ridge_probe.ridge_probe(config, source, compare=baselines, reporter=reporter)
     else:
         result = probe.probe(config, source, reporter=reporter)
-    name = "probe-quick" if quick else "probe"
-    _report(report, config.run_dir or result_folder(config.run, name), reporter)
+    _report(report, config.out(quick), reporter)
     return result
 
 
@@ -167,15 +166,15 @@ def finetune(
     return result
 
 
-def _report(wanted: bool, folder: str | Path, reporter: Reporter | None) -> None:
+def _report(wanted: bool, folder: Path, reporter: Reporter | None) -> None:
     """Writes the report of results, where it is wanted."""
     from moco_tf.report.after import report_results
     from moco_tf.training.reporting import Reporter
 
     if wanted:
         say = (reporter or Reporter()).line
-        if report_results(Path(folder), say):
-            say(f"to look at: {Path(folder) / REPORT}")
+        if report_results(folder, say):
+            say(f"to look at: {folder / REPORT}")
 
 
 def _changes(

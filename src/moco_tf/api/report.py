@@ -17,7 +17,6 @@ from moco_tf.names.data import text_or_object
 from moco_tf.report.layout import check_layout
 from moco_tf.report.read import Found, read
 from moco_tf.report.write import OF_THE_RUN, Seen, default_out, nothing_seen, write_report
-from moco_tf.runs.snapshot import images_of, peek
 
 if TYPE_CHECKING:
     from moco_tf.training.reporting import Reporter
@@ -93,12 +92,8 @@ def _seen(
     if pictures == 0:
         return nothing_seen(NOT_ASKED)
     run, (text, source) = found[0].path, text_or_object(data)
-    images = source if text is None else text
     try:
-        config = peek(run)
-        images = images_of(config, images, run)
-        if isinstance(images, str):
-            starting.check_data(images)
+        config, images = starting.check_images(run, source if text is None else text)
     except InputError as error:
         if data is not None:
             raise

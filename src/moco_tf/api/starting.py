@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moco_tf.config import Config
 from moco_tf.data.decoder_messages import stderr_held_back
 from moco_tf.data.pack.stored import copy_pack
 from moco_tf.data.source_kind import check_source
@@ -39,10 +40,17 @@ def check_page(out: Path, overwrite: bool, suffixes: Sequence[str] = (".html",))
 
 def start_with_images(run: str, data: Any) -> None:
     """Imports TensorFlow, if `run` and the images, `data` or the run's own, are there."""
-    images = images_of(peek(run), data, run)
+    check_images(run, data)
+    start_tensorflow()
+
+
+def check_images(run: Path | str, data: Any) -> tuple[Config, Any]:
+    """Returns the config of `run` and the images, `data` or its own; raises if they are gone."""
+    config = peek(run)
+    images = images_of(config, data, run)
     if isinstance(images, str):
         check_data(images)
-    start_tensorflow()
+    return config, images
 
 
 def start_tensorflow() -> None:

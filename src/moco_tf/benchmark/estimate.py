@@ -21,7 +21,8 @@ from moco_tf.building import (
 from moco_tf.config import Config
 from moco_tf.data.pipeline import PREFETCHED_BATCHES
 from moco_tf.data.sources import Images
-from moco_tf.evaluate.knn import EVAL_BATCH, PIXEL_SIZE
+from moco_tf.evaluate.features import EVAL_BATCH
+from moco_tf.evaluate.knn import PIXEL_SIZE
 from moco_tf.evaluate.label_free import PICTURES, held_out
 from moco_tf.evaluate.monitor import build_monitors, build_split, build_views
 from moco_tf.evaluate.opening import advice

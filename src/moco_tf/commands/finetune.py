@@ -1,7 +1,7 @@
 """`moco-tf finetune`."""
 
 from moco_tf.api.evaluate import finetune
-from moco_tf.commands.flags import accuracies, add_fields
+from moco_tf.commands.flags import accuracies, add_fields, add_report
 from moco_tf.commands.parser import Outcome, Parser
 from moco_tf.evaluate.finetune_config import finetune_recipe
 
@@ -9,9 +9,7 @@ from moco_tf.evaluate.finetune_config import finetune_recipe
 def add(command: Parser) -> None:
     """Adds the arguments of the command."""
     command.add_argument("folder", metavar="RUN", help="run folder or converted file")
-    command.add_argument(
-        "--no-report", dest="report", action="store_false", help="write no report.html at the end"
-    )
+    add_report(command)
     named = "deit" if {"deit", "--recipe=deit"} & set(command.words) else "plain"
     command.description = f"{command.description}; defaults in [] are those of the recipe {named}"
     add_fields(command, finetune_recipe(named), {"run"})

@@ -40,6 +40,13 @@ def add_recipe(parser: Parser, without: Collection[str] = ()) -> None:
     add_fields(parser, RECIPES[recipe].config, {"recipe", *RECORDED_FIELDS, *without})
 
 
+def add_report(parser: Parser) -> None:
+    """--no-report."""
+    parser.add_argument(
+        "--no-report", dest="report", action="store_false", help="write no report.html at the end"
+    )
+
+
 def recipe_among(words: Sequence[str]) -> str | None:
     """Returns the recipe that a command line names; the value of an option is none."""
     for before, word in pairwise(["", *words]):

@@ -2,7 +2,7 @@
 
 from moco_tf.api.pretrain import pretrain
 from moco_tf.api.settings import resolve_config
-from moco_tf.commands.flags import add_recipe
+from moco_tf.commands.flags import add_recipe, add_report
 from moco_tf.commands.parser import Outcome, Parser
 
 
@@ -19,9 +19,7 @@ def add(command: Parser) -> None:
         metavar="HOST:PORT,...",
         help="processes that train together, the same on each [those of TF_CONFIG or SLURM]",
     )
-    command.add_argument(
-        "--no-report", dest="report", action="store_false", help="write no report.html at the end"
-    )
+    add_report(command)
     command.add_argument("--worker-index", metavar="X", help="which worker this is, from 0")
 
 

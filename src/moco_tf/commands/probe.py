@@ -3,7 +3,7 @@
 import argparse
 
 from moco_tf.api.evaluate import probe
-from moco_tf.commands.flags import accuracies, add_fields, beside
+from moco_tf.commands.flags import accuracies, add_fields, add_report, beside
 from moco_tf.commands.parser import Outcome, Parser, fail
 from moco_tf.errors import BackboneChangedError
 from moco_tf.evaluate.probe_config import ProbeConfig
@@ -19,9 +19,7 @@ def add(command: Parser) -> None:
         "--no-baselines", dest="compare", action="store_false",
         help="with --quick: this encoder's number alone",
     )  # fmt: skip
-    command.add_argument(
-        "--no-report", dest="report", action="store_false", help="write no report.html at the end"
-    )
+    add_report(command)
     rates = f"{ProbeConfig.model_fields['lr'].description} [30]"
     command.add_argument("--lr", nargs="+", metavar="X", default=argparse.SUPPRESS, help=rates)
     add_fields(command, ProbeConfig(run=""), {"run", "lr"})

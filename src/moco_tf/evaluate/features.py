@@ -16,6 +16,7 @@ from moco_tf.evaluate.counted import counted
 from moco_tf.models import Encoder
 
 Features = Literal["projection", "pooled"]
+EVAL_BATCH = 256
 
 
 def extract(
@@ -91,13 +92,38 @@ def _embed(model: Callable, normalization: str, images: tf.Tensor) -> tf.Tensor:
     return tf.cast(model(inputs, training=False), tf.float32)
 
 
+def image_features(
+    embed: Any,
+    images: Images,
+    indices: np.ndarray | None = None,
+    *,
+    image_size: int,
+    what: str,
+    say: Callable[[str], None] | None = None,
+    unit: bool = True,
+) -> np.ndarray:
+    """Returns the features of a set's images without augmentation, in order: float32 [M, D].
+
+    Args:
+        embed: see `embedding`.
+        indices: int64 [M], the images wanted; none: all of them.
+        image_size: side S to which the images are brought, pixels.
+        what: which images, for `say`.
+        say: called every few seconds with a line on how far it is.
+        unit: divide each row by its length.
+    """
+    indices = np.arange(images.count) if indices is None else indices
+    batches = eval_batches(images, indices=indices, image_size=image_size, batch_size=EVAL_BATCH)
+    return extract(embed, counted(batches, len(indices), what, say), unit=unit)
+
+
 def pixel_features(
     images: Images,
     indices: np.ndarray,
     image_size: int,
     *,
     mean: np.ndarray | None = None,
-    batch_size: int = 256,
+    batch_size: int = EVAL_BATCH,
     unit: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:

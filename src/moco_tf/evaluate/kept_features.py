@@ -15,7 +15,7 @@ import tensorflow as tf
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
-from moco_tf.evaluate.knn import EVAL_BATCH
+from moco_tf.evaluate.features import EVAL_BATCH
 from moco_tf.files.atomic import make_folder
 from moco_tf.files.store import stamp
 from moco_tf.runs import checkpoint

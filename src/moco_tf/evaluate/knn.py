@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moco_tf.data.pipeline import eval_batches
-from moco_tf.data.sources import Images
 from moco_tf.errors import DivergedError, InputError
-from moco_tf.evaluate.counted import counted
-from moco_tf.evaluate.features import extract, pixel_features
+from moco_tf.evaluate.features import image_features, pixel_features
 from moco_tf.evaluate.split import Split
 
-EVAL_BATCH = 256
 PIXEL_SIZE = 32  # side at which plain pixels are compared, if the images are larger
 _SIMILARITIES_AT_ONCE = 2**26  # 256 MiB of float32
 
@@ -107,14 +103,11 @@ def knn_top1_features(
         say: called every few seconds with a line on how far `what` is.
     """
 
-    def features_of(images: Images, indices: np.ndarray, kind: str) -> np.ndarray:
-        batches = eval_batches(
-            images, indices=indices, image_size=image_size, batch_size=EVAL_BATCH
-        )
-        return extract(embed, counted(batches, len(indices), f"{what}, {kind}", say))
-
-    bank = features_of(split.bank, split.bank_indices, "training images")
-    queries = features_of(split.queries, split.query_indices, "images to classify")
+    seen: dict[str, Any] = {"image_size": image_size, "say": say}
+    places = split.bank_indices, split.query_indices
+    bank = image_features(embed, split.bank, places[0], what=f"{what}, training images", **seen)
+    classified = f"{what}, images to classify"
+    queries = image_features(embed, split.queries, places[1], what=classified, **seen)
     return _top1(split, bank, queries, k, temperature)
 
 

@@ -12,8 +12,8 @@ from moco_tf.data.pipeline import views_of
 from moco_tf.data.readable import readable_batches
 from moco_tf.data.sources import Images
 from moco_tf.data.view_making import FunctionViews, HostViews
-from moco_tf.evaluate.features import embedding
-from moco_tf.evaluate.knn import EVAL_BATCH, knn_top1_features, knn_top1_pixels
+from moco_tf.evaluate.features import EVAL_BATCH, embedding
+from moco_tf.evaluate.knn import knn_top1_features, knn_top1_pixels
 from moco_tf.evaluate.label_free import PICTURES, held_out, label_free_signals
 from moco_tf.evaluate.split import Split, monitor_split
 from moco_tf.training.pretraining_job import baselines

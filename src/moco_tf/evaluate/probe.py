@@ -15,7 +15,7 @@ from moco_tf.data.pipeline import labelled_crops, normalize
 from moco_tf.distribute.strategy import default_devices, make_strategy
 from moco_tf.evaluate.labelled import Labelled, open_labelled, provenance_of
 from moco_tf.evaluate.linear import LinearProbe, backbone_digest
-from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
+from moco_tf.evaluate.probe_config import ProbeConfig
 from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, summarize
 from moco_tf.evaluate.progress import restore
 from moco_tf.evaluate.training import ADVICE, ClassifierJob, on_test_images, train
@@ -75,7 +75,7 @@ def probe(
         **provenance_of(data, pretraining),
     }
     # Not before here: what is wrong with run or data must not leave a folder behind.
-    out = Path(config.run_dir or result_folder(config.run, "probe"))
+    out = config.out()
     with run_folder.locked(out, flag=config.folder_flag) as check_lock:
         run_folder.claim(out, config)
         storage = RunStorage(run_folder.checkpoint_folder(out), check_lock)

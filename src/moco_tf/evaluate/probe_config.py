@@ -104,6 +104,11 @@ class ProbeConfig(FolderConfig):
             return self.milestones
         return tuple(round(share * self.epochs) for share in DROPS)
 
+    def out(self, quick: bool = False) -> Path:
+        """Folder of the results, or of those in closed form."""
+        name = "probe-quick" if quick else "probe"
+        return Path(self.run_dir or result_folder(self.run, name))
+
 
 def official_probe(pretraining: Config) -> ProbeConfig:
     """Returns the official protocol for an encoder that was pre-trained so (spec 4 and 5.7)."""

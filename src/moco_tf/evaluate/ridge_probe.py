@@ -5,23 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from moco_tf.config import Config
-from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
 from moco_tf.evaluate import baselines
-from moco_tf.evaluate.counted import counted
-from moco_tf.evaluate.features import embedding, extract, pixel_features
+from moco_tf.evaluate.features import embedding, image_features, pixel_features
 from moco_tf.evaluate.kept_features import features_key, kept_features
-from moco_tf.evaluate.knn import EVAL_BATCH
 from moco_tf.evaluate.labelled import Labelled, open_labelled
 from moco_tf.evaluate.linear import backbone_digest
-from moco_tf.evaluate.probe_config import ProbeConfig, result_folder
+from moco_tf.evaluate.probe_config import ProbeConfig
 from moco_tf.evaluate.probe_report import ridge_protocol
 from moco_tf.evaluate.ridge import choose_and_fit, correct_share
 from moco_tf.evaluate.split import Split, monitor_split
@@ -64,7 +60,7 @@ def ridge_probe(
     )
     name = config.data or pretraining.data
     split = _split(data.train, config.seed, name)
-    out = Path(config.run_dir or result_folder(config.run, "probe-quick"))
+    out = config.out(quick=True)
     if (out / CONFIG).exists():
         raise InputError(f"{out} is the folder of another run. Use another --out.")
     embed = embedding(encoder, features="pooled", normalization=pretraining.normalization)
@@ -140,14 +136,11 @@ def _features(
     data: Labelled, embed: Any, side: int, what: str, say: Callable[[str], None]
 ) -> list[np.ndarray]:
     """Of the training images and of the test images: float32 [M, D]."""
-    found = []
-    for images, kind in ((data.train, "training images"), (data.test, "test images")):
-        batches = eval_batches(
-            images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
-        )
-        told = counted(batches, images.count, f"{what}, {kind}", say)
-        found.append(extract(embed, told, unit=False))
-    return found
+    seen: dict[str, Any] = {"image_size": side, "say": say, "unit": False}
+    return [
+        image_features(embed, data.train, what=f"{what}, training images", **seen),
+        image_features(embed, data.test, what=f"{what}, test images", **seen),
+    ]
 
 
 def _pixels(data: Labelled, side: int, say: Callable[[str], None]) -> list[np.ndarray]:

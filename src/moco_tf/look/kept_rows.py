@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import safe_open
 
 from moco_tf.data.listing import shown
 from moco_tf.errors import InputError
@@ -21,7 +19,7 @@ from moco_tf.files.digests import add_zip_digest
 from moco_tf.files.npz import read_npz
 from moco_tf.files.store import stamp
 from moco_tf.names.data import paths_of
-from moco_tf.runs.checkpoint import newest_step
+from moco_tf.runs import checkpoint
 from moco_tf.runs.folder import checkpoint_folder
 
 FILE = ".images-rows.npz"  # which `moco-tf check` knows by its beginning
@@ -47,19 +45,9 @@ def encoder_stamp(run: str) -> tuple[str, int] | None:
     """Returns (digest, step) that the file of a run's newest weights carries; None: unreadable."""
     path = Path(run)
     if path.is_dir():
-        step = newest_step(checkpoint_folder(path)) or 0
-        path = checkpoint_folder(path) / f"step-{step:08d}.safetensors"
-    header = _header(path)
-    return (header["sha256"], int(header["step"])) if header else None
-
-
-def _header(path: Path) -> dict[str, str]:
-    """What a checkpoint's file says beside its arrays; empty where it cannot be read."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata()
-    except Exception:  # what it raises depends on which byte is wrong
-        return {}
+        _, path = checkpoint.newest(checkpoint_folder(path)) or (0, path)
+    known = checkpoint.header(path)
+    return known and (known[2], known[0])
 
 
 def stamps_of(data: str, files: Iterable[str], paths: Iterable[str]) -> Stamps | None:
@@ -122,8 +110,8 @@ def read_rows(out: Path, about: str) -> KeptRows | None:
         classes = found["classes"].tobytes().decode()
         train = int(found["train"])
         splits = ["train"] * train + ["test"] * (len(names) - train)
-        kept = json.loads(_header(out / f"{CACHE}.safetensors").get("extra", "{}")).get("key")
-        if then != about or kept != key:
+        kept = checkpoint.header(out / f"{CACHE}.safetensors")
+        if then != about or not kept or kept[1].get("key") != key:
             return None
         times = _times([*paths, *folders])
         if times is None or not np.array_equal(times, found["times"]):

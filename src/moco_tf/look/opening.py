@@ -15,13 +15,10 @@ import tensorflow as tf
 from moco_tf.data.decode import decode, decoded
 from moco_tf.data.found import found_lines
 from moco_tf.data.listing import shown
-from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
 from moco_tf.errors import DivergedError, InputError
-from moco_tf.evaluate.counted import counted
-from moco_tf.evaluate.features import Features, extract
+from moco_tf.evaluate.features import Features, image_features
 from moco_tf.evaluate.kept_features import features_key, kept_features
-from moco_tf.evaluate.knn import EVAL_BATCH
 from moco_tf.evaluate.probe_config import result_folder
 from moco_tf.exporting.rows import one_line, rows_of, select
 from moco_tf.look.bank import Bank, Embedder
@@ -148,11 +145,9 @@ def _compute(
     parts: list[tuple[str, Images]], embedder: Embedder, side: int, say: Say
 ) -> list[np.ndarray]:
     """Of the training and of the test images, unit rows; [0, D] where there are none."""
-    found = []
-    for split, images in parts:
-        batches = eval_batches(
-            images, indices=np.arange(images.count), image_size=side, batch_size=EVAL_BATCH
-        )
-        told = counted(batches, images.count, f"{split} images", say)
-        found.append(extract(embedder.function, told))
+    embed = embedder.function
+    found = [
+        image_features(embed, images, image_size=side, what=f"{split} images", say=say)
+        for split, images in parts
+    ]
     return found if len(found) == 2 else [found[0], found[0][:0]]

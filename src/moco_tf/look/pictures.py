@@ -62,9 +62,11 @@ def look_at(config: Config, wanted: int, say: Callable[[str], None]) -> Looked:
         if len(files) > MOST_LOOKED_AT:
             return _some_files(config, found, files, wanted, say)
         names = list(map(shown, files))
-    train, test = open_images(
-        data, max_bad_images=1.0, seed=config.seed, image_size=config.image_size, told=say
-    )
+        train, test = open_files(found, 1.0, say)
+    else:
+        train, test = open_images(
+            data, max_bad_images=1.0, seed=config.seed, image_size=config.image_size, told=say
+        )
     bad = [place for place, name in enumerate(names) if name in train.skipped]
     count = train.count + len(bad)
     run = StepOrder(config.seed, count, min(wanted, count), 1, unreadable=dict.fromkeys(bad, ""))

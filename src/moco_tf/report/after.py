@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moco_tf.config import Config
 from moco_tf.data.sources import Images
-from moco_tf.errors import one_line
+from moco_tf.errors import line_of
 from moco_tf.report.read import Found, read
 from moco_tf.report.write import OF_THE_RUN, Seen, nothing_seen, write_report
 from moco_tf.runs.folder import REPORT
@@ -55,7 +55,6 @@ def _report(folder: Path, seen: Callable[[Found], Seen], say: Callable[[str], No
         found = read(folder)
         write_report([found], seen(found), folder / REPORT)
     except Exception as error:  # the training has come to its end whatever this is
-        reason = one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
-        say(f"the report was not written ({reason}); try again: moco-tf report {folder}")
+        say(f"the report was not written ({line_of(error)}); try again: moco-tf report {folder}")
         return False
     return True

@@ -11,11 +11,11 @@ from PIL import Image
 
 from moco_tf.config import Config
 from moco_tf.data.sources import Images
-from moco_tf.errors import one_line
+from moco_tf.errors import line_of
 from moco_tf.evaluate.features import embedding, extract
 from moco_tf.models import Encoder
 from moco_tf.report.alike import neighbours_of
-from moco_tf.report.sample import BATCH, choose
+from moco_tf.report.sample import choose
 from moco_tf.report.views import views_of
 
 PICTURES = 256  # that are looked at
@@ -54,8 +54,8 @@ class Album:
     def neighbours(self) -> np.ndarray:
         """Each query beside its nearest pictures, as in a report, but among fewer."""
         crops = self._sample.crops
-        batches = (crops[start : start + BATCH] for start in range(0, len(crops), BATCH))
-        found = neighbours_of(self._sample, {"trained": extract(self._embed, batches)})
+        trained = extract(self._embed, self._sample.batches())
+        found = neighbours_of(self._sample, {"trained": trained})
         places = [[q.place, *(near.place for near in q.nearest["trained"])] for q in found]
         return sheet([[crops[place] for place in row] for row in places])
 
@@ -94,8 +94,7 @@ def with_pictures(
             sheets.pop("views", None)
         except Exception as error:  # no picture is worth a run
             sheets.clear()
-            reason = one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
-            say(f"TensorBoard gets no pictures ({reason})")
+            say(f"TensorBoard gets no pictures ({line_of(error)})")
         return values
 
     return monitored

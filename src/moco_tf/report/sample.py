@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ class Sample:
     class_names: tuple[str, ...]  # perhaps none
     bank: int  # pictures that are the bank
     share: float  # of the bank in all the training pictures that an evaluation searches
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """The pictures, uint8 [b, S, S, 3] after one another."""
+        starts = range(0, len(self.crops), BATCH)
+        return (self.crops[start : start + BATCH] for start in starts)
 
     def class_of(self, index: int) -> str | None:
         """The name of a picture's class, or its number; None where it is not known."""
@@ -126,8 +131,7 @@ def features_of(
     )
 
     def embedded() -> np.ndarray:
-        starts = range(0, len(sample.crops), BATCH)
-        return extract(embed, (sample.crops[start : start + BATCH] for start in starts))
+        return extract(embed, sample.batches())
 
     untrained = embedded()
     assign(model, snapshot.state, run)  # the same graph: it is compiled once
@@ -141,8 +145,7 @@ def _pixels(sample: Sample) -> np.ndarray:
     """Unit rows of the pictures, at most 32 pixels a side, less the mean of the bank."""
     side, crops = min(sample.crops.shape[1], PIXEL_SIZE), sample.crops
     small: Any = [
-        tf.image.resize(crops[start : start + BATCH], [side, side], method="area").numpy()
-        for start in range(0, len(crops), BATCH)
+        tf.image.resize(batch, [side, side], method="area").numpy() for batch in sample.batches()
     ]
     rows = np.concatenate(small).reshape(len(crops), -1).astype(np.float32)
     rows -= rows[: sample.bank].mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -103,7 +103,25 @@ def load_latest(
 
 def newest_step(folder: Path) -> int | None:
     """Returns the step of the newest checkpoint in `folder`, or None if there is none."""
-    return next((step for step, _ in _by_step(Path(folder))), None)
+    found = newest(folder)
+    return found and found[0]
+
+
+def newest(folder: Path) -> tuple[int, Path] | None:
+    """Returns step and file of the newest checkpoint in `folder`, or None if there is none."""
+    return next(iter(_by_step(Path(folder))), None)
+
+
+def header(path: Path) -> tuple[int, dict[str, Any], str] | None:
+    """Returns (step, extra, `digest` of the state) that a checkpoint file carries.
+
+    No array is read. None: the file is absent or damaged, which `inspect` tells.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _parsed(dict(file.metadata() or {}))
+    except Exception:  # what the parser raises depends on which byte is wrong
+        return None
 
 
 def load(path: Path) -> tuple[State, int, dict[str, Any]]:
@@ -178,20 +196,26 @@ def inspect(path: Path) -> tuple[State, int, dict[str, Any], str]:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from None
     except Exception as error:  # what the parser raises depends on which byte is wrong
         raise DamagedError(f"not a whole safetensors file: {error}") from None
+    step, extra, expected = _parsed(metadata)
+    if digest(state) != expected:
+        raise DamagedError("its arrays do not match their digest")
+    return state, step, extra, expected
+
+
+def _parsed(metadata: Mapping[str, str]) -> tuple[int, dict[str, Any], str]:
+    """(step, extra, digest of the state); raises `DamagedError`."""
     absent = {"step", "extra", "sha256", "metadata_sha256"} - metadata.keys()
     if absent:
         raise DamagedError(f"its metadata lack {', '.join(sorted(absent))}")
     if _metadata_digest(metadata) != metadata["metadata_sha256"]:
         raise DamagedError("its metadata do not match their digest")
-    if digest(state) != metadata["sha256"]:
-        raise DamagedError("its arrays do not match their digest")
     try:
         step, extra = int(metadata["step"]), json.loads(metadata["extra"])
     except (ValueError, RecursionError):  # right digests do not make it a checkpoint of ours
         raise DamagedError("its step is not a number, or its metadata are not JSON") from None
     if not 0 <= step < 2**63 or not isinstance(extra, dict):
         raise DamagedError("its step is out of range, or its metadata are not a JSON object")
-    return state, step, extra, metadata["sha256"]
+    return step, extra, metadata["sha256"]
 
 
 def _check_read_back(path: Path) -> None:

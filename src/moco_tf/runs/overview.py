@@ -5,21 +5,18 @@ Of a checkpoint only the header is read, and no array. Imports no TensorFlow.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from moco_tf.config import Config
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.digests import read_json
 from moco_tf.files.store import copy_advice, is_url
+from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
-from moco_tf.runs.checkpoint import newest_step
 from moco_tf.runs.config_file import CONFIG, as_written, read_config
 
 DEPTH = 4  # folders below the one given
@@ -98,16 +95,11 @@ def newest_saved(run_dir: Path) -> tuple[int | None, dict[str, Any]]:
 
     That is empty where the header cannot be read: `moco-tf check` tells why.
     """
-    folder = run_folder.checkpoint_folder(run_dir)
-    step = newest_step(folder)
-    if step is None:
+    found = checkpoint.newest(run_folder.checkpoint_folder(run_dir))
+    if found is None:
         return None, {}
-    with contextlib.suppress(Exception):  # what it raises depends on which byte is wrong
-        path = folder / f"step-{step:08d}.safetensors"
-        with safe_open(path, framework="numpy") as file:
-            extra = json.loads(file.metadata()["extra"])
-        return step, extra if isinstance(extra, dict) else {}
-    return step, {}
+    known = checkpoint.header(found[1])
+    return found[0], known[1] if known else {}
 
 
 def summary_of_run(run_dir: Path) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors import safe_open
 
 from moco_tf.config import Config, data_from_here, short_repr
 from moco_tf.errors import InputError
@@ -60,11 +59,10 @@ def peek(run: Path | str) -> Config:
 
 def _config_in_header(path: Path) -> Config | None:
     """The config in an encoder file; None: there is none, which is told when the file is read."""
+    known = checkpoint.header(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            found = json.loads(file.metadata()["extra"])["config"]
-        return _with_its_data(Config.model_validate(found))
-    except Exception:  # what the parser raises depends on which byte is wrong
+        return known and _with_its_data(Config.model_validate(known[1]["config"]))
+    except (KeyError, ValidationError):
         return None
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from moco_tf.errors import DamagedError, InputError, one_line
+from moco_tf.errors import DamagedError, InputError, line_of
 from moco_tf.files.digests import read_json, write_json
 from moco_tf.runs.folder import TRACKING
 
@@ -87,8 +87,9 @@ class Tracker:
                     session.log(step, values)
             session.close(self._summary)
         except Exception as error:  # each library has kinds of its own
-            said = one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
-            self._say(f"track={self._name} has failed, and training goes on without it ({said})")
+            self._say(
+                f"track={self._name} has failed, and training goes on without it ({line_of(error)})"
+            )
 
     def _read(self) -> dict[str, Any]:
         try:
