@@ -118,7 +118,7 @@ def _train(
     with workers.collective():  # variables begin with the values of the chief
         whole_views = None if run.augment else train
         method = build_method(config, workers.strategy, whole_views)
-    monitor, pixels = None, None
+    monitor, pixels, album = None, None, None
     if workers.chief:
         monitor, pixels = evaluations(config, method, train, run.test, run.augment)
     given = bool(config.init or config.architecture)  # weights that are not drawn by the seed
@@ -141,7 +141,8 @@ def _train(
     same = progress.images == train.identity
     progress.images = train.identity
     if monitor and report:
-        monitor = _pictured(monitor, run, config, method, progress)
+        album = Album(config, train, run.test, method.query.encoder, run.augment)
+        monitor = _pictured(monitor, album, progress, reporter)
     if monitor and not progress.step:
         evaluate_untrained(progress, monitor, pixels, reporter)
     plan = Plan(
@@ -174,24 +175,20 @@ def _train(
     if workers.chief:
         write_json(run.run_dir / run_folder.SUMMARY, summary)
         reporter.end(summary)
-        if report:
+        if album:
             reporter.stage("looking at what it has learned")
-            parts = train, run.test, run.augment
-            report = report_pretraining(run.run_dir, config, *parts, reporter.line)
+            report = report_pretraining(run.run_dir, config, album, reporter.line)
     workers.barrier()
     return summary, report
 
 
-def _pictured(
-    monitor: Monitor, run: OpenedRun, config: Config, method: Method, progress: Progress
-) -> Monitor:
+def _pictured(monitor: Monitor, album: Album, progress: Progress, reporter: Reporter) -> Monitor:
     """The monitor; with it TensorBoard gets pictures."""
-    album = Album(config, run.train, run.test, method.query.encoder, run.augment)
 
     def show(sheets: dict[str, Any]) -> None:
-        run.reporter.pictures(progress.step, sheets)
+        reporter.pictures(progress.step, sheets)
 
-    return with_pictures(monitor, album, not progress.step, show, run.reporter.line)
+    return with_pictures(monitor, album, not progress.step, show, reporter.line)
 
 
 def _job(

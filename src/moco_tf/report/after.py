@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moco_tf.config import Config
-from moco_tf.data.sources import Images
 from moco_tf.errors import line_of
 from moco_tf.report.read import Found, read
 from moco_tf.report.write import OF_THE_RUN, Seen, nothing_seen, write_report
 from moco_tf.runs.folder import REPORT
 
+if TYPE_CHECKING:
+    from moco_tf.report.album import Album
+
 
 def report_pretraining(
     run: Path,
     config: Config,
-    train: Images,
-    test: Images | None,
-    augment: Callable | None,
+    album: Album,
     say: Callable[[str], None],
 ) -> bool:
     """Writes report.html into the folder of a run that has ended; returns whether it could.
 
     Args:
-        augment: the function that made the views, if one did.
+        album: of the run.
         say: called with the line on what failed.
     """
 
@@ -34,11 +35,11 @@ def report_pretraining(
         return look(
             run,
             config,
-            train,
-            test,
+            album.train,
+            album.test,
             pictures=None,
             images_per_second=found.speed,
-            augment=augment,
+            draw=lambda: album.drawn,
             warn=say,
         )
 

@@ -16,7 +16,7 @@ from moco_tf.evaluate.features import embedding, extract
 from moco_tf.models import Encoder
 from moco_tf.report.alike import neighbours_of
 from moco_tf.report.sample import choose
-from moco_tf.report.views import views_of
+from moco_tf.report.views import Drawn, views_of
 
 PICTURES = 256  # that are looked at
 SIDE, GAP = 64, 6  # pixels: of a picture in a sheet, and beside the first one of a row
@@ -29,6 +29,7 @@ class Album:
     """Sheets of pictures, uint8 [h, w, 3].
 
     Args:
+        train, test: the run's images.
         encoder: the query encoder, as it is when a sheet is made.
         augment: the function that makes the views, if one does.
     """
@@ -41,15 +42,21 @@ class Album:
         encoder: Encoder,
         augment: Callable | None,
     ):
-        self._config, self._train, self._test, self._augment = config, train, test, augment
+        self.train, self.test = train, test
+        self._config, self._augment = config, augment
         self._embed = embedding(
             encoder, features=config.knn_features, normalization=config.normalization
         )
 
+    @cached_property
+    def drawn(self) -> list[Drawn]:
+        """Pictures with the views that the run draws of them, for the report as well."""
+        return views_of(self._config, self.train, self._augment)
+
     def views(self) -> np.ndarray:
         """Each picture beside the views that the run draws of it, as in a report."""
-        drawn = views_of(self._config, self._train, self._augment)
-        return sheet([[one.picture, *(v for pair in one.pairs for v in pair)] for one in drawn])
+        rows = [[one.picture, *(v for pair in one.pairs for v in pair)] for one in self.drawn]
+        return sheet(rows)
 
     def neighbours(self) -> np.ndarray:
         """Each query beside its nearest pictures, as in a report, but among fewer."""
@@ -61,7 +68,7 @@ class Album:
 
     @cached_property
     def _sample(self) -> Any:
-        return choose(self._config, self._train, self._test, PICTURES)
+        return choose(self._config, self.train, self.test, PICTURES)
 
 
 def sheet(rows: list[list[np.ndarray]]) -> np.ndarray:

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moco_tf.config import Config
-from moco_tf.data.listing import spread
 from moco_tf.evaluate.knn import knn_predict
 from moco_tf.evaluate.nearest import nearest
 from moco_tf.report.sample import Sample
 
-QUERIES, NEAREST = 12, 8
+NEAREST = 8
 WHOLE_MATRIX = 20  # classes; of more only those that are mixed up most are shown
 MIXED_UP = 8  # pairs of classes shown with examples
 EXAMPLES = 3  # pictures of each
@@ -35,11 +34,8 @@ class Query(NamedTuple):
 
 
 def neighbours_of(sample: Sample, features: Mapping[str, np.ndarray]) -> list[Query]:
-    """Returns queries, evenly spread over their classes, with the nearest pictures of the bank."""
-    places = np.arange(sample.bank, len(sample.names))
-    if sample.labels is not None:
-        places = places[np.argsort(sample.labels[places], kind="stable")]
-    chosen = places[spread(len(places), QUERIES)]
+    """Returns the queries that are shown, with the nearest pictures of the bank."""
+    chosen = sample.shown_queries
     found: dict[str, list[list[Near]]] = {}
     for kind, rows in features.items():
         near, similarities = nearest(rows[: sample.bank], rows[chosen], NEAREST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.config import Config
+from moco_tf.data.listing import spread
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images
 from moco_tf.errors import DivergedError, InputError
@@ -25,6 +27,7 @@ SECONDS = 4  # of a report, for its features
 STEP_COST = 4  # features of an image that cost as much as training on it
 MOST_BYTES = 2**30  # of the pictures, held in memory
 BATCH = 64
+QUERIES = 12  # whose neighbours are shown
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,19 @@ class Sample:
     bank: int  # pictures that are the bank
     share: float  # of the bank in all the training pictures that an evaluation searches
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """The pictures, uint8 [b, S, S, 3] after one another."""
-        starts = range(0, len(self.crops), BATCH)
-        return (self.crops[start : start + BATCH] for start in starts)
+    @cached_property
+    def shown_queries(self) -> np.ndarray:
+        """Places of some queries, evenly spread over their classes."""
+        places = np.arange(self.bank, len(self.names))
+        if self.labels is not None:
+            places = places[np.argsort(self.labels[places], kind="stable")]
+        return places[spread(len(places), QUERIES)]
+
+    def batches(self, places: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """The pictures, or those at some places, uint8 [b, S, S, 3] after one another."""
+        places = np.arange(len(self.crops)) if places is None else places
+        for start in range(0, len(places), BATCH):
+            yield self.crops[places[start : start + BATCH]]
 
     def class_of(self, index: int) -> str | None:
         """The name of a picture's class, or its number; None where it is not known."""
@@ -118,6 +130,8 @@ def features_of(
 ) -> dict[str, np.ndarray]:
     """Returns unit features, float32 [M, D], by "trained", "untrained" and "pixels".
 
+    The untrained encoder's are zero for the queries that are not shown, which need none.
+
     Raises:
         InputError: if the run holds no checkpoint, or not one of this encoder.
         DivergedError: if the features are not finite.
@@ -130,12 +144,13 @@ def features_of(
         encoder, features=config.knn_features, normalization=snapshot.config.normalization
     )
 
-    def embedded() -> np.ndarray:
-        return extract(embed, sample.batches())
-
-    untrained = embedded()
+    needed = np.concatenate([np.arange(sample.bank), sample.shown_queries])
+    few = extract(embed, sample.batches(needed))
     assign(model, snapshot.state, run)  # the same graph: it is compiled once
-    found = {"trained": embedded(), "untrained": untrained, "pixels": _pixels(sample)}
+    trained = extract(embed, sample.batches())
+    untrained = np.zeros_like(trained)
+    untrained[needed] = few
+    found = {"trained": trained, "untrained": untrained, "pixels": _pixels(sample)}
     if not all(np.isfinite(rows).all() for rows in found.values()):
         raise DivergedError("the features are not all finite: the encoder has diverged.")
     return found

@@ -32,7 +32,7 @@ def look(
     pictures: int | None,
     images_per_second: float | None,
     layout: str = "pca",
-    augment: Callable | None = None,
+    draw: Callable[[], list[Drawn]] | None = None,
     warn: Callable[[str], None],
 ) -> Seen:
     """Returns the sections with pictures of the run's newest checkpoint; changes nothing.
@@ -41,20 +41,20 @@ def look(
         pictures: how many are embedded; none: as many as take some seconds.
         images_per_second: of the training, where it is known.
         layout: see `laid_out`.
-        augment: the function that makes the run's views, if one does.
+        draw: gives the views of the run; none: they are drawn here.
         warn: called with a line on a damaged checkpoint.
     """
     shown: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     absent: dict[str, str] = {}
-    if config.augment_function and augment is None:
+    if config.augment_function and draw is None:
         absent["views"] = (
             f"Its views are made by the Python function {config.augment_function}, which a report "
             f"can call only at the end of the run."
         )
     else:
         try:
-            drawn = views_of(config, train, augment)
+            drawn = draw() if draw else views_of(config, train)
             shown["views"], figures["views"] = {"drawn": drawn}, _views_figures(drawn)
         except InputError as error:
             absent["views"] = str(error)
