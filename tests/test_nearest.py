@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from moco_tf.evaluate import nearest as module
+from moco_tf.evaluate.approximate import approximate_pairs
 from moco_tf.evaluate.nearest import nearest, similar_pairs
 
 
@@ -61,3 +62,20 @@ def test_no_more_pairs_are_returned_than_asked_for(blocks):
 def test_equal_rows_are_a_pair_at_a_similarity_of_one():
     rows = np.repeat(unit_rows(1, 257, 4), 3, axis=0)
     assert similar_pairs(rows, 1.0, most=10)[2] == 3
+
+
+def test_an_index_finds_nearly_all_pairs_and_their_exact_similarity():
+    pytest.importorskip("voyager", reason="voyager is not installed")
+    random = np.random.default_rng(4)
+    rows = np.repeat(unit_rows(150, 32, 5), 20, axis=0) + 0.06 * random.normal(size=(3000, 32))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    wanted, similarities, count = similar_pairs(rows, 0.9, most=100_000)
+    found, values, found_count = approximate_pairs(rows, 0.9, most=100_000)
+    assert count > 10_000 and found_count == len(found)
+    exact = dict(zip(map(tuple, wanted.tolist()), similarities.tolist(), strict=True))
+    pairs = list(map(tuple, found.tolist()))
+    assert set(pairs) <= set(exact) and len(pairs) > 0.95 * count
+    np.testing.assert_allclose(values, [exact[pair] for pair in pairs], atol=1e-6)
+    assert np.all(np.diff(values) <= 0)
+    few, _, few_count = approximate_pairs(rows, 0.9, most=9)
+    assert len(few) == 9 and few_count > 0.95 * count

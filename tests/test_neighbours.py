@@ -13,6 +13,7 @@ from support.labelled_run import SIDE, make_run, save_folder
 
 import moco_tf
 from moco_tf.commands.cli import main
+from moco_tf.look import found_page
 from moco_tf.look import opening as module
 
 pytestmark = pytest.mark.usefixtures("encoders_once")
@@ -174,6 +175,23 @@ def test_pairs_above_a_similarity(capsys, run, photos):
     assert result["duplicate_pairs"] == len(wanted) > 0
     values = [one["similarity"] for one in result["duplicates"]]
     assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_among_many_images_pairs_are_found_by_an_index_if_there_is_one(
+    capsys, run, monkeypatch, installed
+):
+    if installed:
+        pytest.importorskip("voyager", reason="voyager is not installed")
+    exact = asked(capsys, run, "--duplicates", "0.9")
+    monkeypatch.setattr(found_page, "MANY", 15)
+    monkeypatch.setattr(found_page, "has_index", lambda: installed)
+    found = asked(capsys, run, "--duplicates", "0.9")
+    assert found["duplicate_pairs"] == exact["duplicate_pairs"]
+    for one, other in zip(found["duplicates"], exact["duplicates"], strict=True):
+        assert one == other | {"similarity": pytest.approx(other["similarity"], abs=1e-6)}
+    assert ("moco-tf[index]" in found["err"]) is not installed
+    assert ("an index found" in found["protocol"]) is installed
 
 
 def test_the_page_holds_the_pictures_and_no_script_but_its_own(capsys, run, tmp_path):

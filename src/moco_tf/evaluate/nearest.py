@@ -69,12 +69,12 @@ def similar_pairs(bank: np.ndarray, above: float, most: int) -> tuple[np.ndarray
             pairs = np.concatenate([pairs, np.stack([one + first, other + second], axis=1)])
             values = np.concatenate([values, similarity[one, other]])
             if len(values) > most:
-                best = _best(pairs, values, most)
+                best = best_pairs(pairs, values, most)
                 pairs, values = pairs[best], values[best]
-    best = _best(pairs, values, most)
+    best = best_pairs(pairs, values, most)
     return pairs[best], np.minimum(values[best], 1), total
 
 
-def _best(pairs: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
-    """Places of the most similar pairs in order; of equally similar ones the first rows."""
+def best_pairs(pairs: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
+    """Returns places of the most similar pairs in order; of equally similar ones the first rows."""
     return np.lexsort((pairs[:, 1], pairs[:, 0], -values))[:most]

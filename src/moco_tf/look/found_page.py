@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from moco_tf.evaluate.approximate import CANDIDATES, MANY, has_index
 from moco_tf.evaluate.features import Features
 from moco_tf.look.bank import Bank
 from moco_tf.look.neighbours import (
@@ -36,10 +37,15 @@ def look_for(
     reporter: Reporter | None,
 ) -> dict[str, Any]:
     """See `moco_tf.api.neighbours.neighbours`, which checks the arguments first."""
-    bank = open_bank(run, data, features, max_bad_images, (reporter or Reporter()).line)
+    say = (reporter or Reporter()).line
+    bank = open_bank(run, data, features, max_bad_images, say)
     pictures = read_queries(bank, queries)
     found = find_neighbours(bank, pictures, k) if pictures else []
-    pairs, count = ([], None) if above is None else find_duplicates(bank, above)
+    many = above is not None and len(bank.rows.names) >= MANY
+    if many and not has_index():
+        say(f"{MANY} images or more are searched faster after: pip install 'moco-tf[index]'")
+    indexed = many and has_index()
+    pairs, count = ([], None) if above is None else find_duplicates(bank, above, indexed)
     result = {
         "run": run,
         "step": bank.step,
@@ -52,7 +58,7 @@ def look_for(
         "above": above,
         "duplicate_pairs": count,
         "duplicates": pairs,
-        "protocol": _protocol(bank, features),
+        "protocol": _protocol(bank, features, indexed),
         "out": None if out is None else str(out),
     }
     if out is not None:
@@ -60,11 +66,14 @@ def look_for(
     return result
 
 
-def _protocol(bank: Bank, features: Features) -> str:
+def _protocol(bank: Bank, features: Features, indexed: bool) -> str:
+    searched = "every one of them was compared"
+    if indexed:
+        searched += f" with the queries, and for pairs with {CANDIDATES - 1} that an index found"
     return (
         f"Cosine similarities of the {features} features ({bank.features.shape[1]} numbers) of the "
         f"query encoder at step {bank.step}, in inference mode and without augmentation, of "
-        f"{len(bank.rows.names)} images; every one of them was compared."
+        f"{len(bank.rows.names)} images; {searched}."
     )
 
 

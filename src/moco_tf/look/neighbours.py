@@ -15,6 +15,7 @@ from moco_tf.data.decode import UNREADABLE, decode
 from moco_tf.data.failures import reason
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.errors import InputError
+from moco_tf.evaluate.approximate import approximate_pairs
 from moco_tf.evaluate.nearest import nearest, similar_pairs
 from moco_tf.exporting.rows import one_line
 from moco_tf.look.bank import Bank
@@ -117,13 +118,17 @@ def find_neighbours(bank: Bank, queries: Sequence[Query], k: int) -> list[dict[s
     return found
 
 
-def find_duplicates(bank: Bank, above: float) -> tuple[list[dict[str, Any]], int]:
+def find_duplicates(bank: Bank, above: float, indexed: bool) -> tuple[list[dict[str, Any]], int]:
     """Returns the pairs of images that are at least so similar, and how many there are.
 
     Each is {"similarity", "first": {"image", "file", "split", "class", "row"}, "second": ...}; the
     most similar first, and no more than `MOST_PAIRS`.
+
+    Args:
+        indexed: look for them by `approximate_pairs`.
     """
-    pairs, values, count = similar_pairs(bank.features, above, MOST_PAIRS)
+    search = approximate_pairs if indexed else similar_pairs
+    pairs, values, count = search(bank.features, above, MOST_PAIRS)
     found = [
         {
             "similarity": value,
