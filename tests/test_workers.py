@@ -76,8 +76,9 @@ def begin(data, run_dir, *flags, code="", workers=1, by_environment=False, own=N
     return processes
 
 
-def train(data, run_dir, *flags, workers=1, by_environment=False):
-    processes = begin(data, run_dir, *flags, workers=workers, by_environment=by_environment)
+def train(data, run_dir, *flags, workers=1, by_environment=False, own=None):
+    settings = {"workers": workers, "by_environment": by_environment, "own": own}
+    processes = begin(data, run_dir, *flags, **settings)
     codes, said = end(processes)
     assert codes == [0] * workers, said
     return said
@@ -116,10 +117,14 @@ def whole_run(data, tmp_path_factory):
 
 
 def test_two_processes_are_one(data, tmp_path, whole_run):
-    said = train(data, tmp_path / "run", workers=2)
+    elsewhere = tmp_path / "elsewhere"
+    said = train(data, tmp_path / "run", workers=2, own={1: ["--run-dir", str(elsewhere)]})
     assert_equal(tmp_path / "run", whole_run)
     assert "worker 0" in said[0] and "step 20/20" in said[0]
-    assert "step 20/20" not in said[1]
+    assert "looking at what it has learned" in said[0]
+    assert 'id="map"' in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "step 20/20" not in said[1] and "looking at" not in said[1]
+    assert not elsewhere.exists()  # the first alone writes
 
 
 @pytest.mark.long
