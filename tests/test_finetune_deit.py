@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.labelled_run import CLASSES, SIDE, save_npz
-from support.runs import START, V3, config, rows, wait_for_step
+from support.labelled_run import CLASSES, SIDE, make_v3_run, save_npz
+from support.runs import START, config, rows, wait_for_step
 
 import moco_tf.evaluate.finetune
 from moco_tf.commands.cli import main
@@ -24,9 +24,8 @@ from moco_tf.evaluate.finetune_config import finetune_recipe
 from moco_tf.evaluate.finetune_network import build_network, layer_scales
 from moco_tf.models.array_names import named_arrays
 from moco_tf.runs import checkpoint
-from moco_tf.runs import folder as run_folder
 from moco_tf.runs.check import check_run
-from moco_tf.runs.encoders import load_encoder, untrained_encoder
+from moco_tf.runs.encoders import load_encoder
 from moco_tf.runs.snapshot import load_snapshot
 from moco_tf.training.signals import Interrupted
 
@@ -50,14 +49,9 @@ TINY = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder with an untrained ViT of two blocks."""
-    folder, data = tmp_path_factory.mktemp("run"), save_npz(tmp_path_factory.mktemp("d") / "d.npz")
+    data = save_npz(tmp_path_factory.mktemp("data") / "data.npz")
     sizes = {"image_size": SIDE, "vit_depth": 2, "vit_width": 24}
-    described = config(data, folder, *V3["vit"][:1], V3["vit"][1] | sizes)
-    run_folder.claim(folder, described)
-    arrays = named_arrays(untrained_encoder(described).model)
-    state = {f"query_encoder/{name}": variable.numpy() for name, variable in arrays}
-    checkpoint.save(run_folder.checkpoint_folder(folder), state, step=7, extra={})
-    return SimpleNamespace(folder=str(folder), data=data)
+    return make_v3_run(tmp_path_factory.mktemp("run"), data, "vit", **sizes)
 
 
 def config_of(run, out, **changes):

@@ -7,7 +7,7 @@ import pytest
 
 from moco_tf.errors import InputError
 from moco_tf.verify import verify_files
-from moco_tf.verify.traces import read_trace
+from moco_tf.verify.traces import bundled_traces, read_trace
 
 SETTINGS = {
     "kind": "vit", "width": 24, "depth": 2, "heads": 2, "stem": "patch", "patch": 8, "size": 32,
@@ -58,6 +58,24 @@ def test_the_schedules_are_those_of_the_official_code(tmp_path):
 def test_a_file_without_its_images_is_refused(tmp_path):
     with pytest.raises(InputError, match="'x1' is missing"):
         verify_files([written(tmp_path / "trace.npz")])
+
+
+OWN = {p.stem: str(p) for p in bundled_traces() if p.stem.startswith("own_v3")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["own_v3_resnet", "own_v3_vit"])
+def test_bundled_steps_of_another_writing_are_met(name):
+    result = verify_files([OWN[name]], float64=True)
+    assert result["ok"], result["files"][0]["first_failure"]
+    rows = {row["quantity"]: row["error"] for row in result["files"][0]["quantities"]}
+    assert rows["gradient norms, float64 run"] < 1e-12 and rows["loss, float64 run"] < 1e-13
+    slots = {"own_v3_resnet": "mu", "own_v3_vit": "exp_avg_sq"}
+    assert {"query parameters", "key parameters", f"optimizer's {slots[name]}"} <= rows.keys()
+
+
+def test_what_comes_with_the_package_is_small():
+    assert sum(path.stat().st_size for path in bundled_traces() if path.stem in OWN) < 300_000
 
 
 @pytest.mark.golden

@@ -4,11 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
+from support.runs import V3
+from support.runs import config as run_config
 
 from moco_tf.config import Config
 from moco_tf.models import build_encoder
+from moco_tf.models.array_names import named_arrays
 from moco_tf.runs import checkpoint
 from moco_tf.runs import folder as run_folder
+from moco_tf.runs.encoders import untrained_encoder
 
 TRAIN, TEST, CLASSES, SIDE = 20, 9, 3, 8
 
@@ -45,6 +49,17 @@ def make_run(folder, data, image_size=SIDE):
     }
     checkpoint.save(run_folder.checkpoint_folder(folder), state, step=7, extra={})
     return SimpleNamespace(folder=str(folder), data=data, state=state)
+
+
+def make_v3_run(folder, data, kind, **changes):
+    """A run folder of MoCo v3 with an untrained tiny "resnet" or "vit"."""
+    recipe, tiny = V3[kind]
+    described = run_config(data, folder, recipe, tiny | changes)
+    run_folder.claim(folder, described)
+    arrays = named_arrays(untrained_encoder(described).model)
+    state = {f"query_encoder/{name}": variable.numpy() for name, variable in arrays}
+    checkpoint.save(run_folder.checkpoint_folder(folder), state, step=7, extra={})
+    return SimpleNamespace(folder=str(folder), data=data)
 
 
 def save_folder(root, seed=0, **parts):

@@ -21,7 +21,7 @@ from moco_tf.verify.tolerances import (
 from moco_tf.verify.traces import Trace
 from moco_tf.verify.v3_replay import V3Replay
 
-DESCRIPTION = "official MoCo v3"
+DESCRIPTION = "MoCo v3"
 RESTART = 3  # steps after which the whole state is recorded
 
 
