@@ -69,6 +69,7 @@ def checks(run: str, pictures: str, out: str) -> dict[str, dict]:
         except Exception as error:  # the next check says what it finds all the same
             numbers = {"passed": False, "error": f"{type(error).__name__}: {error}"}
         found[name] = numbers | {"seconds": time.monotonic() - began}
+        print(name, json.dumps(found[name]), file=sys.stderr, flush=True)  # it may take long
     return found
 
 
