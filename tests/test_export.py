@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,6 +36,7 @@ from moco_tf.exporting import command, pictures, targets
 from moco_tf.exporting.command import export
 from moco_tf.exporting.plain import plain_model
 from moco_tf.exporting.results import known_results
+from moco_tf.exporting.writing import write
 from moco_tf.recipes import RECIPES
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs import snapshot as encoder_file
@@ -170,6 +172,24 @@ def test_an_onnx_graph_is_the_resnet_and_no_more(exported):
         dims = value.type.tensor_type.shape.dim
         assert [d.dim_param or d.dim_value for d in dims] == ["batch", *sizes]
     assert (graph.input[0].name, graph.output[0].name) == ("images", "features")
+
+
+def test_the_constants_of_a_normalization_layer_are_in_the_onnx_graph(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    mean, variance = np.array([1.0, 2, 3]), np.array([4.0, 1, 9])
+    inputs = keras.Input((4, 4, 3), name="images")
+    inner = keras.Sequential(
+        [keras.Input((4, 4, 3)), keras.layers.Normalization(-1, mean, variance)]
+    )
+    outputs = keras.layers.GlobalAveragePooling2D()(inner(inputs))
+    write(keras.Model(inputs, outputs), tmp_path / "encoder.onnx", to="onnx")
+    session = runtime.InferenceSession(str(tmp_path / "encoder.onnx"))
+    assert [one.name for one in session.get_inputs()] == ["images"]
+    images = np.random.default_rng(0).normal(0, 9, (2, 4, 4, 3)).astype(np.float32)
+    wanted = (images.mean(axis=(1, 2)) - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(
+        session.run(None, {"images": images})[0], wanted, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_wrong_statistics_are_caught_and_leave_nothing(tiny, tmp_path, monkeypatch, capsys):

@@ -6,12 +6,14 @@ import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.pipeline import centre_crop
 from moco_tf.errors import InputError
 from moco_tf.exporting.plain import INPUT, OUTPUT
 from moco_tf.exporting.targets import FORMATS
+from moco_tf.models.array_names import within
 
 OPSET = 17  # of ONNX, of 2022: runtimes that are some years old read it as well
 BATCH = "batch"  # the name of the dimension that is left open
@@ -64,6 +66,9 @@ def _write_onnx(model: keras.Model, path: Path) -> None:
     """By Keras and tf2onnx: "images" [batch, S, S, 3] to "features" [batch, D]."""
     import onnx
 
+    for layer in within(model):
+        if isinstance(layer, keras.layers.Normalization):  # else its tensors are inputs of the file
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     given = keras.InputSpec(shape=model.input.shape, dtype=model.input.dtype, name=INPUT)
     with warnings.catch_warnings(
         action="ignore"
