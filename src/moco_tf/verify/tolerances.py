@@ -21,9 +21,9 @@ def of_largest(ours, recorded) -> float:
 
 
 def of_largest_or_least(ours, recorded) -> float:
-    """The same over at least 5e-6: of a tensor of rounding alone, nothing can be asked."""
+    """The same over at least 1e-5: of a tensor of rounding alone, nothing can be asked."""
     largest = np.max(np.abs(_double(recorded)), initial=0.0)
-    return absolute(ours, recorded) / max(largest, 5e-6)
+    return absolute(ours, recorded) / max(largest, 1e-5)
 
 
 def relative(ours, recorded) -> float:
@@ -121,7 +121,8 @@ V3 = {
     },
 }
 V3_ALL_GRADIENTS = Gate(relative_l2, 3e-4)
-V3_ROUNDED = Gate(of_largest_or_least, 2e-7)
+V3_ROUNDED = Gate(of_largest_or_least, 1e-7)
+V3_ROUNDING = Gate(absolute, 1e-6)  # moments of gradients that are 0 but for rounding
 V3_LOSS_FLOAT64 = Gate(absolute, 1e-12)
 V3_NORMS_FLOAT64 = Gate(relative, 1e-9)
 EXACTLY_SCHEDULED = Gate(absolute, 1e-12)

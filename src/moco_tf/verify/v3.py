@@ -15,6 +15,7 @@ from moco_tf.verify.tolerances import (
     V3_LOSS_FLOAT64,
     V3_NORMS_FLOAT64,
     V3_ROUNDED,
+    V3_ROUNDING,
     Gate,
     absolute,
 )
@@ -101,6 +102,7 @@ def _state(trace: Trace, replay: V3Replay, number: int) -> Iterator[Row]:
                 gate = V3[trace.settings.kind]["slots"]
                 title = f"optimizer's {slot}"
                 yield Row(title, array, found[~noise], gate, V3_ROUNDED, recorded[~noise])
+                yield from _of_rounding(array, found, recorded, noise, V3_ROUNDING)
 
 
 def _rows_of(
@@ -118,10 +120,17 @@ def _rows_of(
         scale = np.broadcast_to(scale, recorded.shape)[~noise]
         gate = V3[s.kind][kind]
         yield Row(kind, array, found[~noise], gate, V3_ROUNDED, recorded[~noise], scale)
-    if noise.any():  # steps of the size of the rate, whichever way rounding goes
-        rates = sum(s.scheduled(step)[0] for step in range(number))
-        gate = Gate(absolute, V3[s.kind]["running means"].tolerance + 2 * rates)
-        tight = Gate(absolute, max(1e-9, 2e-7 * np.abs(recorded).max()))
+    # Steps of the size of the rate, whichever way rounding goes.
+    rates = sum(s.scheduled(step)[0] for step in range(number))
+    gate = Gate(absolute, V3[s.kind]["running means"].tolerance + 2 * rates)
+    yield from _of_rounding(array, found, recorded, noise, gate)
+
+
+def _of_rounding(
+    array: str, found: np.ndarray, recorded: np.ndarray, noise: np.ndarray, gate: Gate
+) -> Iterator[Row]:
+    if noise.any():
+        tight = Gate(absolute, max(1e-9, V3_ROUNDED.tolerance * np.abs(recorded).max()))
         yield Row("what only rounding moves", array, found[noise], gate, tight, recorded[noise])
 
 
