@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from support.runs import SHALLOW
 
+import moco_tf.pretraining
 from moco_tf.training.memory import give_back_freed_memory, peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,8 +91,8 @@ def reports():
 @pytest.fixture(autouse=True)
 def _no_report(request, monkeypatch):
     if "reports" not in request.fixturenames:
-        monkeypatch.setattr("moco_tf.pretraining.report_pretraining", lambda *_: False)
-        monkeypatch.setattr("moco_tf.pretraining._pictured", lambda monitor, *_: monitor)
+        train = moco_tf.pretraining._train
+        monkeypatch.setattr(moco_tf.pretraining, "_train", lambda *args: train(*args[:-1], False))
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,7 @@ def settings_of_the_process():
     }
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_the_command(trained, data, folder):
     run, _ = trained
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
@@ -320,7 +321,7 @@ BAD = {  # what is called, and what its one line says
     "moco_tf.knn('absent')": "absent is not a run folder",
     "moco_tf.probe(run, epoch=3)": "unknown field 'epoch'. Did you mean epochs?",
     "moco_tf.probe(run, quick=True, epochs=3)": "epochs",
-    "moco_tf.probe(run, baselines=False)": "baselines=False is of quick; the official",
+    "moco_tf.probe(run, baselines=False)": "baselines=False is for quick; the official",
     "moco_tf.finetune(run, label_fraction=2)": "received label_fraction=2",
     "moco_tf.embed(run, 'absent')": "data='absent'",
     "moco_tf.embed(run, out='features.txt')": "out=features.txt",
@@ -368,6 +369,7 @@ def same(one, other, *but):
     }
 
 
+@pytest.mark.slow
 def test_knn_is_that_of_the_command(judged, capsys):
     run = moco_tf.Run(judged.folder)
     found = moco_tf.knn(run, k=3, features="pooled", baselines=False)

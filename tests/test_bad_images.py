@@ -146,6 +146,7 @@ def test_an_evaluation_tells_what_it_read_in_place_of_unreadable_images(folder):
         list(eval_batches(images, indices=np.array([50, 51]), **settings))
 
 
+@pytest.mark.slow
 def test_a_share_beyond_the_limit_is_refused_at_once_or_as_soon_as_it_is_passed(
     quick, folder, tmp_path
 ):

@@ -67,7 +67,13 @@ def jittered(image, factors):
     return image
 
 
-@pytest.mark.parametrize("order", ["jitter gray blur solarize", "blur solarize gray jitter"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "jitter gray blur solarize",
+        pytest.param("blur solarize gray jitter", marks=pytest.mark.slow),
+    ],
+)
 def test_pillow_makes_the_same_view_of_the_named_draws(images, order):
     view = View.model_validate(ALL | {"order": order.split()})
     views = next(iter(views_of(images, view, SIDE, batch_size=COUNT, seed=SEED)))

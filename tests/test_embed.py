@@ -154,6 +154,7 @@ def test_features_equal_the_twins_and_stay_with_their_names(
     assert sorted(path.name for path in out.parent.iterdir()) == ["x.names.txt", "x.npy"]
 
 
+@pytest.mark.slow
 def test_the_formats_hold_the_same(small_run, pictures, tmp_path, monkeypatch):
     pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
     import pyarrow as pa

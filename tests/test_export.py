@@ -255,6 +255,7 @@ def test_the_shapes_are_the_runs_own_test_images():
 # The card
 
 
+@pytest.mark.slow
 def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, capsys):
     results = {
         "summary.json": {"knn_top1": 61.25, "knn_top1_untrained": 20.5, "step": 7},
@@ -352,6 +353,7 @@ def test_the_global_precision_of_keras_changes_no_export(tiny, global_policy):
 # What is refused
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("written_once")
 def test_a_folder_with_more_than_a_saved_model_is_not_taken_away(tiny, tmp_path, capsys):
     out = tmp_path / "host"

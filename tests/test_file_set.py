@@ -134,7 +134,7 @@ def _bad(root):
             "{0}/list.txt",
             "lists 4 files that are not there, of 5: {0}/no.png, {0}/nor.png, ",
         ),
-        ("{0}/folders.txt", "lists 1 folders, not files, of 3: {0}/a. Take"),
+        ("{0}/folders.txt", "lists 1 paths of folders, not of files, of 3: {0}/a. Take"),
         ("{0}/twice.txt", "lists 1 files twice, of 2: {0}/a/1.png"),
         ("{0}/empty.txt", "empty.txt lists no image"),
         ("{0}/a,{0}/none", "names several folders of images, and '{0}/none' is not there"),

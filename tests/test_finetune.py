@@ -355,6 +355,7 @@ def test_two_devices_go_where_one_does(run, whole, tmp_path):
     assert ours[2]["val_top1"] == wanted[2]["val_top1"]
 
 
+@pytest.mark.slow
 def test_a_fraction_takes_as_many_of_each_class_and_names_its_files(run, tmp_path, capsys):
     data = save_folder(tmp_path / "data", train=["ant", "bee", "cat"], val=["ant", "bee", "cat"])
     flags = ["--data", data, "--epochs", "1", "--batch-size", "8", "--group-size", "4", "--json"]

@@ -25,7 +25,7 @@ REFUSED = {
     "convert begun a.pth --to timm": "begun holds no checkpoint yet",
     "pretrain --data nowhere": "there is no such file or folder",
     "pretrain small --data nowhere": "there is no such file or folder",
-    "pretrain small --data notes.txt": "notes.txt lists 1 files that are not there",
+    "pretrain small --data notes.txt": "notes.txt lists 1 paths of folders, not of files",
     "pretrain small --data empty": "the folder empty holds no image",
     "pretrain --data notes": "notes holds no image",
     "pretrain shapes --run-dir other": "it has no config.json, but holds a.txt",

@@ -43,8 +43,6 @@ RUNS = {
     "v3, ViT": ("cifar10-v3-vit", {"vit_width": 24, "vit_depth": 1}),
 }
 
-QUICK = "v1, images on the device", "v2, crops on the device, microbatches"
-
 
 @cache
 def gpu_kernels(op):
@@ -146,9 +144,8 @@ def _registry():
         pytest.skip("this build of TensorFlow has no GPU kernels")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in RUNS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
 def test_a_step_stays_on_the_gpu(name):
     graph = traced(*RUNS[name])
     assert {"MatMul", "ReadVariableOp"} < {operation.type for operation in operations(graph)}

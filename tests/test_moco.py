@@ -85,9 +85,8 @@ def test_key_statistics_are_of_the_shuffled_first_group():
     np.testing.assert_allclose(method.key.model.get_layer("bn1").moving_mean, 0.1 * mean, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_stays_near_float32(policy):
     scalars, _, _ = trained(1)
     mixed, _, _ = trained(1, policy=policy, loss_scaling=policy == "mixed_float16")

@@ -107,6 +107,7 @@ def test_features_are_computed_once_until_something_changes(
     assert len(kept) == 2  # of each kind of features; those of other images have been replaced
 
 
+@pytest.mark.slow
 def test_a_folder_is_opened_again_only_where_something_in_it_changed(
     capsys, run, photos, tmp_path, monkeypatch
 ):

@@ -50,10 +50,8 @@ def after_a_step(encoder, devices, microbatches):
     return {name: variable.numpy() for name, variable in method.state().items()}
 
 
-@pytest.mark.parametrize(
-    ("one", "several"),
-    [((1, 2), (2, 1)), pytest.param((1, 4), (2, 2), marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("one", "several"), [((1, 2), (2, 1)), ((1, 4), (2, 2))])
 def test_devices_draw_what_one_device_draws_for_the_same_microbatches(encoder, one, several):
     wanted, found = after_a_step(encoder, *one), after_a_step(encoder, *several)
     assert found.keys() == wanted.keys()

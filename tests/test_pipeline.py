@@ -54,7 +54,9 @@ def test_a_pipeline_can_start_at_any_step(images, augmentation):
             np.testing.assert_array_equal(ours[1], theirs[1])
 
 
-@pytest.mark.parametrize("augmentation", ["v1", "v2", "demo", "v3"])
+@pytest.mark.parametrize(
+    "augmentation", ["v1", "demo", *(pytest.param(n, marks=pytest.mark.slow) for n in ("v2", "v3"))]
+)
 def test_views_are_the_same_wherever_they_are_finished(images, augmentation):
     settings = SETTINGS | {"augmentation": augmentation, "image_size": 12, "start_step": 1}
     whole, crops, placed = (

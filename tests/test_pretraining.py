@@ -196,6 +196,7 @@ def test_more_epochs_go_on_and_the_folder_tells_the_whole_run(data, tmp_path):
     assert pretrain(again)["state_sha256"] == summary["state_sha256"]
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_another_and_then_needs_it_no_more(
     data, tmp_path, whole_run
 ):

@@ -560,6 +560,7 @@ def test_what_is_no_run_leaves_nothing_behind(run, tmp_path, capsys):
     assert sorted(path.name for path in empty.iterdir()) == ["config.json", "versions.json"]
 
 
+@pytest.mark.slow
 def test_class_folders_are_probed_with_their_names(run, tmp_path, capsys):
     data = save_folder(tmp_path / "data", train=["ant", "bee", "cat"], val=["ant", "bee", "cat"])
     out = tmp_path / "out"

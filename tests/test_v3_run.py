@@ -33,6 +33,7 @@ def vit_run(shallow, compiled_once, data, tmp_path_factory):
     return run_dir, pretrain(config(data, run_dir, *V3["vit"]))
 
 
+@pytest.mark.slow
 def test_rate_and_momentum_change_at_every_step(vit_run):
     """Three epochs of three steps, the first of them the warm-up, from 0."""
     rows = metrics(vit_run[0])
@@ -51,6 +52,7 @@ def test_the_constant_momentum_is_told_too(data):
     assert list(schedules) == ["lr", "momentum"] and schedules["momentum"](8) == 0.99
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_all_that_adamw_keeps(vit_run):
     state, step, _ = load_latest(vit_run[0] / "checkpoints", warn=print)
     assert state["optimizer_steps"] == step == 9
@@ -85,6 +87,7 @@ def test_a_run_in_microbatches_is_the_run_and_ends_alike_in_pieces(data, tmp_pat
         np.testing.assert_allclose(states["mixed"][name], array, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_evaluations_take_the_backbone_or_the_projector_without_the_predictor(vit_run):
     encoder, found, _ = load_encoder(vit_run[0], warn=print)
     assert found.knn_features == "pooled"
@@ -108,6 +111,7 @@ def test_heads_of_another_method_are_refused(data):
         build_method(config(data, "x", *V3["vit"], head="mlp"), tf.distribute.get_strategy())
 
 
+@pytest.mark.slow
 def test_the_encoder_taken_elsewhere_is_of_kerass_own_layers(vit_run):
     """Positions are fixed there too; the class token and the patches' projection can be trained."""
     run_dir, _ = vit_run

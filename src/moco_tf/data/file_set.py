@@ -171,7 +171,7 @@ def _part_of(files: list[str], name: str) -> Part:
     twice = [path for path, count in Counter(paths).items() if count > 1] if not missing else []
     folders = [path for path in missing if os.path.isdir(path)]
     for bad, what in (
-        (folders, "folders, not files"),
+        (folders, "paths of folders, not of files"),
         (missing, "files that are not there"),
         (twice, "files twice"),
     ):

@@ -118,7 +118,7 @@ def _train(
     with workers.collective():  # variables begin with the values of the chief
         whole_views = None if run.augment else train
         method = build_method(config, workers.strategy, whole_views)
-    monitor, pixels, album = None, None, None
+    monitor, pixels, album, reported = None, None, None, False
     if workers.chief:
         monitor, pixels = evaluations(config, method, train, run.test, run.augment)
     given = bool(config.init or config.architecture)  # weights that are not drawn by the seed
@@ -177,9 +177,9 @@ def _train(
         reporter.end(summary)
         if album:
             reporter.stage("looking at what it has learned")
-            report = report_pretraining(run.run_dir, config, album, reporter.line)
+            reported = report_pretraining(run.run_dir, config, album, reporter.line)
     workers.barrier()
-    return summary, report
+    return summary, reported
 
 
 def _pictured(monitor: Monitor, album: Album, progress: Progress, reporter: Reporter) -> Monitor:
