@@ -118,10 +118,10 @@ def _parts(folder: Path, method, number: int) -> dict[str, float]:
     import numpy as np
 
     from moco_tf.files.atomic import write_atomically
-    from moco_tf.runs import checkpoint
+    from moco_tf.runs import checkpoint, checkpoint_file
 
     arrays, path, data = {}, folder / f"part-{number}.safetensors", b""
-    read = checkpoint.read
+    read = checkpoint_file.read
 
     def copy():
         for name, variable in method.state().items():
@@ -135,7 +135,7 @@ def _parts(folder: Path, method, number: int) -> dict[str, float]:
     found = {
         "copy": _timed(copy),
         "look for NaN": _timed(lambda: [np.isfinite(array).all() for array in arrays.values()]),
-        "digest": _timed(lambda: checkpoint.digest(arrays)),
+        "digest": _timed(lambda: checkpoint_file.digest(arrays)),
         "serialise": _timed(serialise),
         "write, fsync, rename": _timed(lambda: write_atomically(path, data)),
     }

@@ -20,7 +20,7 @@ from moco_tf.config import Config
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune_config import FinetuneConfig
 from moco_tf.files.digests import add_lines_digest, add_zip_digest, read_json, write_json
-from moco_tf.runs import check, checkpoint
+from moco_tf.runs import check, checkpoint, checkpoint_file
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.check import check_run
 from moco_tf.training.progress import Progress
@@ -56,7 +56,7 @@ def train(folder, config, steps):
         checkpoint.save(checkpoints, state_of(step), step=step, extra=asdict(progress))
     checkpoint.save(checkpoints, state_of(steps), step=steps, extra={}, tag="best_knn")
     reporter.close()
-    summary = {"step": steps, "state_sha256": checkpoint.digest(state_of(steps))}
+    summary = {"step": steps, "state_sha256": checkpoint_file.digest(state_of(steps))}
     write_json(folder / "summary.json", summary)
     return reporter.console.file.getvalue()
 
@@ -150,12 +150,11 @@ def test_folders_of_results_and_an_encoder_are_runs_too(run, capsys):
     assert (check_run(run / "finetune")["step"], damaged(run / "finetune")) == (2, None)
     assert (check_run(run / "probe-quick")["step"], damaged(run / "probe-quick")) == (None, None)
     found = check_run(run / "finetune" / "encoder.safetensors")
-    assert found["whole"] and found["state_sha256"] == checkpoint.digest(STATE)
+    assert found["whole"] and found["state_sha256"] == checkpoint_file.digest(STATE)
     assert main(["check", str(run)]) == 0
-    assert (
-        f"whole: {len(files_of(run))} files, at step 5 the state {checkpoint.digest(state_of(5))}"
-        in (capsys.readouterr().out)
-    )
+    state = checkpoint_file.digest(state_of(5))
+    told = f"whole: {len(files_of(run))} files, at step 5 the state {state}"
+    assert told in capsys.readouterr().out
 
 
 def test_any_flipped_bit_of_any_file_is_named(run):
@@ -340,7 +339,7 @@ def test_exit_codes_and_one_line_for_bad_input(run, tmp_path, capsys):
     assert lines[-1].startswith(f"{run} is not whole, first checkpoints/{newest.name}: ")
     assert main(["check", str(run), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert (found["step"], found["state_sha256"]) == (4, checkpoint.digest(state_of(4)))
+    assert (found["step"], found["state_sha256"]) == (4, checkpoint_file.digest(state_of(4)))
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.json").write_text("{}")
     for bad in (tmp_path / "empty", tmp_path / "absent", tmp_path / "a.json"):

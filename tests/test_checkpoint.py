@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from moco_tf.errors import InputError
-from moco_tf.runs import checkpoint
-from moco_tf.runs.checkpoint import digest, load, load_latest, save
+from moco_tf.runs import checkpoint, checkpoint_file
+from moco_tf.runs.checkpoint import load, load_latest, save
+from moco_tf.runs.checkpoint_file import digest
 
 
 def state_of(step):
@@ -162,7 +163,7 @@ def test_full_disk_loses_nothing(tmp_path, monkeypatch):
 def test_damaged_on_the_way_to_the_disk_deletes_nothing(tmp_path, monkeypatch):
     for step in (1, 2):
         save(tmp_path, state_of(step), step=step, extra={})
-    good = checkpoint.to_safetensors
+    good = checkpoint_file.to_safetensors
     monkeypatch.setattr(checkpoint, "to_safetensors", lambda *args: good(*args)[:-1] + b"?")
     with pytest.raises(InputError, match="came back damaged"):
         save(tmp_path, state_of(3), step=3, extra={}, keep=1)
@@ -200,7 +201,7 @@ def test_a_second_name_is_a_second_file_where_nothing_can_be_linked(tmp_path, mo
 
 
 def test_what_was_verified_is_read_again_only_if_it_has_changed(tmp_path, monkeypatch):
-    was_read, read = [], checkpoint.read
+    was_read, read = [], checkpoint_file.read
     monkeypatch.setattr(checkpoint, "read", lambda path: was_read.append(path.name) or read(path))
     verified = {}
     for step in (1, 2, 3, 4):
@@ -249,9 +250,9 @@ def test_digest_is_of_names_dtypes_shapes_and_values():
 )
 def test_right_digests_do_not_make_it_a_checkpoint_of_ours(tmp_path, step, extra):
     arrays = {"a": np.zeros(2, np.float32)}
-    metadata = {"step": step, "extra": extra, "sha256": checkpoint.digest(arrays)}
-    metadata["metadata_sha256"] = checkpoint._metadata_digest(metadata)
+    metadata = {"step": step, "extra": extra, "sha256": checkpoint_file.digest(arrays)}
+    metadata["metadata_sha256"] = checkpoint_file._metadata_digest(metadata)
     path = tmp_path / "step-00000003.safetensors"
-    path.write_bytes(checkpoint.to_safetensors(arrays, metadata))
-    with pytest.raises(checkpoint.DamagedError, match="its step"):
-        checkpoint.read(path)
+    path.write_bytes(checkpoint_file.to_safetensors(arrays, metadata))
+    with pytest.raises(checkpoint_file.DamagedError, match="its step"):
+        checkpoint_file.read(path)

@@ -10,7 +10,7 @@ from moco_tf.config import make_config
 from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import DivergedError
 from moco_tf.recipes import RECIPES
-from moco_tf.runs import checkpoint, variables
+from moco_tf.runs import checkpoint, checkpoint_file, variables
 from moco_tf.runs.check import check_run
 from moco_tf.training.divergence import DivergenceWatch, refuse_diverged
 
@@ -100,7 +100,7 @@ def test_a_run_stops_and_keeps_what_was_whole(tmp_path, monkeypatch, devices, wh
             if what == "parameter" and number == 4:
                 method.query.parameters[0].assign(method.query.parameters[0] * np.nan)
             if number == 3:
-                states.append(checkpoint.digest(variables.arrays_of(method.state())))
+                states.append(checkpoint_file.digest(variables.arrays_of(method.state())))
             return result
 
         return step

@@ -17,7 +17,7 @@ from moco_tf.config import make_config
 from moco_tf.data.pipeline import PREFETCHED_BATCHES
 from moco_tf.evaluate.split import Split
 from moco_tf.recipes import RECIPES
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint_file
 from moco_tf.training.progress import Progress
 
 SMALL = {"width": 4, "batch_size": 8, "group_size": 8, "queue_size": 24, "image_size": 16}
@@ -68,7 +68,7 @@ def test_an_estimate_is_whole_exact_in_its_sizes_and_leaves_nothing(flags, tmp_p
     state = {name: variable.numpy() for name, variable in method.state().items()}
     train, _ = build_images(config)
     end = Progress(15, 3, train.identity, *[100 / 3] * 15)
-    data = checkpoint.to_bytes(state, step=15, extra=vars(end))
+    data = checkpoint_file.to_bytes(state, step=15, extra=vars(end))
     assert result["checkpoint_bytes"] == len(data)
     assert 4 * len(data) < result["disk_bytes"] < 4 * len(data) + 10_000
 

@@ -13,8 +13,7 @@ import watch
 from cases import write_case
 from readers import READERS
 
-from moco_tf.errors import InputError
-from moco_tf.runs.checkpoint import DamagedError
+from moco_tf.errors import DamagedError, InputError
 
 INPUTS = {"folder": 4, "packing": 6, "image": 60}  # of the others 30
 

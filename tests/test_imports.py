@@ -73,6 +73,7 @@ WITHOUT_TENSORFLOW = (
     "runs/same_config.py",
     "runs/check.py",
     "runs/checkpoint.py",
+    "runs/checkpoint_file.py",
     "runs/extension.py",
     "runs/folder.py",
     "runs/initial_weights.py",

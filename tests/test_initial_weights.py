@@ -7,7 +7,7 @@ from moco_tf.config import Config
 from moco_tf.errors import InputError
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs import snapshot as encoder_file
-from moco_tf.runs.checkpoint import digest
+from moco_tf.runs.checkpoint_file import digest
 from moco_tf.runs.initial_weights import read_initial_weights
 from moco_tf.runs.snapshot import CONVERTED, EncoderCheckpoint
 

@@ -26,7 +26,7 @@ from moco_tf.evaluate.label_free import SIGNALS
 from moco_tf.files.digests import read_json
 from moco_tf.pretraining import MONITORED, pretrain
 from moco_tf.recipes import RECIPES
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, checkpoint_file
 from moco_tf.runs.check import check_run
 from moco_tf.runs.config_file import read_config
 from moco_tf.runs.snapshot import load_snapshot
@@ -212,7 +212,7 @@ def test_a_run_begins_with_the_weights_of_another_and_then_needs_it_no_more(
     for name in [name for name in fresh if "encoder/" not in name]:
         np.testing.assert_array_equal(here[name], fresh[name].numpy(), err_msg=name)
     query = {name: array for name, array in there.items() if name.startswith("query_encoder/")}
-    assert read_config(tmp_path / "run").init_sha256 == checkpoint.digest(query)
+    assert read_config(tmp_path / "run").init_sha256 == checkpoint_file.digest(query)
     shutil.rmtree(source)
     assert pretrain(config(data, tmp_path / "run", max_steps=1, **given))["step"] == 1
     with pytest.raises(InputError, match="is not a run folder"):
@@ -311,7 +311,7 @@ def test_a_run_moves_between_8_4_2_and_1_devices(data, tmp_path):
         for run in ("run", "one")
     )
     assert arrays.keys() == expected.keys() and len(arrays) > 40
-    assert checkpoint.digest(expected) == one["state_sha256"]
+    assert checkpoint_file.digest(expected) == one["state_sha256"]
     for name, array in expected.items():
         np.testing.assert_allclose(arrays[name], array, rtol=0, atol=1e-9, err_msg=name)
     losses = [[row["loss"] for row in metrics(tmp_path / run)] for run in ("run", "one")]

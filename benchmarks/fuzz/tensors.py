@@ -29,7 +29,7 @@ def safetensors(arrays: dict[str, np.ndarray], metadata: dict[str, str] | None =
 
 def checkpoint(arrays: dict[str, np.ndarray], step: str, extra: str) -> bytes:
     """A checkpoint whose digests are right, whatever `step` and `extra` are."""
-    from moco_tf.runs.checkpoint import digest
+    from moco_tf.runs.checkpoint_file import digest
 
     metadata = {"step": step, "extra": extra, "sha256": digest(arrays)}
     parts = json.dumps([metadata["step"], metadata["extra"], metadata["sha256"]])

@@ -58,8 +58,7 @@ def main() -> None:
 
 
 def _outcome(read, case: Path, guard: Guard, most_gib: float) -> dict:
-    from moco_tf.errors import InputError
-    from moco_tf.runs.checkpoint import DamagedError
+    from moco_tf.errors import DamagedError, InputError
 
     outcome, finding, example, started = "refused", "", "", time.process_time()
     with guard:

@@ -6,7 +6,7 @@ import moco_tf.evaluate.finetune
 import moco_tf.pretraining
 from moco_tf.evaluate import features
 from moco_tf.models import ENCODERS
-from moco_tf.runs import checkpoint, encoders, snapshot, variables
+from moco_tf.runs import checkpoint_file, encoders, snapshot, variables
 
 # What a compiled step does not depend on.
 FREE = {
@@ -56,7 +56,7 @@ def build_network(config, start, classes, strategy):
         config.model_dump_json(exclude=FREE_TO_FINETUNE),
         start.config.model_dump_json(),
         str(ENCODERS.get(start.config.encoder)),
-        checkpoint.digest(start.state),
+        checkpoint_file.digest(start.state),
         classes,
     )
     return _once(partial(_build_network, config, start, classes, strategy), strategy, *settings)
@@ -65,7 +65,7 @@ def build_network(config, start, classes, strategy):
 def load_encoder(run, *, warn):
     """In place of `moco_tf.runs.encoders.load_encoder`, for what does not train the encoder."""
     found = snapshot.load_snapshot(run, warn=warn)
-    key = *_kind(found.config), checkpoint.digest(found.state)
+    key = *_kind(found.config), checkpoint_file.digest(found.state)
     if key not in _ENCODERS:
         _ENCODERS[key] = encoders.encoder_of(found, run)
     return _ENCODERS[key], found.config, found.step

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moco_tf.config import Config, short_repr
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.digests import read_json
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, checkpoint_file
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import read_config
 from moco_tf.runs.snapshot import peek
@@ -177,4 +177,4 @@ def _summary(folder: Path) -> dict[str, Any]:
         raise InputError(f"run folder {folder} holds no checkpoint any more.")
     arrays, step, extra = loaded
     progress = progress_of(Progress, extra, step=step, folder=checkpoints)
-    return summary_of(progress) | {"state_sha256": checkpoint.digest(arrays), STOPPED: True}
+    return summary_of(progress) | {"state_sha256": checkpoint_file.digest(arrays), STOPPED: True}

@@ -14,7 +14,7 @@ from moco_tf.benchmark.rounds import Round, summarize
 from moco_tf.data.listing import spread
 from moco_tf.evaluate.knn import knn_predict
 from moco_tf.evaluate.split import Split
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint_file
 
 PHASE_SECONDS = 8.0  # of the measured rounds of each phase
 MOST_ROUNDS, FEWEST_ROUNDS = 5, 3  # of a phase: a median of fewer is no median
@@ -68,7 +68,7 @@ def save_seconds(
     It lies where temporary files do. What does not fit there is not written, and not counted.
     """
     started = time.perf_counter()
-    data = checkpoint.to_bytes(state, step=step, extra=extra)
+    data = checkpoint_file.to_bytes(state, step=step, extra=extra)
     size = len(data)
     try:
         with tempfile.TemporaryFile() as file:
@@ -78,7 +78,7 @@ def save_seconds(
             data = file.read()
     except OSError:
         pass
-    checkpoint.digest(load(data))
+    checkpoint_file.digest(load(data))
     return time.perf_counter() - started, size
 
 

@@ -27,7 +27,7 @@ from moco_tf.evaluate.progress import Progress, restore
 from moco_tf.evaluate.subset import balanced_subset
 from moco_tf.evaluate.training import ADVICE, ClassifierJob, on_test_images, train
 from moco_tf.files.digests import write_json
-from moco_tf.runs import checkpoint, variables
+from moco_tf.runs import checkpoint_file, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import check_size
 from moco_tf.runs.snapshot import QUERY_ENCODER, EncoderCheckpoint, load_snapshot
@@ -95,7 +95,7 @@ def finetune(
             _train(config, network, data, progress, storage, reporter)
         finally:
             reporter.close()
-        state = checkpoint.digest(variables.arrays_of(network.state()))
+        state = checkpoint_file.digest(variables.arrays_of(network.state()))
         summary = summarize(config, asdict(progress)) | data.found | {"state_sha256": state}
         save_encoder(out / ENCODER, network, snapshot.config, summary, data.class_names)
         write_json(out / run_folder.SUMMARY, summary)
@@ -183,6 +183,6 @@ def _augmentation(config: FinetuneConfig, normalization: str) -> Callable | None
 
 def _digest(snapshot: EncoderCheckpoint) -> str:
     """SHA-256 of the query encoder's arrays."""
-    return checkpoint.digest(
+    return checkpoint_file.digest(
         {name: array for name, array in snapshot.state.items() if name.startswith(QUERY_ENCODER)}
     )

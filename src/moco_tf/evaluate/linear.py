@@ -8,7 +8,7 @@ import tensorflow as tf
 from moco_tf.distribute.strategy import own_share, replica_sum
 from moco_tf.evaluate import classifier
 from moco_tf.models.array_names import named_arrays
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint_file
 from moco_tf.training.optimizer import Optimizer, UpdateRule
 
 
@@ -82,4 +82,4 @@ class LinearProbe:
 
 def backbone_digest(backbone) -> str:
     """SHA-256 of all arrays of a backbone, statistics included."""
-    return checkpoint.digest({name: v.value.numpy() for name, v in named_arrays(backbone)})
+    return checkpoint_file.digest({name: v.value.numpy() for name, v in named_arrays(backbone)})

@@ -20,7 +20,7 @@ from moco_tf.evaluate.probe_report import check_backbone, describe, save_head, s
 from moco_tf.evaluate.progress import restore
 from moco_tf.evaluate.training import ADVICE, ClassifierJob, on_test_images, train
 from moco_tf.files.digests import write_json
-from moco_tf.runs import checkpoint, variables
+from moco_tf.runs import checkpoint_file, variables
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.encoders import load_encoder
 from moco_tf.runs.storage import RunStorage
@@ -127,7 +127,7 @@ def _probe(
     )
     summary = summarize(config, asdict(progress))
     summary |= data.found
-    summary["state_sha256"] = checkpoint.digest(variables.arrays_of(linear.state()))
+    summary["state_sha256"] = checkpoint_file.digest(variables.arrays_of(linear.state()))
     save_head(out, linear, summary, data.class_names)
     write_json(out / run_folder.SUMMARY, summary)
     return summary

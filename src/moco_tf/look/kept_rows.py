@@ -19,7 +19,7 @@ from moco_tf.files.digests import add_zip_digest
 from moco_tf.files.npz import read_npz
 from moco_tf.files.store import stamp
 from moco_tf.names.data import paths_of
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, checkpoint_file
 from moco_tf.runs.folder import checkpoint_folder
 
 FILE = ".images-rows.npz"  # which `moco-tf check` knows by its beginning
@@ -46,7 +46,7 @@ def encoder_stamp(run: str) -> tuple[str, int] | None:
     path = Path(run)
     if path.is_dir():
         _, path = checkpoint.newest(checkpoint_folder(path)) or (0, path)
-    known = checkpoint.header(path)
+    known = checkpoint_file.header(path)
     return known and (known[2], known[0])
 
 
@@ -110,7 +110,7 @@ def read_rows(out: Path, about: str) -> KeptRows | None:
         classes = found["classes"].tobytes().decode()
         train = int(found["train"])
         splits = ["train"] * train + ["test"] * (len(names) - train)
-        kept = checkpoint.header(out / f"{CACHE}.safetensors")
+        kept = checkpoint_file.header(out / f"{CACHE}.safetensors")
         if then != about or not kept or kept[1].get("key") != key:
             return None
         times = _times([*paths, *folders])

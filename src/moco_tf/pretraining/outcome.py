@@ -8,7 +8,7 @@ from moco_tf.data.failures import failure_of_step
 from moco_tf.data.found import left_out
 from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
-from moco_tf.runs import checkpoint, variables
+from moco_tf.runs import checkpoint_file, variables
 from moco_tf.training.health import health_settings
 from moco_tf.training.memory import peak_memory_bytes
 from moco_tf.training.progress import Progress, summary_of
@@ -22,7 +22,7 @@ def summary_with(
         "encoder": config.encoder,
         "left_out": left_out(train, test),
         "peak_memory_bytes": peak_memory_bytes(),
-        "state_sha256": checkpoint.digest(variables.arrays_of(method.state())),
+        "state_sha256": checkpoint_file.digest(variables.arrays_of(method.state())),
     }
 
 

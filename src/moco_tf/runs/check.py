@@ -18,7 +18,7 @@ from typing import Any
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.digests import check_json_digest, check_lines_digest, check_zip_digest
 from moco_tf.files.store import copy_advice
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, checkpoint_file
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import ARCHITECTURE, CONFIG
 from moco_tf.runs.folder import LOCK, METRICS, REPORT, SUMMARY, TENSORBOARD, TRACKING, VERSIONS
@@ -113,7 +113,7 @@ def _summary(folder: Path, checkpoints: list[Verdict], data: bytes) -> dict[str,
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     """Also an encoder or features."""
-    _, step, extra, state = checkpoint.inspect(path)
+    _, step, extra, state = checkpoint_file.inspect(path)
     if path.stem.startswith("step-") and path.stem != f"step-{step:08d}":
         raise DamagedError(f"it is the checkpoint of step {step}")
     logs = parse_log_digests(extra.get("written"))

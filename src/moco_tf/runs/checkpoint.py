@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file per kept step, checked by digest when written and when read.
+"""The checkpoints of a run: a file per kept step, checked by digest when written and when read.
 
 Arrays of any names are stored; `state()` of a method names them.
 """
@@ -6,22 +6,19 @@ Arrays of any names are stored; `state()` of a method names them.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save as to_safetensors
 
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.atomic import link_atomically, make_folder, write_atomically
 from moco_tf.files.store import Stamp, stamp
+from moco_tf.runs import checkpoint_file
+from moco_tf.runs.checkpoint_file import State
 
-State = dict[str, np.ndarray]
 KEEP = 2  # whole checkpoints of a run, beside the tagged ones
 _STEP_NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
@@ -65,7 +62,9 @@ def save(
     for leftover in folder.glob(".*.safetensors.tmp"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     if same_as is None or not link_atomically(same_as, path):
-        write_atomically(path, to_bytes(state, step=step, extra=extra), verify=_check_read_back)
+        write_atomically(
+            path, checkpoint_file.to_bytes(state, step=step, extra=extra), verify=_check_read_back
+        )
     verified = {} if verified is None else verified
     with contextlib.suppress(OSError):  # the folder has been taken away
         verified[path.name] = stamp(path.stat())
@@ -87,7 +86,7 @@ def load_latest(
     damaged = []
     for _, path in _by_step(Path(folder)):
         try:
-            return read(path)
+            return checkpoint_file.read(path)
         except FileNotFoundError:  # deleted by the training process in the meantime
             continue
         except DamagedError as error:
@@ -112,18 +111,6 @@ def newest(folder: Path) -> tuple[int, Path] | None:
     return next(iter(_by_step(Path(folder))), None)
 
 
-def header(path: Path) -> tuple[int, dict[str, Any], str] | None:
-    """Returns (step, extra, `digest` of the state) that a checkpoint file carries.
-
-    No array is read. None: the file is absent or damaged, which `inspect` tells.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return _parsed(dict(file.metadata() or {}))
-    except Exception:  # what the parser raises depends on which byte is wrong
-        return None
-
-
 def load(path: Path) -> tuple[State, int, dict[str, Any]]:
     """Returns (state, step, extra) of one checkpoint file.
 
@@ -131,38 +118,13 @@ def load(path: Path) -> tuple[State, int, dict[str, Any]]:
         InputError: if the file is absent or damaged.
     """
     try:
-        return read(Path(path))
+        return checkpoint_file.read(Path(path))
     except FileNotFoundError:
         raise InputError(f"no checkpoint {path}.") from None
     except DamagedError as error:
         raise InputError(
             f"checkpoint {path} is damaged ({error}). Use another one of the same folder."
         ) from None
-
-
-def to_bytes(state: Mapping[str, np.ndarray], *, step: int, extra: Mapping[str, Any]) -> bytes:
-    """Returns the content of a checkpoint file: arrays, step, extra, and digests of both."""
-    arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
-    metadata = {"step": str(int(step)), "extra": json.dumps(dict(extra), sort_keys=True)}
-    metadata["sha256"] = digest(arrays)
-    metadata["metadata_sha256"] = _metadata_digest(metadata)
-    return to_safetensors(arrays, metadata)
-
-
-def digest(state: Mapping[str, np.ndarray]) -> str:
-    """Returns the SHA-256, in hex, of the names (sorted), dtypes, shapes and bytes of `state`."""
-    total = hashlib.sha256()
-    for name in sorted(state):
-        array = np.asarray(state[name], order="C")
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        total.update(json.dumps([name, array.dtype.name, array.shape]).encode())
-        total.update(array.reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
-
-
-def _metadata_digest(metadata: Mapping[str, str]) -> str:
-    parts = json.dumps([metadata["step"], metadata["extra"], metadata["sha256"]])
-    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def _by_step(folder: Path) -> list[tuple[int, Path]]:
@@ -173,54 +135,9 @@ def _by_step(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
 
-def read(path: Path) -> tuple[State, int, dict[str, Any]]:
-    """Returns (state, step, extra) of one checkpoint file; raises as `inspect`."""
-    return inspect(path)[:3]
-
-
-def inspect(path: Path) -> tuple[State, int, dict[str, Any], str]:
-    """Returns (state, step, extra, `digest` of the state) of one checkpoint file.
-
-    Raises:
-        DamagedError: if it is damaged, or no checkpoint at all.
-        FileNotFoundError: if it is absent.
-        InputError: if it may not be read.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise
-    except PermissionError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}.") from None
-    except Exception as error:  # what the parser raises depends on which byte is wrong
-        raise DamagedError(f"not a whole safetensors file: {error}") from None
-    step, extra, expected = _parsed(metadata)
-    if digest(state) != expected:
-        raise DamagedError("its arrays do not match their digest")
-    return state, step, extra, expected
-
-
-def _parsed(metadata: Mapping[str, str]) -> tuple[int, dict[str, Any], str]:
-    """(step, extra, digest of the state); raises `DamagedError`."""
-    absent = {"step", "extra", "sha256", "metadata_sha256"} - metadata.keys()
-    if absent:
-        raise DamagedError(f"its metadata lack {', '.join(sorted(absent))}")
-    if _metadata_digest(metadata) != metadata["metadata_sha256"]:
-        raise DamagedError("its metadata do not match their digest")
-    try:
-        step, extra = int(metadata["step"]), json.loads(metadata["extra"])
-    except (ValueError, RecursionError):  # right digests do not make it a checkpoint of ours
-        raise DamagedError("its step is not a number, or its metadata are not JSON") from None
-    if not 0 <= step < 2**63 or not isinstance(extra, dict):
-        raise DamagedError("its step is out of range, or its metadata are not a JSON object")
-    return step, extra, metadata["sha256"]
-
-
 def _check_read_back(path: Path) -> None:
     try:
-        read(path)
+        checkpoint_file.read(path)
     except DamagedError as error:
         raise InputError(
             f"the checkpoint just written came back damaged ({error}). Nothing older was deleted; "
@@ -236,7 +153,7 @@ def _delete_older(folder: Path, step: int, keep: int, verified: dict[str, Stamp]
         path = older.pop(0)
         with contextlib.suppress(DamagedError, OSError):
             if verified.get(path.name) != stamp(path.stat()):
-                read(path)
+                checkpoint_file.read(path)
             whole += 1
     if whole == keep:
         for surplus in older:

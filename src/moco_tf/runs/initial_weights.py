@@ -15,7 +15,7 @@ import numpy as np
 
 from moco_tf.config import Config
 from moco_tf.errors import InputError
-from moco_tf.runs.checkpoint import State, digest
+from moco_tf.runs.checkpoint_file import State, digest
 from moco_tf.runs.snapshot import KEY_ENCODER, QUERY_ENCODER, EncoderCheckpoint, load_snapshot, peek
 
 # The fields that decide the arrays of a backbone.

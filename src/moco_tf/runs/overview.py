@@ -15,7 +15,7 @@ from moco_tf.config import Config
 from moco_tf.errors import DamagedError, InputError
 from moco_tf.files.digests import read_json
 from moco_tf.files.store import copy_advice, is_url
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, checkpoint_file
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import CONFIG, as_written, read_config
 
@@ -98,7 +98,7 @@ def newest_saved(run_dir: Path) -> tuple[int | None, dict[str, Any]]:
     found = checkpoint.newest(run_folder.checkpoint_folder(run_dir))
     if found is None:
         return None, {}
-    known = checkpoint.header(found[1])
+    known = checkpoint_file.header(found[1])
     return found[0], known[1] if known else {}
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from moco_tf.config import Config, data_from_here, short_repr
 from moco_tf.errors import InputError
 from moco_tf.names.data import OBJECT, is_there, lost_object, paths_of
-from moco_tf.runs import checkpoint
+from moco_tf.runs import checkpoint, checkpoint_file
 from moco_tf.runs import folder as run_folder
 from moco_tf.runs.config_file import read_config
 
@@ -59,7 +59,7 @@ def peek(run: Path | str) -> Config:
 
 def _config_in_header(path: Path) -> Config | None:
     """The config in an encoder file; None: there is none, which is told when the file is read."""
-    known = checkpoint.header(path)
+    known = checkpoint_file.header(path)
     try:
         return known and _with_its_data(Config.model_validate(known[1]["config"]))
     except (KeyError, ValidationError):
@@ -92,7 +92,7 @@ def read_file(path: Path) -> EncoderCheckpoint:
         InputError: if it is damaged, or something else.
     """
     try:
-        state, step, extra = checkpoint.read(path)
+        state, step, extra = checkpoint_file.read(path)
     except checkpoint.DamagedError as error:
         raise InputError(
             f"{path} is not an encoder file of moco-tf, or damaged ({error}). Make one with: "
@@ -151,4 +151,4 @@ def _with_its_data(config: Config) -> Config:
 def to_bytes(snapshot: EncoderCheckpoint) -> bytes:
     """Returns the content of a converted file."""
     extra = {"config": snapshot.config.model_dump(mode="json"), "origin": dict(snapshot.provenance)}
-    return checkpoint.to_bytes(snapshot.state, step=snapshot.step, extra=extra)
+    return checkpoint_file.to_bytes(snapshot.state, step=snapshot.step, extra=extra)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moco_tf.errors import InputError
-from moco_tf.runs.checkpoint import State
+from moco_tf.runs.checkpoint_file import State
 
 
 def arrays_of(variables: Mapping[str, Any]) -> State:
