@@ -130,7 +130,7 @@ def _parts(folder: Path, method, number: int) -> dict[str, float]:
     def serialise():
         nonlocal data
         metadata = {"step": "0", "extra": "{}", "sha256": "", "metadata_sha256": ""}
-        data = checkpoint.to_safetensors(arrays, metadata)
+        data = checkpoint_file.to_safetensors(arrays, metadata)
 
     found = {
         "copy": _timed(copy),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moco_tf.errors import InputError
-from moco_tf.runs import checkpoint, checkpoint_file
+from moco_tf.runs import checkpoint_file
 from moco_tf.runs.checkpoint import load, load_latest, save
 from moco_tf.runs.checkpoint_file import digest
 
@@ -164,7 +164,7 @@ def test_damaged_on_the_way_to_the_disk_deletes_nothing(tmp_path, monkeypatch):
     for step in (1, 2):
         save(tmp_path, state_of(step), step=step, extra={})
     good = checkpoint_file.to_safetensors
-    monkeypatch.setattr(checkpoint, "to_safetensors", lambda *args: good(*args)[:-1] + b"?")
+    monkeypatch.setattr(checkpoint_file, "to_safetensors", lambda *args: good(*args)[:-1] + b"?")
     with pytest.raises(InputError, match="came back damaged"):
         save(tmp_path, state_of(3), step=3, extra={}, keep=1)
     assert sorted(path.name[:13] for path in tmp_path.iterdir()) == [
@@ -202,7 +202,9 @@ def test_a_second_name_is_a_second_file_where_nothing_can_be_linked(tmp_path, mo
 
 def test_what_was_verified_is_read_again_only_if_it_has_changed(tmp_path, monkeypatch):
     was_read, read = [], checkpoint_file.read
-    monkeypatch.setattr(checkpoint, "read", lambda path: was_read.append(path.name) or read(path))
+    monkeypatch.setattr(
+        checkpoint_file, "read", lambda path: was_read.append(path.name) or read(path)
+    )
     verified = {}
     for step in (1, 2, 3, 4):
         save(tmp_path, state_of(step), step=step, extra={}, verified=verified)

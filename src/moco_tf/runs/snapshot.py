@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from moco_tf.config import Config, data_from_here, short_repr
-from moco_tf.errors import InputError
+from moco_tf.errors import DamagedError, InputError
 from moco_tf.names.data import OBJECT, is_there, lost_object, paths_of
 from moco_tf.runs import checkpoint, checkpoint_file
 from moco_tf.runs import folder as run_folder
@@ -31,7 +31,7 @@ CONVERTED = "converted"  # the recipe of an encoder that came without a config
 class EncoderCheckpoint:
     """A query encoder, or the whole state of a run, and what it takes to rebuild it."""
 
-    state: checkpoint.State  # named as in a checkpoint; query_encoder/... at least
+    state: checkpoint_file.State  # named as in a checkpoint; query_encoder/... at least
     config: Config
     step: int
     provenance: Mapping[str, Any] = field(default_factory=dict)  # source, format, epoch
@@ -93,7 +93,7 @@ def read_file(path: Path) -> EncoderCheckpoint:
     """
     try:
         state, step, extra = checkpoint_file.read(path)
-    except checkpoint.DamagedError as error:
+    except DamagedError as error:
         raise InputError(
             f"{path} is not an encoder file of moco-tf, or damaged ({error}). Make one with: "
             f"moco-tf convert {path} encoder.safetensors --to moco-tf."
