@@ -41,6 +41,7 @@ def test_records_on_two_devices(tmp_path, monkeypatch):
     assert_equal(tmp_path / "2", tmp_path / "1")
 
 
+@pytest.mark.long
 def test_unequal_views_on_two_devices_in_microbatches(data, tmp_path):
     """MoCo v3's views: another blur and solarization in the second."""
     views = DOUBLES | {"augmentation": "v3", "symmetric": True}

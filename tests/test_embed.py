@@ -495,7 +495,7 @@ def test_two_at_once_to_one_file(tmp_path):
 
 @pytest.mark.parametrize(
     "suffix",
-    [pytest.param(s, marks=[pytest.mark.slow] * (s == ".csv")) for s in embed_files.SUFFIXES],
+    [pytest.param(s, marks=[pytest.mark.long] * (s == ".csv")) for s in embed_files.SUFFIXES],
 )
 def test_memory_does_not_grow_with_the_features(tmp_path, suffix):
     if suffix == ".parquet":

@@ -132,7 +132,7 @@ def test_steps_equal_the_naive_twin(one):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_devices_agree(one, devices):
     several = build(devices)
     for images, labels, rates in zip(*batches(), RATES, strict=True):

@@ -74,7 +74,12 @@ def recorded_network(name, hidden):
 @pytest.mark.golden
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "hidden"), [("vit_small", 4096), ("vit_conv_small", 1024), ("resnet50", 4096)]
+    ("name", "hidden"),
+    [
+        pytest.param("vit_small", 4096, marks=pytest.mark.long),
+        ("vit_conv_small", 1024),
+        ("resnet50", 4096),
+    ],
 )
 def test_recorded_networks_are_met(golden, name, hidden):
     """Features, projections and predictions, by running statistics and by those of the batch."""

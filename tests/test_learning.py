@@ -11,9 +11,9 @@ from moco_tf.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-# Points of kNN top-1 above the untrained encoder. Seen with seed 0: 30; with views of different
-# images: -1.
-MARGIN = 15
+# Points of kNN top-1 above the untrained encoder. Seen with seed 0: 18; with views of different
+# images: 0.
+MARGIN = 9
 
 
 def run(tmp_path, seed, monkeypatch=None):
@@ -28,8 +28,8 @@ def run(tmp_path, seed, monkeypatch=None):
         monkeypatch.setattr(moco_tf.building.batches, "views_of", unrelated_views)
     changes = {
         "seed": seed,
-        "epochs": 8,
-        "width": 16,
+        "epochs": 6,
+        "width": 8,
         "knn_every": 0,
         "run_dir": str(tmp_path / f"run{seed}"),
     }

@@ -150,6 +150,7 @@ def test_batch_norm_under_mixed_precision_computes_in_float32(small_run, labelle
     np.testing.assert_allclose(after[1], 0.9 * variance + 0.1 * given.var(axes), rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_encoders_in_one_model_are_told_apart_by_their_names(small_run, tmp_path, labelled):
     images, labels = labelled

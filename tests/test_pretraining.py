@@ -127,7 +127,10 @@ def test_a_run_in_pieces_ends_in_the_same_arrays(data, tmp_path, uninterrupted, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGTERM, 143)],
+)
 def test_signals_save_and_exit_with_their_own_code(data, tmp_path, uninterrupted, number, code):
     run_dir = tmp_path / "run"
     process = start(data, run_dir)
@@ -224,10 +227,9 @@ def test_a_batch_larger_than_the_data_is_refused(data, tmp_path):
         pretrain(config(data, tmp_path / "run", batch_size=64))
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"]
-)
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_starts_at_the_same_loss(data, tmp_path, whole_run, precision):
     """The first loss differs by rounding alone; the whole run stays finite and resumes."""
     changes = {"precision": precision, "checkpoint_every": 2}
@@ -326,6 +328,7 @@ def test_the_last_checkpoint_tells_the_epoch_to_other_commands(data, tmp_path):
     assert (snapshot.step, snapshot.provenance["epoch"]) == (7, 2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_steps(data, tmp_path, monkeypatch):
     """A step that computes nothing, so that 10,000 take seconds: 0.76 kB a number is 7.6 MB."""

@@ -71,7 +71,7 @@ def test_bundled_demo_traces_are_met(path, float64, shared_replay):
 
 @pytest.mark.golden
 @pytest.mark.slow
-@pytest.mark.parametrize("float64", [False, True])
+@pytest.mark.parametrize("float64", [pytest.param(False, marks=pytest.mark.long), True])
 def test_every_other_recorded_trace_is_met_on_one_device(golden_folder, float64):
     paths = traces_in(golden_folder)
     assert paths

@@ -173,6 +173,7 @@ def test_two_processes_are_two_devices_bit_for_bit(data, tmp_path, augment_on):
         np.testing.assert_array_equal(two[name], array, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("signalled", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_signal_to_one_saves_and_ends_all(data, tmp_path, whole_run, signalled):
     run_dir = tmp_path / "run"
@@ -252,6 +253,7 @@ def backbone(tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_two_processes_are_one_with_a_keras_backbone(data, tmp_path, backbone):
     """The file of the second lies elsewhere, and its content is that of the first."""
     flags = ("--encoder", str(backbone), "--max-steps", "4")
