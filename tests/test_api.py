@@ -381,6 +381,7 @@ def test_knn_is_that_of_the_command(judged, capsys):
     )
 
 
+@pytest.mark.slow
 def test_probe_is_that_of_the_command(judged, folder, capsys):
     found = moco_tf.probe(judged.folder, quick=True, baselines=False, out=folder / "quick")
     flags = ["--quick", "--no-baselines", "--out", folder / "quick2"]
@@ -432,6 +433,7 @@ def test_linear_probe_and_finetuning_take_images_in_python(judged, folder):
             judge(judged.folder, data=others, out=out, **short)
 
 
+@pytest.mark.slow
 def test_embed_gives_what_the_command_writes(judged, folder, capsys):
     told = said(capsys, "embed", judged.folder, "--out", folder / "theirs.npy")
     theirs = np.load(folder / "theirs.npy")

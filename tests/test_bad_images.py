@@ -132,6 +132,7 @@ def test_the_next_readable_image_of_the_order_takes_the_place(folder):
             np.testing.assert_array_equal(pixels[row], tf.io.decode_jpeg(stored))
 
 
+@pytest.mark.slow
 def test_an_evaluation_tells_what_it_read_in_place_of_unreadable_images(folder):
     images, _ = open_images(str(folder), look="some", max_bad_images=1)
     images, indices = replace(images, unreadable={}), np.arange(40, 130)
@@ -168,6 +169,7 @@ def test_a_share_beyond_the_limit_is_refused_at_once_or_as_soon_as_it_is_passed(
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_files_that_are_removed_and_cut_off_while_training_are_named(quick, tmp_path):
     images, rng = tmp_path / "images", np.random.default_rng(0)
     images.mkdir()

@@ -164,9 +164,8 @@ def test_output_that_cannot_be_written_is_one_line():
     assert done.stderr == b"moco-tf: error: output: No space left on device.\n"
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_training_ends_with_one_line(tmp_path, number):
     command = [sys.executable, "-m", "moco_tf", "pretrain", "--run-dir", str(tmp_path / "run")]
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}

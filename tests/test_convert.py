@@ -92,6 +92,7 @@ def test_plain_names_back_to_ours_bit_for_bit(small_run, plain, tmp_path):
         np.testing.assert_array_equal(value, state[name], strict=True)
 
 
+@pytest.mark.slow
 def test_a_backbone_has_pooled_features_only(small_run, tmp_path):
     bare, file = tmp_path / "bare.safetensors", tmp_path / "ours.safetensors"
     convert(small_run, bare, to="timm")

@@ -260,6 +260,7 @@ def test_images_without_files_are_named_by_split_and_place(small_run, tmp_path):
     np.testing.assert_allclose(parts, features["all"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_unknown_classes(small_run, tmp_path):
     pq = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
     names = ("train/ant/0.png", "train/bee/0.png", "test/0.png", "test/1.png")

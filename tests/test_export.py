@@ -192,6 +192,7 @@ def test_the_constants_of_a_normalization_layer_are_in_the_onnx_graph(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_wrong_statistics_are_caught_and_leave_nothing(tiny, tmp_path, monkeypatch, capsys):
     def wrong(*arguments, **settings):
         model = plain_model(*arguments, **settings)
@@ -365,6 +366,7 @@ def test_a_folder_with_more_than_a_saved_model_is_not_taken_away(tiny, tmp_path,
     assert (out / "notes.txt").read_text() == "keep"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("written_once")
 def test_a_signal_between_the_renames_brings_the_old_folder_back(tiny, tmp_path, monkeypatch):
     out = tmp_path / "e"
@@ -489,6 +491,7 @@ def test_a_diverged_encoder_and_one_too_large_for_the_format_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["nan.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("written_once")
 def test_overwriting_replaces_a_file_and_a_saved_model(tiny, tmp_path):
     for to, out in (("keras", tmp_path / "e.keras"), ("savedmodel", tmp_path / "folder")):

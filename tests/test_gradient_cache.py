@@ -65,9 +65,8 @@ def stepped(devices, microbatches):
     return train(method, tf.function if compiled else lambda step: step)
 
 
-@pytest.mark.parametrize(
-    ("devices", "microbatches"), [(1, 8), pytest.param(2, 2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 8), (2, 2)])
 def test_steps_are_those_of_the_whole_batch(devices, microbatches):
     """Loss, gradients, the heads' running statistics and LARS's slots; of single images, too."""
     assert_near(stepped(devices, microbatches), stepped(devices, 1))

@@ -189,6 +189,7 @@ def test_evaluate_run(run):
     assert result["knn_top1"] == 100 * np.mean(np.argmax(scores, axis=1) == np.arange(10) % 2)
 
 
+@pytest.mark.slow
 def test_the_baselines_are_the_runs_first_encoder_and_the_pixels_computed_once(run, monkeypatch):
     said = []
     result = evaluate_run(str(run.folder), k=5, warn=said.append)

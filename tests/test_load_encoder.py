@@ -75,6 +75,7 @@ def test_all_layers_are_kerass_own_and_keep_their_names(small_run):
         np.testing.assert_array_equal(value, wanted[path], err_msg=path)
 
 
+@pytest.mark.slow
 def test_frozen_as_documented_the_loss_falls_and_the_encoder_stays(small_run, labelled):
     encoder = moco_tf.load_encoder(small_run)
     before = arrays(encoder)

@@ -75,6 +75,7 @@ def test_a_picture_from_elsewhere_is_embedded_as_those_of_the_data(capsys, run, 
     assert same["neighbours"] == found["neighbours"]
 
 
+@pytest.mark.slow
 def test_features_are_computed_once_until_something_changes(
     capsys, run, photos, tmp_path, monkeypatch
 ):
@@ -143,6 +144,7 @@ def rows_in(folder):
     return np.load(folder / ".images-rows.npz")["names"].tobytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_written_to_is_searched_all_the_same(
     capsys, run, photos, tmp_path, monkeypatch
 ):
@@ -213,6 +215,7 @@ def test_the_page_holds_the_pictures_and_no_script_but_its_own(capsys, run, tmp_
     assert main([*words, "--out", str(out), "--overwrite"]) == 0
 
 
+@pytest.mark.slow
 def test_names_that_are_no_utf8_are_kept_apart_and_noticed(capsys, run, photos, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photos / "train", data)

@@ -105,6 +105,7 @@ def test_crops_are_the_same_from_canvases(large):
             assert views.shape == (10, 8, 8, 3) and views.dtype == tf.uint8
 
 
+@pytest.mark.slow
 def test_views_epochs_and_seeds_differ(images):
     first, second = take(images, 0, 1)[0]
     assert not np.array_equal(first, second)

@@ -164,6 +164,7 @@ def test_kill_nine_at_three_random_moments_and_resume(data, tmp_path):
     assert summary["state_sha256"] == uninterrupted["state_sha256"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(data, tmp_path, uninterrupted):
     run_dir = tmp_path / "run"
     pretrain(config(data, run_dir, max_steps=5))

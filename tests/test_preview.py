@@ -86,6 +86,7 @@ def test_the_views_are_those_of_the_first_batch_of_training(photos):
             np.testing.assert_array_equal(row.views[number], first[number][place])
 
 
+@pytest.mark.slow
 def test_of_many_files_some_are_looked_at_and_the_views_stay_the_same(
     capsys, photos, monkeypatch, tmp_path
 ):
@@ -155,6 +156,7 @@ def test_the_page_shows_each_view_and_no_script_but_its_own(capsys, photos, tmp_
     assert f"crop {width} x {height} at (" in text
 
 
+@pytest.mark.slow
 def test_the_picture_is_written_by_its_suffix(capsys, photos, tmp_path):
     out = tmp_path / "p.png"
     told(capsys, photos, "--out", str(out))

@@ -312,6 +312,7 @@ def test_killed_and_resumed_it_ends_in_the_same_arrays(run, whole, tmp_path):
     assert summary["state_sha256"] == whole.summary["state_sha256"]
 
 
+@pytest.mark.slow
 def test_two_devices_end_where_one_does(run, whole, tmp_path):
     summary = probe(config_of(run, tmp_path / "out", devices=2))
     ours, *_ = checkpoint.load_latest(tmp_path / "out/checkpoints", warn=print)
@@ -349,6 +350,7 @@ def test_it_stops_where_no_classifier_has_a_finite_loss(run, tmp_path, monkeypat
     assert found["whole"] and found["step"] == 4
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_interrupted_and_made_up_at_the_next_start(
     run, whole, tmp_path, monkeypatch
 ):
@@ -458,6 +460,7 @@ def test_probe_and_quick_probe_of_a_shapes_run(tmp_path, monkeypatch, capsys, tr
     }
 
 
+@pytest.mark.slow
 def test_quick_probe_tells_levels_of_gray_apart_and_notices_other_pixels(run, tmp_path, capsys):
     command = ["probe", run.folder, "--quick", "--json", "--out", str(tmp_path / "q"), "--data"]
     x_train, y_train = pictures(60, 2)

@@ -78,6 +78,7 @@ def seeds(count):
     )
 
 
+@pytest.mark.slow
 def test_the_drawn_operations_come_one_after_another():
     image = picture()
     augmented = tf.function(

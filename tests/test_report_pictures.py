@@ -195,6 +195,7 @@ def test_without_labels_there_is_no_confusion(run):
     assert seen.figures["neighbours"]["same_class"]["trained"] is None
 
 
+@pytest.mark.slow
 def test_pictures_that_have_changed_since_are_told_of(run, monkeypatch):
     saved = {"images": "others"}
     monkeypatch.setattr("moco_tf.report.seen.newest_saved", lambda _: (7, saved))

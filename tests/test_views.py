@@ -164,6 +164,7 @@ def _windows(height, width, min_area, seed, count):
     return tf.map_fn(one, tf.range(count), fn_output_signature=tf.int32, parallel_iterations=32)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_crop_statistics_match_torchvision(golden):
     z = golden("augment")
@@ -331,7 +332,8 @@ def description(seed):
     )
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(s, marks=pytest.mark.slow) for s in (2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
 def test_a_batch_at_once_is_every_image_by_itself_whatever_is_described(seed):
     view = description(seed)
     draws = np.stack([view_draws(seed, i, 0)[CROP_DRAWS:] for i in range(96)])
