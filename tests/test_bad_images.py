@@ -109,6 +109,7 @@ def test_a_run_goes_on_counts_and_names_and_resumes_inside_the_epoch(quick, fold
     assert numbers[0] == numbers[1]
 
 
+@pytest.mark.slow
 def test_the_next_readable_image_of_the_order_takes_the_place(folder):
     images, _ = open_images(str(folder), look="some", max_bad_images=1)
     order = StepOrder(3, COUNT, BATCH, COUNT // BATCH)

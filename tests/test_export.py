@@ -111,7 +111,7 @@ def slow_but(*quick):
     return [pytest.param(f, marks=[] if f in quick else [pytest.mark.slow]) for f in FORMATS]
 
 
-@pytest.mark.parametrize("to", slow_but("keras", "onnx"))
+@pytest.mark.parametrize("to", slow_but("keras"))
 def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch, to):
     need(to)
     settings = {"with_head": True, "with_preprocessing": True}

@@ -201,7 +201,7 @@ def test_a_config_of_a_larger_encoder_than_the_arrays_is_refused_before_it_is_bu
 @pytest.mark.parametrize(
     ("head", "name"),
     [
-        pytest.param(head, name, marks=[pytest.mark.slow] if head != "mlp" and deep else [])
+        pytest.param(head, name, marks=[pytest.mark.slow] if deep else [])
         for head in ("none", "linear", "mlp")
         for name in ENCODERS
         for deep in [name not in ("resnet18", "resnet50")]

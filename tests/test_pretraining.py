@@ -118,7 +118,10 @@ def test_a_run_without_labels_ends_with_more_than_a_loss(data, tmp_path, uninter
     assert [summary[name] for name in same] == [uninterrupted[name] for name in same]
 
 
-@pytest.mark.parametrize("stops", [pytest.param((4,), marks=pytest.mark.long), (1, 2, 7)])
+@pytest.mark.parametrize(
+    "stops",
+    [pytest.param((4,), marks=pytest.mark.long), pytest.param((1, 2, 7), marks=pytest.mark.slow)],
+)
 def test_a_run_in_pieces_ends_in_the_same_arrays(data, tmp_path, uninterrupted, stops):
     for stop in stops:
         pretrain(config(data, tmp_path / "run", max_steps=stop))

@@ -173,7 +173,14 @@ CHECKED = ("resnet18", "resnet50", "cifar_resnet18_split8")  # of these by defau
 
 @pytest.mark.golden
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in CHECKED)) for n in RECORDED]
+    "name",
+    [
+        pytest.param(
+            n,
+            marks=[pytest.mark.long] * (n not in CHECKED) + [pytest.mark.slow] * (n == "resnet50"),
+        )
+        for n in RECORDED
+    ],
 )
 def test_float32_matches_the_recorded_architectures_at_every_size(golden, name):
     z = golden("arch_resnet")
