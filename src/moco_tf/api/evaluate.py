@@ -15,7 +15,6 @@ from moco_tf.evaluate.probe_config import ProbeConfig, check_quick, official_pro
 from moco_tf.names.data import text_of as name_of
 from moco_tf.names.data import text_or_object
 from moco_tf.runs.folder import REPORT
-from moco_tf.runs.snapshot import peek
 
 if TYPE_CHECKING:
     from moco_tf.training.reporting import Reporter
@@ -111,15 +110,14 @@ def probe(
         raise InputError(
             "--no-baselines is for --quick; the official protocol has no baselines. Leave it out."
         )
-    starting.start_with_images(config.run, config.data if source is None else source)
+    images = config.data if source is None else source
+    pretraining = starting.start_with_images(config.run, images)
     from moco_tf.evaluate import probe, ridge_probe
-
-    if not quick:
-        config = make_config(official_probe(peek(config.run)), changes)
 
     if quick:
         result = ridge_probe.ridge_probe(config, source, compare=baselines, reporter=reporter)
     else:
+        config = make_config(official_probe(pretraining), changes)
         result = probe.probe(config, source, reporter=reporter)
     _report(report, config.out(quick), reporter)
     return result

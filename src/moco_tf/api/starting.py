@@ -38,10 +38,11 @@ def check_page(out: Path, overwrite: bool, suffixes: Sequence[str] = (".html",))
         raise InputError(f"out: {out} exists. Use another name, or --overwrite to replace a file.")
 
 
-def start_with_images(run: str, data: Any) -> None:
-    """Imports TensorFlow, if `run` and the images, `data` or the run's own, are there."""
-    check_images(run, data)
+def start_with_images(run: str, data: Any) -> Config:
+    """Imports TensorFlow, if `run` and the images, `data` or its own, are there; its config."""
+    config, _ = check_images(run, data)
     start_tensorflow()
+    return config
 
 
 def check_images(run: Path | str, data: Any) -> tuple[Config, Any]:

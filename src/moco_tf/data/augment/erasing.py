@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from moco_tf.data.augment.crop import TRIES, random_crop_window
+from moco_tf.data.augment.views import seed_of_normal
 
 AREA = (0.02, 1 / 3)  # of the image's
 ASPECT = (0.3, 1 / 0.3)
@@ -25,8 +26,7 @@ def erase(image, seed, probability, mean, std):
     draws = tf.random.stateless_uniform([4 * TRIES + 1], seed, alg="philox")
 
     def erased():
-        apart = tf.stack([seed[0] + 2**31, seed[1]])  # of numbers of another kind
-        noise = tf.random.stateless_normal(image.shape, apart, alg="philox")
+        noise = tf.random.stateless_normal(image.shape, seed_of_normal(seed), alg="philox")
         noise = tf.round(255 * (tf.constant(mean) + tf.constant(std) * noise))
         tries = tf.reshape(draws[:-1], [TRIES, 4])
         top, left, height, width = tf.unstack(random_crop_window(tries, side, side, *AREA, ASPECT))

@@ -11,6 +11,7 @@ import math
 import tensorflow as tf
 
 from moco_tf.data.augment import color
+from moco_tf.data.augment.views import seed_of_normal
 
 LAYERS = 2
 PROBABILITY = 0.5
@@ -45,8 +46,9 @@ def drawn(seed, magnitude):
     A number that no operation has stands for none.
     """
     draws = tf.random.stateless_uniform([LAYERS, 3], seed, alg="philox")
-    apart = tf.stack([seed[0] + 2**31, seed[1]])  # of numbers of another kind
-    normal = tf.random.stateless_normal([LAYERS], apart, dtype=tf.float64, alg="philox")
+    normal = tf.random.stateless_normal(
+        [LAYERS], seed_of_normal(seed), dtype=tf.float64, alg="philox"
+    )
     levels = tf.clip_by_value(magnitude + DEVIATION * normal, 0, LARGEST) / LARGEST
     which = tf.cast(draws[:, 0] * len(OPERATIONS), tf.int32)
     which = tf.where(draws[:, 1] < PROBABILITY, which, len(OPERATIONS))

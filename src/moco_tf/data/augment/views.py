@@ -29,6 +29,11 @@ def seed_pair(seed, position, view):
     return tf.stack([tf.cast(seed, tf.int64), 2 * tf.cast(position, tf.int64) + view])
 
 
+def seed_of_normal(seed):
+    """The seed of an image's normal numbers, int64 [2], from that of its uniform ones."""
+    return tf.stack([seed[0] + 2**31, seed[1]])  # a run's own seed is smaller
+
+
 def view_draws(seed, position, view):
     """Uniform numbers in [0, 1), [DRAWS]: a function of (seed, position, view); see `seed_pair`."""
     return tf.random.stateless_uniform([DRAWS], seed_pair(seed, position, view), alg="philox")
