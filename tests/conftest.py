@@ -169,7 +169,7 @@ def encoders_once():
                 "evaluate.knn_run",
                 "evaluate.ridge_probe",
                 "exporting.embed",
-                "look.bank",
+                "look.embedder",
             ):
                 patch.setattr(f"moco_tf.{module}.{name}", getattr(compiled, name))
         for module in ("knn_run", "ridge_probe"):

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from moco_tf.data.decode import MOST_PIXELS, MOST_SCANNED_PIXELS, MOST_TEXT, decode
+from moco_tf.data.decode import MOST_SCANNED_PIXELS, decode
+from moco_tf.data.pillow import MOST_PIXELS, MOST_TEXT
 from moco_tf.data.sources import open_images
 from moco_tf.errors import InputError
 

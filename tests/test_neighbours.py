@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,8 @@ from support.labelled_run import SIDE, make_run, save_folder
 
 import moco_tf
 from moco_tf.commands.cli import main
+from moco_tf.look import computing as module
 from moco_tf.look import found_page
-from moco_tf.look import opening as module
 
 pytestmark = pytest.mark.usefixtures("encoders_once")
 EVIL = '"><script>alert(1)<'  # "/" cannot be in a name
@@ -138,6 +140,31 @@ def test_a_folder_is_opened_again_only_where_something_in_it_changed(
     (new / "features.safetensors").unlink()
     assert asked(capsys, run, *query)["images"] == 16
     assert len(opened) == 3
+
+
+def test_kept_features_are_searched_without_tensorflow(capsys, run, photos, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "data")
+    words = [data / "test" / "b" / "2.jpg", f"train/b/{EVIL}.jpg", "-k", 3, "--duplicates", 0.5]
+    words += ["--data", data, "--overwrite", "--out"]
+    computed = asked(capsys, run, *words, tmp_path / "found.html")
+    page = (tmp_path / "found.html").read_bytes()
+    script = """if True:
+        import sys
+        from moco_tf.commands.cli import main
+        code = main(sys.argv[1:])
+        sys.exit(code or sorted({"tensorflow", "keras"} & set(sys.modules)) or 0)"""
+    command = ["neighbours", run.folder, *words, tmp_path / "found.html", "--json"]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (0, 1), ended.stderr
+    kept = json.loads(ended.stdout)
+    assert (computed["features_kept"], kept["features_kept"]) == (False, True)
+    assert kept | {"features_kept": False, "err": computed["err"]} == computed
+    assert (tmp_path / "found.html").read_bytes() == page
 
 
 def rows_in(folder):

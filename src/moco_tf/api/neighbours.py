@@ -66,7 +66,7 @@ def neighbours(
         starting.check_page(target, overwrite)
     text, source = text_or_object(data)
     images = source if text is None else text
-    starting.start_with_images(run, images)
+    starting.check_images(run, images)
     from moco_tf.look.found_page import look_for
 
     return look_for(
@@ -79,4 +79,5 @@ def neighbours(
         max_bad_images=max_bad_images,
         out=target,
         reporter=reporter,
+        start=starting.start_tensorflow,
     )

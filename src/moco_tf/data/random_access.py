@@ -20,8 +20,9 @@ import tensorflow as tf
 from PIL import Image
 
 from moco_tf.data.arrays import numbered
-from moco_tf.data.decode import MOST_BYTES, decode, pixels_of
+from moco_tf.data.decode import MOST_BYTES, decode
 from moco_tf.data.images import UNKNOWN, Images
+from moco_tf.data.pillow import pixels_of
 from moco_tf.data.sample import with_sample
 from moco_tf.data.stream import CORES
 from moco_tf.data.telling import telling

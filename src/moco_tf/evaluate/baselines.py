@@ -14,7 +14,7 @@ import numpy as np
 from moco_tf.config import Config
 from moco_tf.data.sources import Images
 from moco_tf.errors import DamagedError, InputError
-from moco_tf.evaluate.kept_features import file_stamps
+from moco_tf.evaluate.features_key import file_stamps
 from moco_tf.files.digests import read_json, write_json
 
 FILE = "baselines.json"

@@ -14,7 +14,8 @@ from moco_tf.data.sources import Images
 from moco_tf.errors import InputError
 from moco_tf.evaluate import baselines
 from moco_tf.evaluate.features import embedding, image_features, pixel_features
-from moco_tf.evaluate.kept_features import features_key, kept_features
+from moco_tf.evaluate.features_key import features_key
+from moco_tf.evaluate.kept_features import kept_features
 from moco_tf.evaluate.labelled import Labelled, open_labelled
 from moco_tf.evaluate.linear import backbone_digest
 from moco_tf.evaluate.probe_config import ProbeConfig

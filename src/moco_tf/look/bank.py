@@ -1,50 +1,22 @@
-"""The features of all images of a data set, and the encoder that made them."""
+"""The features of all images of a data set, and what is known of each. Imports no TensorFlow."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moco_tf.data.decode import UNREADABLE
-from moco_tf.evaluate.features import Features, embedding, extract
-from moco_tf.evaluate.linear import backbone_digest
-from moco_tf.exporting.rows import Rows
-from moco_tf.runs.encoders import load_encoder
+from moco_tf.errors import DivergedError
+from moco_tf.evaluate.kept_features import kept_features
+from moco_tf.exporting.rows import Rows, one_line
 
-
-@dataclass
-class Embedder:
-    """The encoder of a run, which is restored when it is first needed."""
-
-    run: str
-    kind: Features
-    say: Callable[[str], None]
-
-    @cached_property
-    def _restored(self) -> tuple[Any, str, int]:
-        encoder, config, step = load_encoder(self.run, warn=self.say)
-        made = embedding(encoder, features=self.kind, normalization=config.normalization)
-        model = encoder.backbone if self.kind == "pooled" else encoder.model
-        return made, backbone_digest(model), step
-
-    @property
-    def function(self) -> Any:
-        """uint8 images [b, S, S, 3] to features [b, D]."""
-        return self._restored[0]
-
-    @property
-    def digest(self) -> str:
-        """Of the weights."""
-        return self._restored[1]
-
-    @property
-    def step(self) -> int:
-        """Of the newest whole checkpoint."""
-        return self._restored[2]
+if TYPE_CHECKING:
+    from moco_tf.look.embedder import Embedder
 
 
 @dataclass
@@ -55,10 +27,9 @@ class Bank:
     step: int
     rows: Rows
     files: list[str] | None  # of each image, as it can be printed; None: they are no files
-    read: Callable[[int], np.ndarray]  # row -> uint8 [h, w, 3]
+    read: Callable[[int], np.ndarray | None]  # row -> uint8 [h, w, 3]; None: not readable any more
     load: Callable[[], tuple[np.ndarray, bool]]
-    embedder: Embedder
-    side: int  # of the encoder's images, pixels
+    start: Callable[[], Embedder]
 
     @cached_property
     def _loaded(self) -> tuple[np.ndarray, bool]:
@@ -74,9 +45,10 @@ class Bank:
         """Whether the features were there already."""
         return self._loaded[1]
 
-    def embed(self, images: np.ndarray) -> np.ndarray:
-        """Unit rows [n, D] of uint8 [n, S, S, 3]."""
-        return extract(self.embedder.function, [images])
+    @cached_property
+    def embedder(self) -> Embedder:
+        """What embeds pictures that are not in the data."""
+        return self.start()
 
     def file(self, row: int) -> str | None:
         """The file of an image, as it can be printed; None: it is none."""
@@ -94,7 +66,39 @@ class Bank:
 
     def pixels(self, row: int) -> np.ndarray:
         """uint8 [h, w, 3]; of an image that can be read no more one gray pixel."""
-        try:
-            return self.read(row)
-        except UNREADABLE:
-            return np.full((1, 1, 3), 128, np.uint8)
+        found = self.read(row)
+        return np.full((1, 1, 3), 128, np.uint8) if found is None else found
+
+
+def load_features(
+    run: str,
+    out: Path,
+    key: str,
+    compute: Callable[[], list[np.ndarray]],
+    say: Callable[[str], None],
+    count: int,
+) -> tuple[np.ndarray, bool]:
+    """Returns the unit rows of all images, and whether they were kept in `out` already.
+
+    Args:
+        key: of the features, see `features_key`.
+        compute: returns those of the training and of the test images.
+        count: images in all, for `say`.
+
+    Raises:
+        DivergedError: if they are not finite.
+    """
+    folder = one_line(str(out))
+    if os.access(out if out.exists() else out.parent, os.W_OK):
+        train, test, kept = kept_features(out, key, compute, say)
+        say(f"features of {count} images {'taken from' if kept else 'written to'} {folder}")
+    else:  # a run of somebody else's
+        say(f"{folder} cannot be written to: the features are not kept")
+        (train, test), kept = compute(), False
+    rows = np.concatenate([train, test]) if len(test) else train
+    if not np.isfinite(rows).all():
+        raise DivergedError(
+            f"the features of {run} are not all finite: the encoder has diverged. Use an "
+            f"earlier checkpoint."
+        )
+    return rows, kept

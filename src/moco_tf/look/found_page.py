@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moco_tf.evaluate.approximate import CANDIDATES, MANY, has_index
-from moco_tf.evaluate.features import Features
 from moco_tf.look.bank import Bank
-from moco_tf.look.neighbours import (
-    Query,
-    find_duplicates,
-    find_neighbours,
-    read_queries,
-)
+from moco_tf.look.neighbours import Query, find_duplicates, find_neighbours, read_queries
 from moco_tf.look.opening import open_bank
 from moco_tf.report import page
 from moco_tf.training.reporting import Reporter
+
+if TYPE_CHECKING:
+    from moco_tf.evaluate.features import Features
 
 MOST_SHOWN = 200  # pairs on a page
 
@@ -35,10 +32,15 @@ def look_for(
     max_bad_images: float | None,
     out: Path | None,
     reporter: Reporter | None,
+    start: Callable[[], None],
 ) -> dict[str, Any]:
-    """See `moco_tf.api.neighbours.neighbours`, which checks the arguments first."""
+    """See `moco_tf.api.neighbours.neighbours`, which checks the arguments first.
+
+    Args:
+        start: imports TensorFlow; called where it is needed.
+    """
     say = (reporter or Reporter()).line
-    bank = open_bank(run, data, features, max_bad_images, say)
+    bank = open_bank(run, data, features, max_bad_images, say, start)
     pictures = read_queries(bank, queries)
     found = find_neighbours(bank, pictures, k) if pictures else []
     many = above is not None and len(bank.rows.names) >= MANY
@@ -82,7 +84,8 @@ def _page(bank: Bank, pictures: Sequence[Query], result: dict[str, Any]) -> byte
     for query, found in zip(pictures, result["queries"], strict=True):
         own = found["class"]
         cells = [_cell(bank, one, own, one["similarity"]) for one in found["neighbours"]]
-        first = {"pixels": query.pixels, "name": query.name, "class": own or ""}
+        pixels = query.pixels if query.row is None else bank.pixels(query.row)
+        first = {"pixels": pixels, "name": query.name, "class": own or ""}
         first |= {"mark": "", "similarity": None}
         shown.append({"query": first, "neighbours": cells})
     pairs = [

@@ -1,19 +1,17 @@
-"""The pictures of a data set that an encoder finds most like given ones, or like one another."""
+"""The pictures of a data set that an encoder finds most like given ones, or like one another.
+
+Imports no TensorFlow: that is needed only for a query that is not in the data.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from moco_tf.data.decode import UNREADABLE, decode
-from moco_tf.data.failures import reason
-from moco_tf.data.pipeline import centre_crop
 from moco_tf.errors import InputError
 from moco_tf.evaluate.approximate import approximate_pairs
 from moco_tf.evaluate.nearest import nearest, similar_pairs
@@ -29,7 +27,7 @@ class Query:
 
     name: str
     row: int | None  # in the data; None: it is not among them
-    pixels: np.ndarray  # uint8 [h, w, 3]
+    pixels: np.ndarray | None  # uint8 [h, w, 3] of one that is not in the data
 
 
 def read_queries(bank: Bank, queries: Sequence[Any]) -> list[Query]:
@@ -59,19 +57,18 @@ def _read_query(bank: Bank, query: Any, places: dict[str, int]) -> Query:
                 f"query {name} is neither a file nor the name of an image in data="
                 f"{one_line(bank.data)}. Give a path, or a name such as {bank.rows.names[0]}."
             )
-        return Query(name, row, bank.pixels(row))
+        return Query(name, row, None)
     try:
         if os.path.isdir(path):
             raise ValueError("it is a folder. Give pictures, as with its name and /*")
         if not os.path.isfile(path):
             raise ValueError("it is a pipe or the like, or a link to nothing")
-        pixels = decode(tf.constant(Path(path).read_bytes())).numpy()
+        row = _row_of_file(bank, path)
+        return Query(name, row, bank.embedder.read(path) if row is None else None)
     except OSError as error:
         raise InputError(f"query {name} cannot be read: {error.strerror}.") from None
-    except UNREADABLE as error:
-        why = reason(error) if isinstance(error, tf.errors.OpError) else str(error)
-        raise InputError(f"query {name} is not a picture that can be read: {why}.") from None
-    return Query(name, _row_of_file(bank, path), pixels)
+    except ValueError as error:
+        raise InputError(f"query {name} is not a picture that can be read: {error}.") from None
 
 
 def _row_of_file(bank: Bank, path: str) -> int | None:
@@ -92,9 +89,8 @@ def find_neighbours(bank: Bank, queries: Sequence[Query], k: int) -> list[dict[s
     Each is {"query": name, "image": its name in the data or None, "class", "neighbours": [{"image",
     "file", "split", "class", "similarity", "row"}, ...]}, the most similar first.
     """
-    unknown = [query for query in queries if query.row is None]
-    crops = [centre_crop(tf.constant(query.pixels), bank.side).numpy() for query in unknown]
-    made = iter(bank.embed(np.stack(crops)) if crops else ())
+    outside = [query.pixels for query in queries if query.pixels is not None]
+    made = iter(bank.embedder.features(outside) if outside else ())
     rows = [next(made) if query.row is None else bank.features[query.row] for query in queries]
     places, values = nearest(bank.features, np.stack(rows), k + 1)
     found = []
