@@ -1,5 +1,6 @@
 """Structure, initialisation and numbers of the encoders."""
 
+import gc
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from moco_tf.convert.state_dict import to_ours
 from moco_tf.models import ENCODERS, build_encoder
 from moco_tf.models.resnet import _conv, resnet, zero_last_scales
 from moco_tf.models.torch_names import demo_name, to_torch, torch_name
+from moco_tf.training.memory import give_back_freed_memory
 
 COMMON = {
     "image_size": 64,
@@ -171,7 +173,16 @@ RECORDED = [
 CHECKED = ("resnet18", "resnet50", "cifar_resnet18_split8")  # of these by default
 
 
+@pytest.fixture
+def forgotten():
+    """A recorded network takes up to a gigabyte, and goes only when cycles are collected."""
+    yield
+    gc.collect()
+    give_back_freed_memory()
+
+
 @pytest.mark.golden
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize(
     "name",
     [
@@ -202,6 +213,7 @@ def test_float32_matches_the_recorded_architectures_at_every_size(golden, name):
 
 @pytest.mark.slow
 @pytest.mark.golden
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in CHECKED)) for n in RECORDED]
 )
