@@ -13,7 +13,8 @@ from moco_tf.api.settings import resolve_config
 from moco_tf.commands.cli import _parser, main
 from moco_tf.config import Config
 from moco_tf.errors import InputError
-from moco_tf.report.curves import charts_of
+from moco_tf.report.charts import Chart, Line
+from moco_tf.report.curves import charts_of, overlaid
 from moco_tf.report.read import read
 from moco_tf.report.settings import command_of, differences, settings_of
 from moco_tf.report.verdict import verdict_of
@@ -163,6 +164,22 @@ def test_two_runs_lie_over_one_another(run, tmp_path):
     ]  # fmt: skip
     assert done.figures["config"]["differences"] == {"temperature": [0.2, 0.07]}
     assert differences([read(run), read(run)]) == {}
+
+
+def test_over_one_another_a_level_of_several_runs_is_drawn_once_and_curves_have_the_first_colours():
+    def chart(epochs, untrained):
+        curve = Line("trained", [0, epochs], [20.0, 60.0])
+        levels = [Line(name, [0, epochs], [y, y], dashed=True) for name, y in untrained.items()]
+        return {"knn": Chart("kNN", (curve, *levels))}
+
+    runs = [("a", chart(3, {"pixels": 40.0, "untrained": 25.0}))]
+    runs += [("b", chart(9, {"pixels": 40.0, "untrained": 26.0}))]
+    lines = overlaid(runs)["knn"].lines
+    assert [(one.name, list(one.x), one.y[0], one.color) for one in lines] == [
+        ("a: trained", [0, 3], 20.0, 0), ("a: pixels", [0, 9], 40.0, 2),
+        ("a: untrained", [0, 3], 25.0, 3), ("b: trained", [0, 9], 20.0, 1),
+        ("b: untrained", [0, 9], 26.0, 4),
+    ]  # fmt: skip
 
 
 def test_fields_that_an_older_run_has_not_are_as_by_default(run, tmp_path):

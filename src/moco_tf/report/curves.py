@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from moco_tf.config import Config
 from moco_tf.report.charts import Chart, Line
@@ -44,19 +45,31 @@ def overlaid(runs: Sequence[tuple[str, dict[str, Chart]]]) -> dict[str, Chart]:
     by_step = any(chart.x_title == "step" for _, charts in runs for chart in charts.values())
     together = {}
     for name in names:
-        lines: list[Line] = []
-        for label, charts in runs:
-            if name not in charts:
-                continue
-            for line in charts[name].lines:
-                shown = f"{label}: {line.name}"
-                level = line.dashed and [(o.x, o.y) for o in lines if o.dashed]
-                if not level or (line.x, line.y) not in level:
-                    lines.append(Line(shown, line.x, line.y, line.dashed))
+        lines = _lines_of([(label, charts[name]) for label, charts in runs if name in charts])
         first = next(charts[name] for _, charts in runs if name in charts)
         x_title = "epoch or step" if by_step else first.x_title
-        together[name] = Chart(first.title, tuple(lines), x_title, first.about)
+        together[name] = Chart(first.title, lines, x_title, first.about)
     return together
+
+
+def _lines_of(charts: Sequence[tuple[str, Chart]]) -> tuple[Line, ...]:
+    """The lines of all runs. A level that several have is drawn once, as wide as all of them."""
+    lines: list[Line] = []
+    levels: dict[tuple[str, float | None], int] = {}
+    for label, line in ((label, line) for label, chart in charts for line in chart.lines):
+        level = (line.name, line.y[0])
+        if line.dashed and level in levels:
+            known = lines[levels[level]]
+            x = sorted({min(*known.x, *line.x), max(*known.x, *line.x)})
+            lines[levels[level]] = replace(known, x=x, y=[line.y[0]] * len(x))
+            continue
+        if line.dashed:
+            levels[level] = len(lines)
+        lines.append(replace(line, name=f"{label}: {line.name}"))
+    # The first colours go to the curves, so that a run has the same one in most charts.
+    order = sorted(range(len(lines)), key=lambda place: lines[place].dashed)
+    colors = {place: color for color, place in enumerate(order)}
+    return tuple(replace(line, color=colors[place]) for place, line in enumerate(lines))
 
 
 def _pretraining(found: Found, config: Config) -> dict[str, Chart]:
