@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ def check_layout(name: str) -> None:
     if name not in LAYOUTS:
         raise InputError(f"layout must be one of {', '.join(LAYOUTS)}; received layout={name!r}.")
     if name == "tsne":
+        # Read as OpenMP is loaded: threads that wait for a busy core sleep, instead of spinning.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             import sklearn.manifold  # noqa: F401
         except ImportError:
