@@ -22,7 +22,9 @@ from moco_tf.distribute.strategy import default_devices
 from moco_tf.errors import InputError
 from moco_tf.look.hints import crop_facts, hints
 from moco_tf.look.pictures import Looked, look_at
+from moco_tf.look.preview_sheet import html_sheet, png_sheet
 from moco_tf.look.survey import Survey, near_duplicates, survey
+from moco_tf.report import page
 from moco_tf.runs.objects import check_augment
 from moco_tf.training.advice import suggestions
 from moco_tf.training.facts import known_facts
@@ -69,7 +71,8 @@ def preview(config: Config, out: Path | None, reporter: Reporter) -> dict[str, A
     result["advice"] = hints(config, result) + ([] if refused else _suggested(config, looked))
     result["out"] = None if out is None else str(out)
     if out is not None:
-        _write(out, config, result, rows)
+        sheet = png_sheet if out.suffix.lower() == ".png" else html_sheet
+        page.write(out, sheet(config, result, rows))
     return result | {"seconds": round(time.perf_counter() - started, 3)}
 
 
@@ -186,11 +189,3 @@ def _shown(row: Row) -> dict[str, Any]:
     height, width = row.pixels.shape[:2]
     views = {f"view{n}": asdict(drawn) for n, drawn in enumerate(row.drawn, start=1)}
     return {"image": row.name, "position": row.position, "size": [width, height], **views}
-
-
-def _write(out: Path, config: Config, result: dict[str, Any], rows: list[Row]) -> None:
-    from moco_tf.look.preview_sheet import html_sheet, png_sheet
-    from moco_tf.report import page
-
-    sheet = png_sheet if out.suffix.lower() == ".png" else html_sheet
-    page.write(out, sheet(config, result, rows))

@@ -11,7 +11,7 @@ import numpy as np
 from moco_tf.config import Config
 from moco_tf.data.sources import Images
 from moco_tf.errors import DivergedError, InputError
-from moco_tf.report.alike import Confusion, Query, confusion_of, neighbours_of
+from moco_tf.report.alike import Query, confusion_of, neighbours_of
 from moco_tf.report.picture_map import map_of
 from moco_tf.report.sample import Sample, choose, count_for, features_of
 from moco_tf.report.views import EPOCHS, Drawn, views_of
@@ -21,6 +21,8 @@ from moco_tf.runs.overview import newest_saved
 KINDS = {"trained": "trained", "untrained": "untrained", "pixels": "raw pixels"}
 OTHER_IMAGES = "The pictures are not those that the run was trained on."
 NO_LABELS = "The pictures have no labels, so there are no classes to mix up."
+
+Section = tuple[dict[str, Any], dict[str, Any]]  # what its template shows, and its figures
 
 
 def look(
@@ -44,8 +46,7 @@ def look(
         draw: gives the views of the run; none: they are drawn here.
         warn: called with a line on a damaged checkpoint.
     """
-    shown: dict[str, Any] = {}
-    figures: dict[str, Any] = {}
+    sections: dict[str, Section] = {}
     absent: dict[str, str] = {}
     if config.augment_function and draw is None:
         absent["views"] = (
@@ -55,7 +56,8 @@ def look(
     else:
         try:
             drawn = draw() if draw else views_of(config, train)
-            shown["views"], figures["views"] = {"drawn": drawn}, _views_figures(drawn)
+            names = [one.name for one in drawn]
+            sections["views"] = {"drawn": drawn}, {"pictures": names, "pairs": EPOCHS}
         except InputError as error:
             absent["views"] = str(error)
     try:
@@ -64,38 +66,27 @@ def look(
         features = features_of(run, config, sample, warn)
     except (InputError, DivergedError) as error:
         absent |= {name: str(error) for name in LOOKED_AT if name != "views"}
-        return Seen(shown, figures, absent)
-    known = newest_saved(run)[1].get("images")
-    note = "" if known in (None, train.identity) else OTHER_IMAGES
-    _neighbours(sample, features, note, shown, figures)
-    shown["map"], figures["map"] = map_of(config, sample, features["trained"], layout)
-    if sample.labels is None or (sample.labels < 0).any():
-        absent["confusion"] = NO_LABELS
     else:
-        _confusion(confusion_of(config, sample, features["trained"]), sample, shown, figures)
+        known = newest_saved(run)[1].get("images")
+        note = "" if known in (None, train.identity) else OTHER_IMAGES
+        sections["neighbours"] = _neighbours(sample, features, note)
+        sections["map"] = map_of(config, sample, features["trained"], layout)
+        if sample.labels is None or (sample.labels < 0).any():
+            absent["confusion"] = NO_LABELS
+        else:
+            sections["confusion"] = _confusion(config, sample, features["trained"])
+    shown, figures = ({name: one[n] for name, one in sections.items()} for n in (0, 1))
     return Seen(shown, figures, absent)
 
 
-def _views_figures(drawn: list[Drawn]) -> dict[str, Any]:
-    return {"pictures": [one.name for one in drawn], "pairs": EPOCHS}
-
-
-def _neighbours(
-    sample: Sample,
-    features: dict[str, np.ndarray],
-    note: str,
-    shown: dict[str, Any],
-    figures: dict[str, Any],
-) -> None:
+def _neighbours(sample: Sample, features: dict[str, np.ndarray], note: str) -> Section:
     queries = neighbours_of(sample, features)
     share = {
         kind: None if not (known := _judged(queries, kind)) else 100 * sum(known) / len(known)
         for kind in KINDS
     }
-    shown["neighbours"] = {
-        "queries": queries, "kinds": KINDS, "sample": sample, "share": share, "note": note,
-    }  # fmt: skip
-    figures["neighbours"] = {
+    shown = {"queries": queries, "kinds": KINDS, "sample": sample, "share": share, "note": note}
+    figures = {
         "bank": sample.bank,
         "same_class": share,
         "queries": [
@@ -114,21 +105,22 @@ def _neighbours(
             for query in queries
         ],
     }
+    return shown, figures
 
 
 def _judged(queries: list[Query], kind: str) -> list[bool]:
     return [n.right for query in queries for n in query.nearest[kind] if n.right is not None]
 
 
-def _confusion(
-    found: Confusion, sample: Sample, shown: dict[str, Any], figures: dict[str, Any]
-) -> None:
+def _confusion(config: Config, sample: Sample, features: np.ndarray) -> Section:
+    found = confusion_of(config, sample, features)
+
     def name(label: int) -> str:
         names = sample.class_names
         return names[label] if label < len(names) else str(label)
 
-    shown["confusion"] = {"found": found, "sample": sample, "name": name}
-    figures["confusion"] = {
+    shown = {"found": found, "sample": sample, "name": name}
+    figures = {
         "top1": found.top1,
         "k": found.k,
         "bank": sample.bank,
@@ -146,3 +138,4 @@ def _confusion(
             for pair in found.pairs
         ],
     }
+    return shown, figures

@@ -25,11 +25,11 @@
       width: Math.max(box.clientWidth, 160), height: 210, scales: { x: { time: false } },
       axes: [{ ...axis, size: 28 }, { ...axis, size: 56, values: (u, ticks) => ticks.map(shown) }],
       series: [{ label: x, value: (u, v) => shown(v) }, ...series],
-      cursor: { focus: { prox: 24 }, sync: { key: x, setSeries: false } }, legend: { live: true },
+      legend: { live: true },
       // A line has a point at a place of its own: under the pointer the nearest one counts.
-      hooks: {},
+      cursor: { focus: { prox: 24 }, sync: { key: x, setSeries: false },
+        dataIdx: (u, which, place, at) => nearest(u.data[0], u.data[which], place, at) },
     };
-    options.cursor.dataIdx = (u, which, place, at) => nearest(u.data[0], u.data[which], place, at);
     plots.push([box, new uPlot(options, data, box)]);
   };
   const nearest = (x, y, place, at) => {
