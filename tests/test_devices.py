@@ -27,6 +27,7 @@ def assert_equal(run_dir, reference):
     assert len(losses[0]) == 4
 
 
+@pytest.mark.long
 def test_records_on_two_devices(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     random, records = np.random.default_rng(0), []

@@ -106,12 +106,12 @@ def assert_equal(found, wanted, tolerance=1e-5):
 # The formats
 
 
-def slow_but(*quick):
-    """The formats, those that are not `quick` marked slow."""
-    return [pytest.param(f, marks=[] if f in quick else [pytest.mark.slow]) for f in FORMATS]
+def rare_but(quick, mark=pytest.mark.long):
+    """The formats, all but the `quick` one with the mark."""
+    return [pytest.param(f, marks=[mark] * (f != quick)) for f in FORMATS]
 
 
-@pytest.mark.parametrize("to", slow_but("keras"))
+@pytest.mark.parametrize("to", rare_but("keras", pytest.mark.slow))
 def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch, to):
     need(to)
     settings = {"with_head": True, "with_preprocessing": True}
@@ -131,7 +131,7 @@ def test_a_basic_encoder_with_head_and_preprocessing(tiny, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", slow_but("onnx"))
+@pytest.mark.parametrize("to", rare_but("onnx"))
 def test_a_bottleneck_encoder_of_normalised_images(deep, exported, monkeypatch, to):
     need(to)
     folder, result = exported(to)

@@ -296,7 +296,7 @@ def test_a_file_that_goes_bad_is_named_and_the_steps_are_kept(run, tmp_path):
     assert found["state_sha256"] == wanted["state_sha256"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_batch_larger_than_the_images_is_the_same_on_any_number_of_devices(run, tmp_path):
     settings = {"batch_size": 48, "epochs": 2, "group_size": 4, "label_fraction": 0.6}
     outs = {}
@@ -344,7 +344,7 @@ def test_a_folder_of_another_kind_is_called_so(run, whole, capsys):
     assert "holds a pre-training run. Use another --out." in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_go_where_one_does(run, whole, tmp_path):
     """The first losses: single precision on groups of four tiny images soon differs by chance."""
     finetune(config_of(run, tmp_path / "out", devices=2))

@@ -145,7 +145,7 @@ def test_summary_rows_and_encoder(run, whole):
     assert arrays.keys() == names  # without the seeds of drop path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_interrupted_it_ends_in_the_same_arrays(run, whole, tmp_path, monkeypatch):
     original = moco_tf.evaluate.finetune.labelled_crops
 

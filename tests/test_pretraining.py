@@ -253,7 +253,7 @@ def test_bad_data_leaves_no_run_behind(data, tmp_path):
     assert pretrain(config(data, tmp_path / "run", max_steps=1))["step"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_image_that_breaks_while_training_is_named_and_nothing_is_lost(tmp_path):
     from PIL import Image
 
@@ -291,7 +291,7 @@ def test_an_image_that_breaks_while_training_is_named_and_nothing_is_lost(tmp_pa
     assert "suggestion:" not in said  # its config can be changed no more
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_devices_see_the_same_batches(data, tmp_path, whole_run):
     """Same data, shuffle and augmentation; later steps of so small a net amplify rounding."""
 

@@ -215,7 +215,7 @@ def test_float32_matches_the_recorded_architectures_at_every_size(golden, name):
 @pytest.mark.golden
 @pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in CHECKED)) for n in RECORDED]
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in CHECKED)) for n in RECORDED]
 )
 def test_float64_outputs_and_gradients_match_the_recorded_architectures(golden, name):
     z = golden("arch_resnet")

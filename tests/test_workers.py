@@ -112,7 +112,7 @@ def until(condition, processes, seconds=120):
 def whole_run(data, tmp_path_factory):
     """A run in one process, undisturbed, for reading only."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    train(data, run_dir)
+    train(data, run_dir, "--no-report")
     return run_dir
 
 
