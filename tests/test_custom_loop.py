@@ -89,9 +89,7 @@ def test_it_is_under_80_lines():
 
 @pytest.mark.golden
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param("moco_v1_w2", marks=pytest.mark.long), "moco_v2_w4"]
-)
+@pytest.mark.parametrize("name", [pytest.param("moco_v1_w2", marks=pytest.mark.long), "moco_v2_w4"])
 def test_the_loop_is_what_the_official_code_recorded(name, golden_folder, in_place_of_ours):
     (file,) = verify_files([str(golden_folder / f"{name}.npz")])["files"]
     assert file["first_failure"] is None

@@ -214,9 +214,7 @@ def test_a_folder_whose_rights_are_taken_away_is_told(data, tmp_path, uninterrup
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "how", ["all gone", pytest.param("one truncated", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("how", ["all gone", pytest.param("one truncated", marks=pytest.mark.long)])
 def test_images_that_are_lost_are_told_and_the_run_goes_on_with_them(quick, tmp_path, how):
     images, away, rng = tmp_path / "images", tmp_path / "away", np.random.default_rng(0)
     images.mkdir()
