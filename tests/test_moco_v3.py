@@ -78,6 +78,7 @@ def test_steps_equal_the_naive_twin():
         assert scalars["first_nonfinite"] == 0
         np.testing.assert_allclose(details["losses"].mean(axis=1).sum(), loss, rtol=1e-10)
         np.testing.assert_allclose(scalars["top1"], top1(details), rtol=1e-6)
+        assert "patch_gradient_share" not in scalars  # of a ViT
     assert state.keys() == wanted.keys()
     for name, value in wanted.items():
         np.testing.assert_allclose(state[name], value, rtol=1e-8, atol=1e-10, err_msg=name)

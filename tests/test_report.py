@@ -119,6 +119,16 @@ def test_what_is_off(tmp_path, changes, said):
     assert said in verdict_of(read(write_run(tmp_path / "run", rows))).health
 
 
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [([20.0] * 3, "dipped once, first at step 22: the"), ([40.0] * 3, "Nothing is off")],
+)
+def test_a_dip_of_a_vit_is_told(tmp_path, low, said):
+    rows = [logged(10 + n, top1=top1) for n, top1 in enumerate([45.0] * 11 + low + [45.0] * 5)]
+    found = read(write_run(tmp_path / "run", rows, recipe="cifar10-v3-vit"))
+    assert said in verdict_of(found).health
+
+
 def test_advice_goes_on_with_a_run_that_still_gets_better(tmp_path):
     rows = [ROWS[0], logged(1), evaluated(4, 50.0), logged(5), evaluated(8, 60.0)]
     advice = verdict_of(read(write_run(tmp_path / "run", rows))).advice

@@ -19,9 +19,10 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from moco_tf.benchmark.memory import resident_bytes
 from moco_tf.errors import InputError
+from moco_tf.recipes import RECIPES
 from moco_tf.training.clock import StepClock
 from moco_tf.training.console import sparkline
-from moco_tf.training.health import health_messages
+from moco_tf.training.health import dips, health_messages, health_settings
 from moco_tf.training.memory import give_back_freed_memory
 from moco_tf.training.reporting import Reporter, rows_until
 
@@ -76,6 +77,51 @@ def test_collapse_names_the_data_first_where_many_images_show_nothing():
     )
     (message,) = health_messages(collapsed, step=1, blank_share=0.05, **SIZES)
     assert "data" not in message
+
+
+RISING = [20 + n for n in range(30)]  # ends in 49
+DIPS = {
+    "rising": (RISING, 256, []),
+    "too short to tell": ([40.0] * 9 + [5.0] * 3, 256, []),
+    "a dip, and what comes back": ([*RISING, 15.0, 15.0, 15.0, *RISING[20:]], 256, [31]),
+    "two of them": ([*RISING, *[20.0] * 12, *RISING, *[20.0] * 3], 256, [31, 73]),
+    "one low point": ([*RISING, 30.0, *RISING[20:]], 256, []),
+    "a slow fall": ([60 - n / 2 for n in range(80)], 256, []),
+    "less than a fifth": ([50.0] * 12 + [41.0] * 3, 4096, []),
+    "a little more": ([50.0] * 12 + [39.0] * 3, 4096, [14]),
+    "chance, in so small a batch": ([50.0] * 12 + [20.0] * 3, 16, []),
+    "no numbers": ([50.0] * 12 + [math.nan] * 3, 256, []),
+}
+
+
+@pytest.mark.parametrize(("top1", "batch_size", "places"), DIPS.values(), ids=DIPS)
+def test_dips_of_the_in_batch_accuracy(top1, batch_size, places):
+    assert dips(top1, batch_size) == places
+
+
+@pytest.mark.parametrize("steadier", ["a smaller learning rate", ""])
+def test_a_dip_is_said_once_where_it_begins(reporter, tmp_path, steadier):
+    reporter.start(tmp_path, 600, 0, healthy=SIZES | {"steadier": steadier})
+    for number, top1 in enumerate([*RISING, *[10.0] * 5]):
+        reporter.metrics(10 * number, HEALTHY | {"top1": top1})
+    wanted = "health: the in-batch accuracy dips at step 310, to 10.0 %: the training is unstable"
+    lines = [line for line in said(reporter).splitlines() if line.startswith("health")]
+    assert len(lines) == bool(steadier) and all(line.startswith(wanted) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steadier"),
+    [
+        ({"freeze_patch_projection": True}, "a smaller learning rate"),
+        ({}, "--freeze-patch-projection true, or a smaller learning rate"),
+        ({"encoder": "resnet18"}, ""),
+    ],
+)
+def test_dips_are_of_a_vit_that_v3_trains(changes, steadier):
+    config = RECIPES["moco-v3-vit-s"].config
+    config = config.model_copy(update={"freeze_patch_projection": False} | changes)
+    assert health_settings(config)["steadier"] == steadier
+    assert "steadier" not in health_settings(RECIPES["moco-v2"].config)
 
 
 @pytest.fixture

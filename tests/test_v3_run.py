@@ -4,6 +4,7 @@ import math
 import random
 import signal
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from support.runs import V3, config, metrics, start, wait_for_step
 
 import moco_tf
 from moco_tf.building import build_method, build_schedules
+from moco_tf.distribute.strategy import make_strategy
 from moco_tf.errors import InputError
 from moco_tf.evaluate.finetune import finetune
 from moco_tf.evaluate.finetune_config import FinetuneConfig
@@ -50,6 +52,29 @@ def test_rate_and_momentum_change_at_every_step(vit_run):
 def test_the_constant_momentum_is_told_too(data):
     schedules = build_schedules(config(data, "x", *V3["vit"], momentum_schedule="constant"), 3)
     assert list(schedules) == ["lr", "momentum"] and schedules["momentum"](8) == 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_patches_share_of_the_gradient(data, frozen):
+    settings = {"precision": "float64", "freeze_patch_projection": frozen}
+    changed = config(data, "x", *V3["vit"], **settings)
+    method = build_method(changed, make_strategy(1))
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 16, 3), np.uint8)
+    step = partial(method.train_step, details=True)
+    scalars, details = step(*images, tf.constant(0.0), tf.constant(0.99, tf.float64))
+    if frozen:
+        assert "patch_gradient_share" not in scalars
+        return
+    norms = [np.linalg.norm(gradient) for gradient in details["gradients"]]
+    patches = [
+        norm
+        for norm, name in zip(norms, method.query.names, strict=True)
+        if name in ("patch_embed.proj/kernel", "patch_embed.proj/bias")
+    ]
+    assert len(patches) == 2
+    share = np.linalg.norm(patches) / np.linalg.norm(norms)
+    np.testing.assert_allclose(scalars["patch_gradient_share"], share, rtol=1e-12)
 
 
 @pytest.mark.slow

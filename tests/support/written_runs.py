@@ -32,9 +32,9 @@ ROWS = (
 )
 
 
-def write_run(folder, rows=ROWS, summary=None, **changes):
+def write_run(folder, rows=ROWS, summary=None, recipe="shapes", **changes):
     """A folder whose run has come to its end, unless `summary` says otherwise."""
-    config = make_config(RECIPES["shapes"].config, {"run_dir": str(folder)} | changes)
+    config = make_config(RECIPES[recipe].config, {"run_dir": str(folder)} | changes)
     run_folder.claim(folder, config)
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / run_folder.METRICS).write_text(text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from moco_tf.config import Config
 from moco_tf.report.read import Found
-from moco_tf.training.health import health_messages, health_settings
+from moco_tf.training.health import dips, health_messages, health_settings
 
 CLEAR = 3.0  # points of kNN top-1 above the untrained encoder from which on a run has learned
 MUCH_WAITING = 0.3  # of the time
@@ -89,12 +90,26 @@ def _off(found: Found, config: Config) -> str:
         settings = health_settings(config)
         messages = health_messages(found.logged[-1], step=found.step, **settings)
         said += [message.removeprefix("health: ") for message in messages]
+        said += _dips(found, settings)
     waits = [row["data_wait"] for row in found.logged if row.get("data_wait") is not None]
     if waits and (wait := sum(waits) / len(waits)) > MUCH_WAITING:
         said.append(f"Training waited for images in {100 * wait:.0f} % of the time.")
     if left_out := sum((found.summary.get("left_out") or {}).values()):
         said.append(f"{left_out} files are not images and were left out.")
     return " ".join(f"{one[0].upper()}{one[1:]}" for one in said)
+
+
+def _dips(found: Found, settings: dict[str, Any]) -> list[str]:
+    """A sentence, where the accuracies of a ViT dip."""
+    course = [math.nan if row["top1"] is None else row["top1"] for row in found.logged]
+    places = dips(course, settings["queue_size"] + 1) if settings.get("steadier") else []
+    if not places:
+        return []
+    times = "once" if len(places) == 1 else f"{len(places)} times"
+    return [
+        f"the in-batch accuracy dipped {times}, first at step {found.logged[places[0]]['step']}: "
+        f"the training was unstable. Try {settings['steadier']}."
+    ]
 
 
 def _next(found: Found, config: Config, learned: bool | None) -> str:

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.api import hparams
 from moco_tf.errors import InputError
 
 TAGS = {"lr": "learning_rate"}
-HEALTH = ("positive_similarity", "negative_similarity", "feature_std")
+HEALTH = ("positive_similarity", "negative_similarity", "feature_std", "patch_gradient_share")
 
 
 class Curves:

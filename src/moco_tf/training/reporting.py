@@ -15,7 +15,7 @@ from moco_tf.files.atomic import write_atomically, write_error
 from moco_tf.runs.folder import METRICS, TENSORBOARD
 from moco_tf.runs.log_digests import Digests, LogDigests, begins_with, parse_log_digests
 from moco_tf.training.console import Console, Update, progress, sparkline
-from moco_tf.training.health import health_messages
+from moco_tf.training.health import HealthWatch
 from moco_tf.training.trackers import Tracker
 
 
@@ -31,7 +31,7 @@ class Reporter:
         self.console = Console(stderr=json_mode)
         self._update: Update | None = None
         self._files = contextlib.ExitStack()
-        self._said: set[str] = set()
+        self._health = HealthWatch()
         self._written: LogDigests | None = None
         self._knn = ""
         self._losses: list[float] = []  # of this process
@@ -112,10 +112,8 @@ class Reporter:
             wait = f"  wait {values['data_wait']:.0%}" if "data_wait" in values else ""
             self.line(f"step {step}/{self.last_step}  {text}{wait}")
         if self._healthy is not None:
-            for message in health_messages(values, step=step, **self._healthy):
-                if message not in self._said:
-                    self._said.add(message)
-                    self.line(message)
+            for message in self._health.new_messages(step, values, self._healthy):
+                self.line(message)
         if self.on_metrics:
             self.on_metrics(step, values)
 

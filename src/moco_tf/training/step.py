@@ -19,6 +19,7 @@ from moco_tf.training.finite import all_finite, first_nonfinite, names_of_tensor
 from moco_tf.training.optimizer import Optimizer
 from moco_tf.training.replica import Encoding, Replica
 
+PATCHES = "patch_embed."  # of a ViT, before the names of what makes tokens of an image
 BY_IMAGE = ("queries", "logits", "losses")  # details of a step that have a row for each image
 
 
@@ -163,11 +164,16 @@ class StepEnvelope:
         """Numbers to log: the scalars of `Replica.gradients`, and "first_nonfinite".
 
         The latter tells where numbers were first not finite: it counts `tensor_names` from 1 on.
-        Call it before `apply`.
+        Where a ViT's patch projection is trained, "patch_gradient_share" is the norm of its
+        gradient over that of the whole (arXiv:2104.02057, section 4). Call it before `apply`.
         """
         scalars = {name: self.of_any_replica(value) for name, value in result["scalars"].items()}
         own = [self.of_any_replica(gradient) for gradient in gradients]
         counts = scalars.pop("nonfinite")
+        patches = [g for g, n in zip(own, self.network.names, strict=True) if n.startswith(PATCHES)]
+        if patches:
+            norms = [tf.linalg.global_norm(each) for each in (patches, own)]
+            scalars["patch_gradient_share"] = tf.math.divide_no_nan(*norms)
         return scalars | {"first_nonfinite": first_nonfinite(counts, self.network.parameters, own)}
 
     def details(self, result, gradients, directions):
