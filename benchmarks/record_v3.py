@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch_moco_v3 import AdamW, Lars, MoCoV3, contrast
+from torch_moco_v3 import AdamW, Lars, contrast, moco_v3
 
 STEPS, BATCH, SIZE = 3, 8, 16
 RUNS = {
@@ -48,7 +48,7 @@ def scheduled(s, step):
 def run(s, views, dtype):
     """The steps from the seeded start, in `dtype`; returns what is recorded."""
     torch.manual_seed(s["seed"])
-    model = MoCoV3(s)
+    model = moco_v3(s)
     model.spread(torch.Generator().manual_seed(s["seed"] + 1))
     model.to(dtype).train()
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]

@@ -3,7 +3,9 @@
     python benchmarks/step_vs_pytorch.py --json
     python benchmarks/step_vs_pytorch.py --encoder resnet50 --stem imagenet --image-size 224 \
         --batch-size 16 --queue-size 65536
+    python benchmarks/step_vs_pytorch.py --encoder vit_small --image-size 224 --batch-size 32
 
+A ViT is trained by MoCo v3 (recipe moco-v3-vit-s), a ResNet with `--v3` too (moco-v3-r50-100ep).
 Needs torch. Each side is a process of its own, PyTorch's without TensorFlow; both use all cores,
 one at a time.
 """
@@ -17,6 +19,8 @@ import sys
 from alternate import measure, peak_memory, ratios, serve, speed, timed
 
 SIDES = ("ours", "pytorch", "compiled")
+RESNETS = ("resnet18", "resnet50")
+VITS = {"vit_tiny": (192, 3), "vit_small": (384, 12)}  # width, heads
 
 
 def main() -> None:
@@ -25,7 +29,8 @@ def main() -> None:
         _work(options)
         return
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in vars(options).items()
-             if name not in ("worker", "json", "sides")]  # fmt: skip
+             if name not in ("worker", "json", "sides", "v3")]  # fmt: skip
+    flags += ["--v3"] if options.v3 else []
     command = [sys.executable, os.path.abspath(__file__), *flags, "--worker"]
     said = measure({side: [*command, side] for side in options.sides}, options.rounds)
     result = {
@@ -56,7 +61,8 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoder", default="resnet18", choices=["resnet18", "resnet50"])
+    parser.add_argument("--encoder", default="resnet18", choices=[*RESNETS, *VITS])
+    parser.add_argument("--v3", action="store_true", help="MoCo v3; a ViT has no other")
     parser.add_argument("--stem", default="small", choices=["small", "imagenet"])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--image-size", type=int, default=32)
@@ -85,11 +91,17 @@ def _ours(options):
     from moco_tf.recipes import RECIPES
     from moco_tf.runs.folder import versions
 
-    fields = ("encoder", "stem", "width", "image_size", "batch_size", "queue_size", "head",
-              "precision", "xla")  # fmt: skip
-    changes = {name: getattr(options, name) for name in fields}
-    changes |= {"group_size": options.batch_size, "augment_on": "host"}  # whole views come
-    config = make_config(RECIPES["moco-v2"].config, changes)
+    recipe, fields = "moco-v2", ["encoder", "image_size", "batch_size", "precision", "xla"]
+    if options.encoder in VITS:
+        recipe = "moco-v3-vit-s"
+    else:
+        fields += ["stem", "width"]
+        recipe = "moco-v3-r50-100ep" if options.v3 else recipe
+    if recipe == "moco-v2":
+        fields += ["queue_size", "head"]
+    changes = {name: getattr(options, name) for name in fields} | {"augment_on": "host"}
+    changes |= {"group_size": options.batch_size}  # whole views come
+    config = make_config(RECIPES[recipe].config, changes)
     one_round, first = step_rounds(config, steps=options.steps)
     one_round()
     return lambda: asdict(one_round()) | peak_memory(), {"first": first, "versions": versions()}
@@ -99,10 +111,31 @@ def _torch(options):
     import time
 
     import torch
-    from torch_moco import TorchMoCo
 
     started = time.perf_counter()
-    moco = TorchMoCo(
+    v3 = options.v3 or options.encoder in VITS
+    one_step = (_torch_v3 if v3 else _torch_v2)(options)
+    shape = (options.batch_size, 3, options.image_size, options.image_size)
+    views = [torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2)]
+    casting = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "mixed_bfloat16")
+
+    def work(steps=options.steps):
+        with casting:
+            for _ in range(steps):
+                loss = one_step(*views)
+        float(loss.detach())
+        return steps * options.batch_size
+
+    work(1)
+    first = time.perf_counter() - started
+    work()
+    return lambda: timed(work), {"first": first, "versions": {"torch": torch.__version__}}
+
+
+def _torch_v2(options):
+    from torch_moco import TorchMoCo
+
+    return TorchMoCo(
         options.encoder,
         stem=options.stem,
         width=options.width,
@@ -114,22 +147,29 @@ def _torch(options):
         lr=0.03 * options.batch_size / 256,
         weight_decay=1e-4,
         compiled=options.worker == "compiled",
-    )
-    shape = (options.batch_size, 3, options.image_size, options.image_size)
-    views = [torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2)]
-    casting = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "mixed_bfloat16")
+    ).step
 
-    def work(steps=options.steps):
-        with casting:
-            for _ in range(steps):
-                loss = moco.step(*views)
-        float(loss.detach())
-        return steps * options.batch_size
 
-    work(1)
-    first = time.perf_counter() - started
-    work()
-    return lambda: timed(work), {"first": first, "versions": {"torch": torch.__version__}}
+def _torch_v3(options):
+    from torch_moco import STRUCTURES, resnet
+    from torch_moco_v3 import AdamW, Attention, Lars, MoCoV3, Training, moco_v3, perceptron
+
+    Attention.fused = True
+    if options.encoder in VITS:
+        width, heads = VITS[options.encoder]
+        s = {"kind": "vit", "width": width, "heads": heads, "depth": 12, "patch": 16, "dim": 256}
+        s |= {"size": options.image_size, "mlp_dim": 4096, "stop_grad_conv1": True}
+        model, temperature = moco_v3(s), 0.2
+    else:
+        features = options.width * 8 * STRUCTURES[options.encoder][2]
+        projector = perceptron([features, 4096, 256], last_norm=True)
+        base = resnet(options.encoder, projector, width=options.width, stem=options.stem)
+        model, temperature = MoCoV3(base, perceptron([256, 4096, 256], last_norm=False)), 1.0
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    vit = options.encoder in VITS
+    optimizer = AdamW(parameters, 0.1) if vit else Lars(parameters, 0.9, 1e-6)
+    training = Training(model, optimizer, temperature, compiled=options.worker == "compiled")
+    return lambda x1, x2: training.step(x1, x2, rate=1e-4, momentum=0.99)
 
 
 if __name__ == "__main__":

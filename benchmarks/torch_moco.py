@@ -20,23 +20,28 @@ STRUCTURES = {
 }
 
 
+def resnet(encoder, fc, *, width, stem):
+    """A ResNet that ends in `fc`, in channels_last, with torchvision's weights to begin with."""
+    block, blocks, _ = STRUCTURES[encoder]
+    net = ResNet(block, blocks, fc, width=width, stem=stem)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net.to(memory_format=torch.channels_last)
+
+
 class TorchMoCo:
     """Both encoders, the queue [dim, K] and the optimizer; `step` changes them."""
 
     def __init__(self, encoder, *, stem, width, mlp, dim, queue_size, momentum, temperature, lr,
                  weight_decay, compiled):  # fmt: skip
-        block, blocks, expansion = STRUCTURES[encoder]
-        features = width * 8 * expansion
+        features = width * 8 * STRUCTURES[encoder][2]
 
         def network():
             last = nn.Linear(features, dim)
             hidden = [nn.Linear(features, features), nn.ReLU(inplace=True)] if mlp else []
             fc = nn.Sequential(*hidden, last) if mlp else last
-            net = ResNet(block, blocks, fc, width=width, stem=stem)
-            for module in net.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            return net.to(memory_format=torch.channels_last)
+            return resnet(encoder, fc, width=width, stem=stem)
 
         self.query, self.key = network(), network()
         self.key.load_state_dict(self.query.state_dict())

@@ -53,6 +53,8 @@ class ResNet(nn.Module):
 
 
 class Attention(nn.Module):
+    fused = False  # PyTorch's own kernel; the recorded steps are without
+
     def __init__(self, width, heads):
         super().__init__()
         self.heads, self.qkv, self.proj = (
@@ -65,8 +67,11 @@ class Attention(nn.Module):
         batch, tokens, width = x.shape
         split = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-1, -2) / math.sqrt(width // self.heads)).softmax(dim=-1)
-        return self.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, width))
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            y = (q @ k.transpose(-1, -2) / math.sqrt(width // self.heads)).softmax(dim=-1) @ v
+        return self.proj(y.transpose(1, 2).reshape(batch, tokens, width))
 
 
 class Mlp(nn.Module):
@@ -138,18 +143,12 @@ def perceptron(widths, last_norm):
 
 
 class MoCoV3(nn.Module):
-    def __init__(self, s):
+    """The networks: `base_encoder`, which ends in the projector, its copy, and the predictor."""
+
+    def __init__(self, base_encoder, predictor):
         super().__init__()
-        vit, hidden = s["kind"] == "vit", s["mlp_dim"]
-        if vit:
-            base = ViT(s["width"], s["depth"], s["heads"], s["patch"], s["size"])
-            base.head = perceptron([base.features, hidden, hidden, s["dim"]], True)
-            base.patch_embed.proj.requires_grad_(not s["stop_grad_conv1"])
-        else:
-            base = ResNet(s["layers"], s["width"])
-            base.fc = perceptron([base.features, hidden, s["dim"]], True)
-        self.base_encoder, self.momentum_encoder = base, copy.deepcopy(base).requires_grad_(False)
-        self.predictor = perceptron([s["dim"], hidden, s["dim"]], vit)
+        self.base_encoder, self.predictor = base_encoder, predictor
+        self.momentum_encoder = copy.deepcopy(base_encoder).requires_grad_(False)
 
     def spread(self, generator):
         """Moves biases, scales and shifts off their first values, the same in both branches."""
@@ -161,6 +160,19 @@ class MoCoV3(nn.Module):
                 if p.dim() == 1:
                     p.add_(0.2 * torch.randn(p.shape, generator=generator))
             self.momentum_encoder.load_state_dict(self.base_encoder.state_dict())
+
+
+def moco_v3(s):
+    """The networks of settings: a ViT, or a ResNet of basic blocks."""
+    vit, hidden = s["kind"] == "vit", s["mlp_dim"]
+    if vit:
+        base = ViT(s["width"], s["depth"], s["heads"], s["patch"], s["size"])
+        base.head = perceptron([base.features, hidden, hidden, s["dim"]], True)
+        base.patch_embed.proj.requires_grad_(not s["stop_grad_conv1"])
+    else:
+        base = ResNet(s["layers"], s["width"])
+        base.fc = perceptron([base.features, hidden, s["dim"]], True)
+    return MoCoV3(base, perceptron([s["dim"], hidden, s["dim"]], vit))
 
 
 def contrast(q, k, temperature):
@@ -201,3 +213,35 @@ class AdamW:
     def slots(self):
         state = [self.inner.state[p] for p in self.inner.param_groups[0]["params"]]
         return {slot: [one[slot] for one in state] for slot in ("exp_avg", "exp_avg_sq")}
+
+
+class Training:
+    """A model (encoders and predictor, as `MoCoV3` has them) and its optimizer; calls train it.
+
+    Args:
+        compiled: both encoders go through torch.compile.
+    """
+
+    def __init__(self, model, optimizer, temperature, compiled=False):
+        self.model, self.optimizer, self.temperature = model, optimizer, temperature
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.query = nn.Sequential(model.base_encoder, model.predictor)
+        self.key = model.momentum_encoder
+        if compiled:
+            self.query, self.key = torch.compile(self.query), torch.compile(self.key)
+
+    def step(self, x1, x2, rate, momentum):
+        """One step on two views, float32 [B, 3, S, S]; returns the loss."""
+        q1, q2 = self.query(x1), self.query(x2)
+        with torch.no_grad():
+            sides = self.model.base_encoder.parameters(), self.model.momentum_encoder.parameters()
+            for q, k in zip(*sides, strict=True):
+                k.mul_(momentum).add_(q, alpha=1 - momentum)
+            k1, k2 = self.key(x1), self.key(x2)
+        loss = contrast(q1, k2, self.temperature) + contrast(q2, k1, self.temperature)
+        for p in self.parameters:
+            p.grad = None
+        loss.backward()
+        with torch.no_grad():
+            self.optimizer.step(rate)
+        return loss.detach()

@@ -5,7 +5,8 @@
         --epochs 200 --seeds 3 --json                                              (on a GPU)
 
 With --peer same_start both sides of a seed begin with the same weights, ours, and with --peer
-our_views they train on the same views as well: less is left to chance.
+our_views they train on the same views as well: less is left to chance. --peer twin_v3 compares
+MoCo v3: ResNet and LARS, by the recipe cifar10-v3.
 Needs torch. Every training is a process of its own, the sides in turns; each is kept in
 OUT/trainings.jsonl as it ends, and a rerun does what is missing. Writes OUT/parity.md and .svg
 (PEER.*; no picture with --last-only).
@@ -17,13 +18,14 @@ import statistics
 
 from picture import curves_svg
 from recorded import TRAININGS, all_recorded
-from setting import parser, prepared, spread
+from setting import SCALED, SCALED_V3, parser, prepared, spread
 
 SIDES = ("ours", "peer")
 PEERS = {
     "twin": "the twin with first weights and views of its own",
     "same_start": "from our first weights",
     "our_views": "from our first weights, on our views in our order",
+    "twin_v3": "MoCo v3 on both sides, with first weights and views of its own",
 }
 
 
@@ -32,13 +34,14 @@ def main() -> None:
     meaning = "; ".join(f"{name}: {what}" for name, what in PEERS.items())
     options.add_argument("--peer", choices=PEERS, default="twin", help=meaning)
     options = options.parse_args()
-    images, digest, setting, seeds = prepared(options)
+    scaled = SCALED_V3 if options.peer == "twin_v3" else SCALED
+    images, digest, setting, seeds = prepared(options, scaled)
     wanted = [(side, setting, seed) for seed in seeds for side in ("ours", options.peer)]
     found = all_recorded(options.out / TRAININGS, images, digest, wanted, options.at_once)
-    paired = options.peer != "twin"
+    paired = not options.peer.startswith("twin")
     result = summary(dict(zip(SIDES, (found[0::2], found[1::2]), strict=True)), paired)
     result["settings"] = setting | {"images": options.images, "test_images": options.test_images}
-    name = options.peer if paired else "parity"
+    name = "parity" if options.peer == "twin" else options.peer
     (options.out / f"{name}.md").write_text(table(result), encoding="utf-8")
     if not options.last_only:
         curves = {"moco-tf": result["ours"], "PyTorch twin": result["peer"]}

@@ -31,6 +31,22 @@ SCALED = DEMO | {
     "learning_rate": 0.12,
     "crop_min_area": 0.2,
 }
+# MoCo v3 by the recipe cifar10-v3, for a few hundred steps: LARS moves a weight by a thousandth of
+# its norm times the rate, which is large here.
+SCALED_V3 = {
+    "recipe": "cifar10-v3",
+    "width": 8,
+    "batch_size": 32,
+    "key_momentum": 0.99,
+    "temperature": 1.0,
+    "dim": 128,
+    "mlp_dim": 512,
+    "learning_rate": 8.0,
+    "warmup_epochs": 1,
+    "weight_decay": 1e-6,
+    "crop_min_area": 0.2,
+    "knn_k": 200,
+}
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -49,11 +65,13 @@ def parser(description: str) -> argparse.ArgumentParser:
     return options
 
 
-def prepared(options: argparse.Namespace) -> tuple[Path, str, dict, list[int]]:
+def prepared(
+    options: argparse.Namespace, scaled: dict = SCALED
+) -> tuple[Path, str, dict, list[int]]:
     """Returns the images' file, its digest, the setting and the seeds of the options."""
     images = options.out / f"images-{options.images}-{options.test_images}.npz"
     digest = subset(options.data, images, train=options.images, test=options.test_images)
-    setting = (DEMO if options.demo else SCALED) | {"epochs": options.epochs}
+    setting = (DEMO if options.demo else scaled) | {"epochs": options.epochs}
     if options.last_only:
         setting["knn_every"] = 0
     seeds = options.seeds

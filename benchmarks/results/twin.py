@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from twin_views import TwoViews, normalized
+from twin_views import DEMO, TwoViews, normalized
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from support.torch_twin import BasicBlock, ResNet
@@ -54,6 +54,8 @@ class Twin:
     """Both encoders, the queue [dim, K] and the optimizer; `step` changes them."""
 
     def __init__(self, s: dict, start: dict | None = None):
+        if s["queue_size"] % s["batch_size"]:
+            raise SystemExit("the twin's queue takes whole batches, as the official one does.")
         splits = s["batch_size"] // s["group_size"]
         self.query, self.key = (network(s["width"], s["dim"], splits) for _ in range(2))
         if start:
@@ -64,15 +66,21 @@ class Twin:
         self.momentum, self.temperature = s["key_momentum"], s["temperature"]
         self.queue = F.normalize(torch.randn(s["dim"], s["queue_size"]), dim=0).to(DEVICE)
         self.pointer = 0
+        self.base, self.epochs = s["learning_rate"] * s["batch_size"] / 256, s["epochs"]
         self.optimizer = torch.optim.SGD(
             self.query.parameters(),
-            lr=s["learning_rate"] * s["batch_size"] / 256,
+            lr=self.base,
             momentum=0.9,
             weight_decay=s["weight_decay"],
         )
 
     def _pairs(self):
         return zip(self.key.parameters(), self.query.parameters(), strict=True)
+
+    def schedule(self, epoch: float) -> None:
+        """Sets the rate of a step after `epoch` epochs. The demo counts whole ones, from one."""
+        turn = math.pi * (int(epoch) + 1) / self.epochs
+        self.optimizer.param_groups[0]["lr"] = self.base * 0.5 * (1 + math.cos(turn))
 
     def step(self, query_images, key_images) -> torch.Tensor:
         """One step on two views, float32 [B, 3, S, S]; returns the loss."""
@@ -94,24 +102,24 @@ class Twin:
         return loss.detach()
 
 
-def train(images: Path, s: dict, seed: int, start: dict | None = None, loader=None) -> dict:
+def train(
+    images: Path, s: dict, seed: int, start=None, loader=None, *, make=Twin, kinds=(DEMO, DEMO)
+) -> dict:
     """Returns kNN top-1 (percent) before and after each epoch, and the mean loss of each.
 
     Where `s` says "knn_every": 0, kNN after the last epoch only.
 
     Args:
         start: state dict of the first weights; none: drawn as the demo draws them.
-        loader: gives an epoch's batches of two views; none: views of its own.
+        loader: gives an epoch's batches of two views; none: views of its own, of `kinds`.
+        make: what is trained: has `query`, `key`, `schedule` and `step`.
     """
     torch.manual_seed(seed), random.seed(seed)
     workers = 0 if os.environ.get("OMP_NUM_THREADS") == "1" else os.cpu_count()
-    if s["queue_size"] % s["batch_size"]:
-        raise SystemExit("the twin's queue takes whole batches, as the official one does.")
     arrays = np.load(images)
-    twin = Twin(s, start)
-    base = twin.optimizer.param_groups[0]["lr"]
+    twin = make(s, start)
     loader = loader or torch.utils.data.DataLoader(
-        TwoViews(arrays["x_train"], s["crop_min_area"]),
+        TwoViews(arrays["x_train"], s["crop_min_area"], kinds),
         batch_size=s["batch_size"],
         shuffle=True,
         drop_last=True,
@@ -120,11 +128,11 @@ def train(images: Path, s: dict, seed: int, start: dict | None = None, loader=No
     )
     curve, losses, untrained = [], [], knn_top1(twin.query, arrays, s)
     for epoch in range(1, s["epochs"] + 1):
-        twin.optimizer.param_groups[0]["lr"] = (
-            base * 0.5 * (1 + math.cos(math.pi * epoch / s["epochs"]))
-        )
         twin.query.train(), twin.key.train()
-        each = [twin.step(*(view.to(DEVICE) for view in views)) for views in loader]
+        each = []
+        for index, views in enumerate(loader):
+            twin.schedule(epoch - 1 + index / len(loader))
+            each.append(twin.step(*(view.to(DEVICE) for view in views)))
         losses.append(float(torch.stack(each).mean()))
         if s.get("knn_every", 1) or epoch == s["epochs"]:
             curve.append(knn_top1(twin.query, arrays, s))
