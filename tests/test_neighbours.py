@@ -289,6 +289,18 @@ def test_bad_input_is_told_in_one_line(capsys, monkeypatch, tmp_path, run, words
     assert captured.err.splitlines()[-1].startswith("moco-tf: error: ")
 
 
+def test_another_backend_is_refused_where_a_picture_is_to_be_embedded(
+    capsys, run, photos, tmp_path, monkeypatch
+):
+    outside = shutil.copy(photos / "train" / "a" / "0.jpg", tmp_path)
+    kept = asked(capsys, run, "train/a/0.jpg")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert main(["neighbours", run.folder, str(outside)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("moco-tf: error: KERAS_BACKEND must be tensorflow; received KERAS_BACKE")
+    assert asked(capsys, run, "train/a/0.jpg")["queries"] == kept["queries"]
+
+
 def test_of_a_damaged_checkpoint_the_one_before_is_taken_and_told(capsys, photos, tmp_path):
     run = make_run(tmp_path / "run", str(photos))
     first = asked(capsys, run, "train/a/0.jpg")

@@ -58,17 +58,21 @@ def _read_query(bank: Bank, query: Any, places: dict[str, int]) -> Query:
                 f"{one_line(bank.data)}. Give a path, or a name such as {bank.rows.names[0]}."
             )
         return Query(name, row, None)
+    unlike = f"query {name} is not a picture that can be read"
+    if os.path.isdir(path):
+        raise InputError(f"{unlike}: it is a folder. Give pictures, as with its name and /*.")
+    if not os.path.isfile(path):
+        raise InputError(f"{unlike}: it is a pipe or the like, or a link to nothing.")
+    row = _row_of_file(bank, path)
+    if row is not None:
+        return Query(name, row, None)
+    embedder = bank.embedder
     try:
-        if os.path.isdir(path):
-            raise ValueError("it is a folder. Give pictures, as with its name and /*")
-        if not os.path.isfile(path):
-            raise ValueError("it is a pipe or the like, or a link to nothing")
-        row = _row_of_file(bank, path)
-        return Query(name, row, bank.embedder.read(path) if row is None else None)
+        return Query(name, None, embedder.read(path))
     except OSError as error:
         raise InputError(f"query {name} cannot be read: {error.strerror}.") from None
     except ValueError as error:
-        raise InputError(f"query {name} is not a picture that can be read: {error}.") from None
+        raise InputError(f"{unlike}: {error}.") from None
 
 
 def _row_of_file(bank: Bank, path: str) -> int | None:
