@@ -46,20 +46,21 @@ def gaussian_blur(image, kernel):
 
 
 def _pass(image, kernel, axis):
-    if axis == -1:
-        edges = image[..., :1], image[..., -1:]
-    else:
-        edges = image[..., :1, :], image[..., -1:, :]
-    first, last = edges
-    reach = len(kernel) - 1
+    reach, size = len(kernel) - 1, image.shape[axis]
+    first, last = _part(image, 0, 1, axis), _part(image, size - 1, 1, axis)
     padded = tf.concat([first] * reach + [image] + [last] * reach, axis=axis)
-    size = tf.shape(image)[axis]
 
     def at(shift):
-        taps = slice(shift, shift + size)
-        return padded[..., taps] if axis == -1 else padded[..., taps, :]
+        return _part(padded, shift, size, axis)
 
     total = kernel[0] * image
     for distance, weight in enumerate(kernel[1:], 1):
         total += weight * (at(reach - distance) + at(reach + distance))
     return tf.floor(total + 0.5)
+
+
+def _part(image, start, size, axis):
+    """`image[start : start + size]` along an axis, in a third of a slice's nodes."""
+    begins, sizes = [0] * image.shape.rank, [-1] * image.shape.rank
+    begins[axis], sizes[axis] = start, size
+    return tf.slice(image, begins, sizes)
