@@ -110,6 +110,8 @@ def _fields(files: FileNames, root: Path) -> dict:
         held, starts = tf.constant(files.buffer), tf.constant(files.starts)
 
     def read(index):
+        if tf.executing_eagerly():  # many small operations
+            return tf.io.read_file(os.fsencode(before) + files.inner(int(index)))
         start, end = starts[index], starts[index + 1] - 1
         name = tf.strings.substr(held, start, end - start)
         return tf.io.read_file(tf.strings.join([os.fsencode(before), name]))

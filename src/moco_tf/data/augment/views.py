@@ -74,7 +74,7 @@ def augment(crop, draws, view):
             planes = _apply(
                 u[BLUR],
                 view.blur.probability,
-                lambda x, k=kernel: tuple(gaussian_blur(plane, k) for plane in x),
+                lambda x, k=kernel: tuple(_blurred(plane, k) for plane in x),
                 planes,
             )
         else:
@@ -164,6 +164,9 @@ def _planes(image):
 
 def _image(planes):
     return tf.cast(tf.stack(planes, axis=-1), tf.uint8)
+
+
+_blurred = tf.function(gaussian_blur, autograph=False)  # traced once for all planes
 
 
 def _apply(draw, probability, function, planes):
