@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.quick_runs import Event
-from support.runs import config, metrics, start, wait_for_step
+from support.runs import config, metrics, rows, start, wait_for_step
 
 import moco_tf.evaluate.monitor
 import moco_tf.pretraining
@@ -115,6 +115,39 @@ def test_an_evaluation_is_given_up_and_done_by_the_next_start(
         checkpoint.load(tmp_path / d / "checkpoints/best_knn.safetensors") for d in ("run", "whole")
     ]
     assert best[0][1] == best[1][1]
+
+
+def test_the_untrained_encoder_is_evaluated_after_the_first_step_or_the_run_begins_anew(
+    data, tmp_path, uninterrupted, monkeypatch
+):
+    """A `Method` begins with 1.0, which its evaluation gives back."""
+    original = moco_tf.pretraining.build_step
+    lines, signals = [], [terminate]
+
+    def step(_, method):
+        return lambda *args: lines.append("step") or original(_, method)(*args)
+
+    def monitors(_, method):
+        def top1(split):
+            lines.append(float(method.total))
+            if signals:
+                signals.pop()()
+                time.sleep(30)
+            return float(method.total)
+
+        return top1, lambda split: 5.0, lambda views: {}
+
+    monkeypatch.setattr(moco_tf.pretraining, "build_step", step)
+    monkeypatch.setattr(moco_tf.evaluate.monitor, "build_monitors", monitors)
+    run = config(data, tmp_path / "run")
+    with pytest.raises(Unsaved, match=r"step 1, which is not saved: the untrained encoder"):
+        pretrain(run)
+    assert not list((tmp_path / "run/checkpoints").glob("*"))
+    summary = pretrain(run)
+    assert lines[:5] == ["step", 1.0, "step", 1.0, "step"]
+    assert [row["step"] for row in rows(tmp_path / "run")[:3]] == [0, 1, 2]
+    assert summary["knn_top1_untrained"] == 1.0
+    assert summary["state_sha256"] == uninterrupted["state_sha256"]
 
 
 def test_training_time_counts_each_step_once(quick, data, tmp_path):

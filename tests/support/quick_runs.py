@@ -15,6 +15,7 @@ class Method:
 
     def __init__(self):
         self.total = tf.Variable(1.0, dtype=tf.float64)
+        self.query = SimpleNamespace(variables={"total": self.total})
         self.envelope = SimpleNamespace(
             tensor_names=(), own_rows=lambda: None, optimizer=SimpleNamespace(loss_scale=None)
         )

@@ -1,6 +1,6 @@
 """What is evaluated while an encoder trains: kNN and, without labels, its features of two views."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from moco_tf.evaluate.features import EVAL_BATCH, embedding
 from moco_tf.evaluate.knn import knn_top1_features, knn_top1_pixels
 from moco_tf.evaluate.label_free import PICTURES, held_out, label_free_signals
 from moco_tf.evaluate.split import Split, monitor_split
+from moco_tf.runs import variables
 from moco_tf.training.pretraining_job import baselines
 from moco_tf.training.progress import Progress
 from moco_tf.training.reporting import Reporter
@@ -32,6 +33,28 @@ def evaluations(config: Config, method: Any, train: Images, test: Images | None,
     if split is None:
         return partial(signals, views), None
     return lambda: {"knn_top1": knn_top1(split)} | signals(views), partial(pixels, split)
+
+
+class Untrained:
+    """The evaluation of an encoder with the weights that it has now, to be called later.
+
+    Args:
+        encoder: its variables by name; when called it gets these weights, then those back that it
+            has by then.
+        evaluate: the evaluation.
+    """
+
+    def __init__(self, encoder: Mapping[str, Any], evaluate: Callable[[], None]):
+        self._encoder, self._evaluate = encoder, evaluate
+        self._weights = variables.arrays_of(encoder)
+
+    def __call__(self) -> None:
+        trained = variables.arrays_of(self._encoder)
+        variables.assign(self._encoder, self._weights)
+        try:
+            self._evaluate()
+        finally:
+            variables.assign(self._encoder, trained)
 
 
 def evaluate_untrained(progress: Progress, monitor, pixels, reporter: Reporter) -> None:

@@ -23,7 +23,7 @@ from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.workers import Workers
 from moco_tf.evaluate.ending import ending_lines
 from moco_tf.evaluate.label_free import SIGNALS
-from moco_tf.evaluate.monitor import evaluate_untrained, evaluations
+from moco_tf.evaluate.monitor import Untrained, evaluate_untrained, evaluations
 from moco_tf.evaluate.opening import OTHER_IMAGES
 from moco_tf.files.digests import write_json
 from moco_tf.pretraining.bad_images import BadImages
@@ -143,8 +143,10 @@ def _train(
     if monitor and report:
         album = Album(config, train, run.test, method.query.encoder, run.augment)
         monitor = _pictured(monitor, album, progress, reporter)
+    untrained = None
     if monitor and not progress.step:
-        evaluate_untrained(progress, monitor, pixels, reporter)
+        evaluate = partial(evaluate_untrained, progress, monitor, pixels, reporter)
+        untrained = Untrained(method.query.variables, evaluate)
     plan = Plan(
         last_step,
         epoch_steps,
@@ -168,6 +170,7 @@ def _train(
         workers=workers,
         reporter=reporter,
         bad_images=bad_images,
+        beginning=untrained,
     )
     with called(callbacks, reporter, loop):
         loop.run()

@@ -21,6 +21,7 @@ from moco_tf.training.memory import give_back_freed_memory
 from moco_tf.training.reporting import Reporter
 from moco_tf.training.signals import Interrupted, StopSignals, Unsaved
 
+_BEGINS_ANEW = "the untrained encoder was not evaluated yet. The same command begins anew."
 _FAILED = 2  # a batch cannot be made; 1: it passes over an unreadable image
 
 
@@ -32,6 +33,8 @@ class Loop:
         failed: (error, step) -> what to raise where a batch cannot be read.
         storage: where checkpoints go.
         bad_images: notes unreadable images; none: a batch with one of them fails.
+        beginning: evaluates what the job was before its first step, and is called when that is
+            taken, so that it comes sooner; none: nothing is to be known of it.
     """
 
     def __init__(
@@ -45,11 +48,12 @@ class Loop:
         workers: Workers,
         reporter: Reporter,
         bad_images: BadImages | None = None,
+        beginning: Callable[[], None] | None = None,
     ):
         self.job, self.progress, self.plan = job, job.progress, plan
         self.batches, self.failed = batches, failed
         self.storage, self.workers, self.reporter = storage, workers, reporter
-        self.bad_images = bad_images
+        self.bad_images, self.beginning = bad_images, beginning
         self.clock, self.compiling = StepClock(), True
         self.exit_message = lambda: storage.exit_message(plan.preemption_seconds, workers.chief)
 
@@ -69,6 +73,8 @@ class Loop:
         ):
             if progress.evaluation_due:
                 self._evaluate_late()
+            if not self.plan.last_step:
+                self._evaluate_beginning()
             if self.plan.save_first or not self.plan.last_step:
                 self.save(None)
             while progress.step < self.plan.last_step:
@@ -76,10 +82,11 @@ class Loop:
                 batch = self._next_batch()
                 with self.workers.collective():
                     self.job.step(batch)
-                progress.step += 1
                 self.clock.steps += 1
                 if self.compiling:
                     self._note_first_step()
+                    self._evaluate_beginning()
+                progress.step += 1
                 self._after_step()
 
     def _after_step(self) -> None:
@@ -150,6 +157,18 @@ class Loop:
             return []
         self.progress.seconds += spent.seconds
         return self.job.note_evaluation()
+
+    def _evaluate_beginning(self) -> None:
+        """To the end, or the run begins anew: no checkpoint has what is needed for it."""
+        if self.beginning is None:
+            return
+        with self.clock.excluded():
+            ended = self.stop.run_interruptible(self.beginning)
+        if not ended:
+            signal = self.workers.all_reduce_max(self.stop.signal or 0)  # all leave after this step
+            self.workers.barrier()
+            raise Unsaved(signal, self.progress.step + 1, _BEGINS_ANEW)
+        self.beginning = None  # which holds weights
 
     def _evaluate_now(self) -> None:
         self.job.evaluate()
