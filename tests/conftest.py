@@ -84,6 +84,14 @@ def _forget(request):
 
 
 @pytest.fixture
+def forgotten():
+    """A recorded network takes up to a gigabyte, and goes only when cycles are collected."""
+    yield
+    gc.collect()
+    give_back_freed_memory()
+
+
+@pytest.fixture
 def reports():
     """Who asks for it has pre-training write its report, which takes some seconds."""
 

@@ -73,6 +73,7 @@ def recorded_network(name, hidden):
 
 @pytest.mark.golden
 @pytest.mark.slow
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize(
     ("name", "hidden"),
     [

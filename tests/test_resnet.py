@@ -1,6 +1,5 @@
 """Structure, initialisation and numbers of the encoders."""
 
-import gc
 import json
 import os
 import re
@@ -21,7 +20,6 @@ from moco_tf.convert.state_dict import to_ours
 from moco_tf.models import ENCODERS, build_encoder
 from moco_tf.models.resnet import _conv, resnet, zero_last_scales
 from moco_tf.models.torch_names import demo_name, to_torch, torch_name
-from moco_tf.training.memory import give_back_freed_memory
 
 COMMON = {
     "image_size": 64,
@@ -171,14 +169,6 @@ RECORDED = [
     "cifar_resnet18_split1",
 ]
 CHECKED = ("resnet18", "resnet50", "cifar_resnet18_split8")  # of these by default
-
-
-@pytest.fixture
-def forgotten():
-    """A recorded network takes up to a gigabyte, and goes only when cycles are collected."""
-    yield
-    gc.collect()
-    give_back_freed_memory()
 
 
 @pytest.mark.golden
