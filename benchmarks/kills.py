@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import tiny_run
@@ -68,7 +67,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
         return processes
 
     processes = start(alone)
-    _wait(processes, lambda: tiny_run.newest_step(alone) > 0)
+    tiny_run.wait_for_step(processes, alone, 1)
     until_saved = time.monotonic() - began
     tiny_run.wait_for_end(processes, said)
     alone_seconds = time.monotonic() - began
@@ -79,9 +78,11 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
         if kind == "the start":
             time.sleep(draw.uniform(0, until_saved))
         else:
-            _wait(processes, lambda step=target: tiny_run.newest_step(run_dir) >= step)
+            tiny_run.wait_until(
+                processes, lambda step=target: tiny_run.newest_step(run_dir) >= step
+            )
             if kind == "a save":
-                _wait(processes, lambda older=older: _half_saves(run_dir) - older)
+                tiny_run.wait_until(processes, lambda older=older: _half_saves(run_dir) - older)
             time.sleep(draw.uniform(0, 1.0 if kind == "any moment" else SAVE_SECONDS))
         codes, killed = _kill_one(processes, draw, options.grace)
         step = tiny_run.newest_step(run_dir)
@@ -129,15 +130,6 @@ def _kill_one(processes, draw: random.Random, grace: float) -> tuple[list[int], 
             process.kill()
             process.wait()
     return [process.returncode for process in processes], victim.returncode == -9
-
-
-def _wait(processes, ready: Callable[[], object], timeout: float = 3600) -> None:
-    """Waits until it is so, or a process has ended."""
-    deadline = time.monotonic() + timeout
-    while all(process.poll() is None for process in processes) and not ready():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"nothing was saved within {timeout:.0f} s")
-        time.sleep(0.001)
 
 
 def _half_saves(run_dir: Path) -> set[tuple[str, int]]:

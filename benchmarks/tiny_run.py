@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,22 @@ def wait_for_end(processes: list[subprocess.Popen], said: Path) -> None:
         raise SystemExit(f"exit codes {codes}:\n{said.read_text()[-3000:]}")
 
 
+def wait_until(
+    processes: list[subprocess.Popen], ready: Callable[[], object], timeout: float = 3600
+) -> None:
+    """Waits until it is so, or a process has ended."""
+    deadline = time.monotonic() + timeout
+    while all(process.poll() is None for process in processes) and not ready():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"nothing was saved within {timeout:.0f} s")
+        time.sleep(0.001)
+
+
+def wait_for_step(processes: list[subprocess.Popen], run_dir: Path, step: int) -> None:
+    """Waits for a checkpoint of that step or a later one, or until a process has ended."""
+    wait_until(processes, lambda: newest_step(run_dir) >= step)
+
+
 def newest_step(run_dir: Path) -> int:
     """Returns the step of the newest checkpoint, 0 if there is none."""
     found = run_dir.glob("checkpoints/step-*.safetensors")
@@ -68,6 +86,21 @@ def newest_step(run_dir: Path) -> int:
 def digest(run_dir: Path) -> str:
     """Returns the digest of the state that a run ended with."""
     return json.loads((run_dir / "summary.json").read_text())["state_sha256"]
+
+
+def arrays_of(run_dir: Path) -> dict[str, np.ndarray]:
+    """Returns the state that a run has saved last, by name."""
+    from moco_tf.runs import checkpoint
+
+    return checkpoint.load_latest(run_dir / "checkpoints", warn=print)[0]
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Returns the largest |a - b| / (1 + |b|) over all numbers of both states."""
+    a, b = arrays_of(one), arrays_of(other)
+    if a.keys() != b.keys():
+        raise SystemExit(f"arrays of one state alone: {sorted(a.keys() ^ b.keys())}")
+    return max(float(np.max(np.abs(a[n] - b[n]) / (1 + np.abs(b[n])))) for n in b)
 
 
 def losses(run_dir: Path) -> list[tuple[int, float]]:

@@ -29,3 +29,11 @@ def test_a_long_run_keeps_its_memory_and_files():
     result = script("long_run.py", "--steps", "1000")
     assert abs(result["rss_growth"]) < 0.02
     assert result["open_files_growth"] == 0 and result["threads_growth"] == 0
+
+
+@pytest.mark.long
+def test_a_run_on_a_folder_with_broken_files_keeps_every_promise():
+    result = script("broken_folder.py")
+    assert {name for name, one in result.items() if name != "passed" and one["passed"]} == {
+        *("killed", "divided", "changed", "refused")
+    }

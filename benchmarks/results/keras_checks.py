@@ -13,9 +13,19 @@ import numpy as np
 from keras_cnn import cnn
 
 import moco_tf
-from moco_tf.models.array_names import SEED
-from moco_tf.runs import checkpoint
+from moco_tf.building import (
+    build_batches,
+    build_images,
+    build_method,
+    build_schedule,
+    build_step,
+    build_strategy,
+)
+from moco_tf.recipes import RECIPES
+from moco_tf.runs import variables
+from moco_tf.runs.backbone import find_backbone
 from moco_tf.runs.check import check_run
+from moco_tf.runs.objects import with_objects
 
 FORMATS = {"keras": ".keras", "savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
 CLOSE = 1e-4  # of float32, of the largest feature
@@ -33,17 +43,43 @@ def train_cnn(fields: dict) -> None:
     moco_tf.pretrain("small", backbone=cnn(), **fields)
 
 
-def has_random_layers(run: str) -> bool:
-    """Whether a layer of the backbone draws in training."""
-    return any(name.endswith(SEED) for name in _state(run))
+def steps(fields: dict, out: str, nudges: list[float]) -> list[list[float]]:
+    """All steps of a run in float64, from one start again and again; returns the losses of each.
+
+    The states after the first and the last step go to OUT-NUDGE-first.npz and OUT-NUDGE-last.npz.
+
+    Args:
+        fields: of the config.
+        nudges: by which share every first weight is moved, up or down; 2e-16 is a rounding error.
+    """
+    config = RECIPES["small"].config.model_copy(update=fields | {"precision": "float64"})
+    strategy = build_strategy(config)  # before TensorFlow has started
+    keras.utils.set_random_seed(0)
+    backbone = None if "encoder" in fields else cnn()
+    config, weights = find_backbone(with_objects(config, None, backbone, None), backbone, None)
+    images, _ = build_images(config)
+    method = build_method(config, strategy, images)
+    weights.assign(method.state())
+    first, train_step = variables.arrays_of(method.state()), build_step(config, method)
+    return [_losses(config, images, method, train_step, first, out, nudge) for nudge in nudges]
 
 
-def largest_difference(one: str, other: str) -> float:
-    """Largest |a - b| / (1 + |b|) over all numbers of both states."""
-    one, other = _state(one), _state(other)
-    if one.keys() != other.keys():
-        raise SystemExit(f"arrays of one state alone: {sorted(one.keys() ^ other.keys())}")
-    return max(float(np.max(np.abs(one[n] - b) / (1 + np.abs(b)))) for n, b in other.items())
+def _losses(config, images, method, train_step, first, out, nudge) -> list[float]:
+    random, losses = np.random.default_rng(0), []
+    for name, variable in method.state().items():
+        signs = random.choice([-1, 1], first[name].shape)
+        number = first[name].dtype.kind == "f"
+        variable.assign(first[name] * (1 + nudge * signs) if number else first[name])
+    epoch_steps = images.count // config.batch_size
+    rate = build_schedule(config, epoch_steps)
+    batches = build_batches(config, images, 0)
+    for step in range(config.epochs * epoch_steps):
+        losses.append(float(train_step(*next(batches), step, rate(step))["loss"]))
+        part = {0: "first", config.epochs * epoch_steps - 1: "last"}.get(step)
+        if part:
+            np.savez(f"{out}-{nudge:g}-{part}.npz", **variables.arrays_of(method.state()))
+    batches.close()
+    return losses
 
 
 def checks(run: str, pictures: str, out: str) -> dict[str, dict]:
@@ -71,11 +107,6 @@ def checks(run: str, pictures: str, out: str) -> dict[str, dict]:
         found[name] = numbers | {"seconds": time.monotonic() - began}
         print(name, json.dumps(found[name]), file=sys.stderr, flush=True)  # it may take long
     return found
-
-
-def _state(run: str) -> dict[str, np.ndarray]:
-    arrays, _, _ = checkpoint.load_latest(Path(run) / "checkpoints", warn=print)
-    return arrays
 
 
 def _whole(run: str) -> dict:
