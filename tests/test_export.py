@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -190,6 +191,21 @@ def test_the_constants_of_a_normalization_layer_are_in_the_onnx_graph(tmp_path):
     np.testing.assert_allclose(
         session.run(None, {"images": images})[0], wanted, rtol=1e-5, atol=1e-5
     )
+
+
+def test_a_grouped_convolution_and_a_gelu_are_in_the_onnx_graph(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    inputs = keras.Input((4, 4, 2), name="images")
+    convolution = keras.layers.Conv2D(2, 1, groups=2)
+    features = keras.layers.GlobalAveragePooling2D()(convolution(inputs))
+    outputs = keras.layers.Activation("gelu")(features)
+    convolution.kernel.assign([[[[0.5, -2.0]]]])
+    write(keras.Model(inputs, outputs), tmp_path / "encoder.onnx", to="onnx")
+    session = runtime.InferenceSession(str(tmp_path / "encoder.onnx"))
+    images = np.random.default_rng(0).normal(0, 3, (2, 4, 4, 2)).astype(np.float32)
+    x = images.mean(axis=(1, 2)) * [0.5, -2.0]
+    wanted = x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    np.testing.assert_allclose(session.run(None, {"images": images})[0], wanted, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -70,12 +70,17 @@ def _write_onnx(model: keras.Model, path: Path) -> None:
         if isinstance(layer, keras.layers.Normalization):  # else its tensors are inputs of the file
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     given = keras.InputSpec(shape=model.input.shape, dtype=model.input.dtype, name=INPUT)
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # of Keras, where it prepares tf2onnx for NumPy 2
-        model.export(
-            path, format="onnx", input_signature=[given], opset_version=OPSET, verbose=False
-        )
+    _know_erfc()
+    eager = tf.config.functions_run_eagerly()
+    # Keras leaves grouped convolutions to a function for XLA, which would stay one in the graph.
+    tf.config.run_functions_eagerly(True)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of Keras, for NumPy 2 in tf2onnx
+            model.export(
+                path, format="onnx", input_signature=[given], opset_version=OPSET, verbose=False
+            )
+    finally:
+        tf.config.run_functions_eagerly(eager)
     whole = onnx.load(path)
     (output,) = whole.graph.output
     for node in whole.graph.node:
@@ -85,6 +90,25 @@ def _write_onnx(model: keras.Model, path: Path) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     onnx.checker.check_model(whole, full_check=True)
     path.write_bytes(whole.SerializeToString())
+
+
+def _know_erfc() -> None:
+    """Teaches tf2onnx that Erfc, which TensorFlow's GELU is made of, is 1 - Erf."""
+    from tf2onnx import utils
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, graph, node, **_) -> None:
+            kinds, shapes = node.output_dtypes, node.output_shapes
+            one = np.ones((), utils.map_onnx_to_numpy_type(kinds[0]))
+            inputs = [
+                graph.make_const(utils.make_name("one"), one).output[0],
+                graph.make_node("Erf", node.input).output[0],
+            ]
+            graph.remove_node(node.name)
+            graph.make_node("Sub", inputs, outputs=node.output, shapes=shapes, dtypes=kinds)
 
 
 def _write_litert(model: keras.Model, path: Path) -> None:
