@@ -2,10 +2,13 @@
 
     python benchmarks/first_step.py shapes --rounds 5 --json
     python benchmarks/first_step.py moco-v2 --data PHOTOS --batch-size 8
+    python benchmarks/first_step.py shapes --torch
 
 RECIPE and the flags behind it are those of `moco-tf pretrain`. Parts are in the order in which they
 begin; "other" is what lies between them. CPU seconds are of all threads of the process, so where
-two parts run at once they are in both.
+two parts run at once they are in both. The evaluation of the untrained encoder comes after the
+first step and is not in the sum. With `--torch` the same ResNet and batch size in PyTorch, on
+random views; no images are opened or evaluated.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 LAST_STEP = 3  # of which the last one tells what a step takes
 
@@ -91,7 +95,8 @@ def until_first_step(started, arguments):
             step(job, batch)
             job.wait()
         if len(steps) == 1:
-            found["total"], found["parts"] = clock.total(), dict(clock.parts)
+            found["total"] = clock.total()
+            found["parts"] = {name: list(spent) for name, spent in clock.parts.items()}
         if len(steps) == LAST_STEP:
             raise Done
 
@@ -102,14 +107,45 @@ def until_first_step(started, arguments):
         try:
             code = main()
         except Done:
-            return found | {"step": clock.parts[f"step {LAST_STEP}"]}
+            later = {"untrained": "evaluating the untrained encoder", "a_step": f"step {LAST_STEP}"}
+            return found | {name: clock.parts[part] for name, part in later.items()}
     raise SystemExit(code)
+
+
+def until_first_step_of_torch(started, arguments):
+    """The same of PyTorch, without images: network, batch size and queue of the recipe."""
+    clock = Clock(started)
+    clock.parts["starting Python"] = clock.total()
+    with clock.part("imports"):
+        import torch
+        from step_vs_pytorch import torch_v2, torch_v3
+
+        from moco_tf.api.settings import resolve_config
+    recipe, *flags = arguments
+    fields = [flag.lstrip("-").replace("-", "_") for flag in flags[::2]]
+    config = resolve_config(recipe, None, dict(zip(fields, flags[1::2], strict=True)))
+    config = SimpleNamespace(**dict(config), worker="pytorch")
+    with clock.part("building the encoders"):
+        v3 = config.method == "moco-v3"
+        step = torch_v3(config, config.mlp_dim) if v3 else torch_v2(config)
+    with clock.part("first batch"):
+        shape = (config.batch_size, 3, config.image_size, config.image_size)
+        views = [torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2)]
+    with clock.part("first call of the step"):
+        float(step(*views).detach())
+    found = {"total": clock.total(), "parts": dict(clock.parts), "untrained": [0.0, 0.0]}
+    for _ in range(LAST_STEP - 1):
+        clock.parts.pop("step", None)
+        with clock.part("step"):
+            float(step(*views).detach())
+    return found | {"a_step": clock.parts["step"]}
 
 
 def measured(command):
     """One round: what a fresh process says of itself."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [*command[:2], "--worker", repr(time.time()), *command[2:]]
+    # Threads of PyTorch that wait would count as CPU time; TensorFlow's sleep.
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "GOMP_SPINCOUNT": "0"}
+    command = [*command[:3], repr(time.time()), *command[3:]]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -130,28 +166,34 @@ def medians(rounds):
     total = both([one["total"] for one in rounds])
     walls = [one["total"][0] for one in rounds]
     spread = {"smallest_wall_s": round(min(walls), 3), "largest_wall_s": round(max(walls), 3)}
-    return total | spread | {"parts": parts, "a_step": both([one["step"] for one in rounds])}
+    later = {key: both([one[key] for one in rounds]) for key in ("a_step", "untrained")}
+    return total | spread | {"parts": parts} | later
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--torch", action="store_true", help="PyTorch instead of ours")
     parser.add_argument("--json", action="store_true")
     options, flags = parser.parse_known_args()
-    command = [sys.executable, os.path.abspath(__file__), options.recipe, *flags]
+    side = f"--{'torch' if options.torch else 'ours'}-worker"
+    command = [sys.executable, os.path.abspath(__file__), side, options.recipe, *flags]
     result = {"recipe": options.recipe, "flags": flags, "n": options.rounds}
     result |= medians([measured(command) for _ in range(options.rounds)])
     if options.json:
         print(json.dumps(result))
         return
     lines = result["parts"] | {"all": result, "a later step": result["a_step"]}
+    lines["untrained encoder, after step 1"] = result["untrained"]
     for name, both in lines.items():
         print(f"{name:34}{both['wall_s']:8.2f} s{both['cpu_s']:8.2f} s of the CPU")
 
 
+WORKERS = {"--ours-worker": until_first_step, "--torch-worker": until_first_step_of_torch}
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        print(json.dumps(until_first_step(float(sys.argv[2]), sys.argv[3:])))
+    if WORKERS.keys() & sys.argv[1:2]:
+        print(json.dumps(WORKERS[sys.argv[1]](float(sys.argv[2]), sys.argv[3:])))
     else:
         main()

@@ -114,7 +114,7 @@ def _torch(options):
 
     started = time.perf_counter()
     v3 = options.v3 or options.encoder in VITS
-    one_step = (_torch_v3 if v3 else _torch_v2)(options)
+    one_step = (torch_v3 if v3 else torch_v2)(options)
     shape = (options.batch_size, 3, options.image_size, options.image_size)
     views = [torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2)]
     casting = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "mixed_bfloat16")
@@ -132,7 +132,8 @@ def _torch(options):
     return lambda: timed(work), {"first": first, "versions": {"torch": torch.__version__}}
 
 
-def _torch_v2(options):
+def torch_v2(options):
+    """The official step, a function of two views."""
     from torch_moco import TorchMoCo
 
     return TorchMoCo(
@@ -150,7 +151,8 @@ def _torch_v2(options):
     ).step
 
 
-def _torch_v3(options):
+def torch_v3(options, mlp_dim=4096):
+    """The step of MoCo v3, a function of two views."""
     from torch_moco import STRUCTURES, resnet
     from torch_moco_v3 import AdamW, Attention, Lars, MoCoV3, Training, moco_v3, perceptron
 
@@ -158,13 +160,14 @@ def _torch_v3(options):
     if options.encoder in VITS:
         width, heads = VITS[options.encoder]
         s = {"kind": "vit", "width": width, "heads": heads, "depth": 12, "patch": 16, "dim": 256}
-        s |= {"size": options.image_size, "mlp_dim": 4096, "stop_grad_conv1": True}
+        s |= {"size": options.image_size, "mlp_dim": mlp_dim, "stop_grad_conv1": True}
         model, temperature = moco_v3(s), 0.2
     else:
         features = options.width * 8 * STRUCTURES[options.encoder][2]
-        projector = perceptron([features, 4096, 256], last_norm=True)
+        projector = perceptron([features, mlp_dim, 256], last_norm=True)
         base = resnet(options.encoder, projector, width=options.width, stem=options.stem)
-        model, temperature = MoCoV3(base, perceptron([256, 4096, 256], last_norm=False)), 1.0
+        predictor = perceptron([256, mlp_dim, 256], last_norm=False)
+        model, temperature = MoCoV3(base, predictor), 1.0
     parameters = [p for p in model.parameters() if p.requires_grad]
     vit = options.encoder in VITS
     optimizer = AdamW(parameters, 0.1) if vit else Lars(parameters, 0.9, 1e-6)
