@@ -16,11 +16,14 @@ from moco_tf.distribute.strategy import worker_place
 from moco_tf.names.encoder import ALL
 from moco_tf.training.accumulation import replica_rows
 from moco_tf.training.finite import all_finite, first_nonfinite, names_of_tensors, nonfinite
+from moco_tf.training.gradient_order import sum_gradients_in_order
 from moco_tf.training.optimizer import Optimizer
 from moco_tf.training.replica import Encoding, Replica
 
 PATCHES = "patch_embed."  # of a ViT, before the names of what makes tokens of an image
 BY_IMAGE = ("queries", "logits", "losses")  # details of a step that have a row for each image
+
+sum_gradients_in_order()
 
 
 class StepEnvelope:
