@@ -126,9 +126,13 @@ def _attention(qkv, heads):
     """Scaled dot-product attention of all heads: [B, T, 3 D] -> [B, T, D]."""
     _, tokens, width = qkv.shape
     size = width // 3 // heads
-    query, key, value = ops.unstack(ops.reshape(qkv, (-1, tokens, 3, heads, size)), 3, axis=2)
-    # The scale on the queries: Keras rounds the one that it is given to float32.
-    attended = ops.dot_product_attention(query * size**-0.5, key, value, scale=1.0)
+    split = ops.reshape(qkv, (-1, tokens, 3, heads, size))
+    query, key, value = ops.unstack(ops.transpose(split, (2, 0, 3, 1, 4)), 3)  # [B, H, T, D / H]
+    # Keras's dot_product_attention, einsums, takes longer, and is further off in half precision.
+    logits = ops.matmul(query * size**-0.5, ops.swapaxes(key, -1, -2))  # [B, H, T, T]
+    exact = keras.backend.result_type(qkv.dtype, "float32")
+    weights = ops.cast(ops.softmax(ops.cast(logits, exact)), qkv.dtype)
+    attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # [B, T, H, D / H]
     return ops.reshape(attended, (-1, tokens, heads * size))
 
 
