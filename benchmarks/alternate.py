@@ -36,8 +36,14 @@ def peak_memory() -> dict:
     return {"peak_memory_bytes": peak if sys.platform == "darwin" else peak * 1024}
 
 
-def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, dict]:
-    """Returns of each side what it said when it was ready, and its rounds in order of time."""
+def measure(
+    commands: dict[str, list[str]], rounds: int, heard: Callable = lambda side, answer: None
+) -> dict[str, dict]:
+    """Returns of each side what it said when it was ready, and its rounds in order of time.
+
+    Args:
+        heard: called with a side's name and each of its answers as it comes.
+    """
     workers, said = {}, {}
     try:
         for name, command in commands.items():  # one after the other: each warms up alone
@@ -50,11 +56,13 @@ def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, dict]:
                 env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
             )
             said[name] = {"ready": _answer(workers[name], name), "rounds": []}
+            heard(name, said[name]["ready"])
         for number in range(rounds):
             names = list(workers) if number % 2 == 0 else list(reversed(workers))
             for name in names:
                 workers[name].stdin.write("go\n")
                 said[name]["rounds"].append(_answer(workers[name], name))
+                heard(name, said[name]["rounds"][-1])
     finally:
         for worker in workers.values():
             worker.stdin.close()

@@ -69,14 +69,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--queue-size", type=int, default=4096)
     parser.add_argument("--head", default="mlp", choices=["linear", "mlp"])
-    parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
+    precisions = ["float32", "tf32", "mixed_bfloat16"]
+    parser.add_argument("--precision", default="float32", choices=precisions)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of PyTorch, v2")
     parser.add_argument("--xla", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--steps", type=int, default=5, help="in a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
     parser.add_argument("--worker", choices=SIDES)
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not options.worker and (options.device != "cpu" or options.precision == "tf32"):
+        parser.error("--device cuda and --precision tf32 are for gpu/run.py, which starts workers")
+    return options
 
 
 def _work(options: argparse.Namespace) -> None:
@@ -112,12 +117,15 @@ def _torch(options):
 
     import torch
 
-    started = time.perf_counter()
+    started, device = time.perf_counter(), options.device
+    torch.backends.cuda.matmul.allow_tf32 = options.precision != "float32"
+    torch.backends.cudnn.allow_tf32 = options.precision != "float32"
+    torch.backends.cudnn.benchmark = True
     v3 = options.v3 or options.encoder in VITS
     one_step = (torch_v3 if v3 else torch_v2)(options)
     shape = (options.batch_size, 3, options.image_size, options.image_size)
-    views = [torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2)]
-    casting = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "mixed_bfloat16")
+    views = [torch.randn(shape).to(device, memory_format=torch.channels_last) for _ in range(2)]
+    casting = torch.autocast(device, torch.bfloat16, enabled=options.precision == "mixed_bfloat16")
 
     def work(steps=options.steps):
         with casting:
@@ -129,7 +137,13 @@ def _torch(options):
     work(1)
     first = time.perf_counter() - started
     work()
-    return lambda: timed(work), {"first": first, "versions": {"torch": torch.__version__}}
+    if device == "cpu":
+        peak, about = dict, {}
+    else:
+        peak = lambda: {"peak_memory_bytes": torch.cuda.max_memory_allocated()}  # noqa: E731
+        about = {"device": torch.cuda.get_device_name()}
+    ready = {"first": first, "versions": {"torch": torch.__version__}} | about
+    return lambda: timed(work) | peak(), ready
 
 
 def torch_v2(options):
@@ -148,6 +162,7 @@ def torch_v2(options):
         lr=0.03 * options.batch_size / 256,
         weight_decay=1e-4,
         compiled=options.worker == "compiled",
+        device=options.device,
     ).step
 
 

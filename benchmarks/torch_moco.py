@@ -34,21 +34,21 @@ class TorchMoCo:
     """Both encoders, the queue [dim, K] and the optimizer; `step` changes them."""
 
     def __init__(self, encoder, *, stem, width, mlp, dim, queue_size, momentum, temperature, lr,
-                 weight_decay, compiled):  # fmt: skip
+                 weight_decay, compiled, device="cpu"):  # fmt: skip
         features = width * 8 * STRUCTURES[encoder][2]
 
         def network():
             last = nn.Linear(features, dim)
             hidden = [nn.Linear(features, features), nn.ReLU(inplace=True)] if mlp else []
             fc = nn.Sequential(*hidden, last) if mlp else last
-            return resnet(encoder, fc, width=width, stem=stem)
+            return resnet(encoder, fc, width=width, stem=stem).to(device)
 
         self.query, self.key = network(), network()
         self.key.load_state_dict(self.query.state_dict())
         for parameter in self.key.parameters():
             parameter.requires_grad = False
         self.momentum, self.temperature = momentum, temperature
-        self.queue = F.normalize(torch.randn(dim, queue_size), dim=0)
+        self.queue = F.normalize(torch.randn(dim, queue_size), dim=0).to(device)
         self.pointer = 0
         self.optimizer = torch.optim.SGD(
             self.query.parameters(), lr, momentum=0.9, weight_decay=weight_decay
@@ -63,7 +63,7 @@ class TorchMoCo:
         with torch.no_grad():
             for key, query in zip(self.key.parameters(), self.query.parameters(), strict=True):
                 key.data = key.data * self.momentum + query.data * (1 - self.momentum)
-            order = torch.randperm(len(key_images))
+            order = torch.randperm(len(key_images), device=key_images.device)
             keys = F.normalize(self.encode_key(key_images[order]), dim=1)[torch.argsort(order)]
         positive = torch.einsum("nc,nc->n", queries, keys)[:, None]
         negative = torch.einsum("nc,ck->nk", queries, self.queue.clone())
@@ -71,7 +71,7 @@ class TorchMoCo:
         size, count = len(keys), self.queue.shape[1]
         self.queue[:, self.pointer : self.pointer + size] = keys.T
         self.pointer = (self.pointer + size) % count
-        loss = F.cross_entropy(logits, torch.zeros(size, dtype=torch.long))
+        loss = F.cross_entropy(logits, torch.zeros(size, dtype=torch.long, device=logits.device))
         top5 = logits.detach().topk(5, dim=1).indices
         (top5 == 0).float().sum(dim=0)
         self.optimizer.zero_grad()
