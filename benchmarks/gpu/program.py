@@ -14,12 +14,12 @@ jax.config.update("jax_enable_x64", True)  # the pointer into the queue is int64
 def load(folder: Path, name: str) -> tuple[Callable, dict]:
     """Returns (a function of a dict of arrays that returns a dict of arrays, the facts)."""
     facts = json.loads(_read(folder / f"{name}.json"))
-    blob = lzma.decompress(_read(folder / f"{name}.jax.xz"))
+    packed = _read(folder / f"{name}.jax.xz")
     try:
         from jax import export
 
-        exported = export.deserialize(bytearray(blob))
-    except (ImportError, ValueError) as error:
+        exported = export.deserialize(bytearray(lzma.decompress(packed)))
+    except (ImportError, ValueError, lzma.LZMAError) as error:
         raise SystemExit(f"JAX {jax.__version__} cannot read {name}.jax.xz: {error}") from None
 
     def call(values):

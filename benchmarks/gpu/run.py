@@ -90,7 +90,8 @@ def compare(precision: str, options: argparse.Namespace) -> None:
             continue
         for side in sides:
             compared = ratios(said[sides[0]]["rounds"], said[side]["rounds"])
-            record(options.out, **note, **compared, **speed(said[side]), of=sides[0], over=side)
+            about = note | compared | speed(said[side]) | {"of": sides[0], "over": side}
+            record(options.out, **about)
         return
 
 
