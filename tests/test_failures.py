@@ -60,7 +60,7 @@ def test_pythons_memory_error_in_the_decoder_is_one_too(folder, monkeypatch):
     def fails(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("moco_tf.data.decode.Image.open", fails)
+    monkeypatch.setattr("moco_tf.data.pillow.Image.open", fails)
     with pytest.raises(InputError, match=r"^there was not enough memory .*6\.png is the largest"):
         list(eval_batches(images, indices=np.arange(7), image_size=8, batch_size=7))
 
