@@ -86,6 +86,7 @@ def _forget(request):
 @pytest.fixture
 def forgotten():
     """A recorded network takes up to a gigabyte, and goes only when cycles are collected."""
+    gc.collect()  # what tests before have left
     yield
     gc.collect()
     give_back_freed_memory()

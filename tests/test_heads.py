@@ -78,7 +78,7 @@ def recorded_network(name, hidden):
     ("name", "hidden"),
     [
         pytest.param("vit_small", 4096, marks=pytest.mark.long),
-        ("vit_conv_small", 1024),
+        pytest.param("vit_conv_small", 1024, marks=pytest.mark.long),
         ("resnet50", 4096),
     ],
 )

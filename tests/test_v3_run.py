@@ -98,7 +98,7 @@ def test_a_run_in_pieces_ends_in_the_same_arrays(vit_run, data, tmp_path):
     assert summary["state_sha256"] == vit_run[1]["state_sha256"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_in_microbatches_is_the_run_and_ends_alike_in_pieces(data, tmp_path):
     """In float64. A run may go on with another number of them."""
     states, changes = {}, {"precision": "float64", "optimizer": "lars", "recompute": True}

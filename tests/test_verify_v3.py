@@ -106,15 +106,16 @@ def test_recorded_steps_are_met(golden_folder, name):
     assert any("restarted" in quantity for quantity in ledger.rows)
 
 
-SEVERAL = [
-    *(("vit_c", 2), ("resnet_b", 2)),
+IN_FLOAT64 = [
+    *(("resnet_b", 1), ("vit_b", 1), ("vit_c", 2), ("resnet_b", 2)),
+    *(pytest.param(name, 1, marks=pytest.mark.long) for name in ("resnet_a", "vit_a", "vit_c")),
     *(pytest.param(name, 4, marks=pytest.mark.long) for name in ("vit_c", "resnet_b")),
 ]
 
 
 @pytest.mark.golden
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "devices"), [*((name, 1) for name in NAMES), *SEVERAL])
+@pytest.mark.parametrize(("name", "devices"), IN_FLOAT64)
 def test_recorded_steps_are_met_in_float64(golden_folder, name, devices):
     path = str(golden_folder / f"moco_v3_{name}.npz")
     result = verify_files([path], devices=devices, float64=True)
@@ -141,7 +142,7 @@ def test_all_that_is_recorded_of_a_state_is_compared(golden_folder, name):
 
 @pytest.mark.golden
 @pytest.mark.slow
-@pytest.mark.parametrize("also_in_float64", [False, True])
+@pytest.mark.parametrize("also_in_float64", [pytest.param(False, marks=pytest.mark.long), True])
 def test_float64_decides_where_float32_is_off(golden_folder, monkeypatch, also_in_float64):
     """As where a ReLU is on its other side: one gradient is off by a hundredth at one step."""
     original = V3Replay.run
@@ -166,7 +167,7 @@ def test_float64_decides_where_float32_is_off(golden_folder, monkeypatch, also_i
     ("array", "index", "quantity", "step"),
     [
         ("loss", 3, "loss", 4),
-        ("m", 1, "momentum", 2),
+        pytest.param("m", 1, "momentum", 2, marks=pytest.mark.long),
         ("step1/momentum_encoder.head.0.weight", 0, "key parameters", 1),
     ],
 )

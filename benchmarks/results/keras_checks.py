@@ -59,7 +59,8 @@ def steps(fields: dict, out: str, nudges: list[float]) -> list[list[float]]:
     config, weights = find_backbone(with_objects(config, None, backbone, None), backbone, None)
     images, _ = build_images(config)
     method = build_method(config, strategy, images)
-    weights.assign(method.state())
+    if weights:  # else those drawn by the seed
+        weights.assign(method.state())
     first, train_step = variables.arrays_of(method.state()), build_step(config, method)
     return [_losses(config, images, method, train_step, first, out, nudge) for nudge in nudges]
 
