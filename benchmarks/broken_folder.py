@@ -108,7 +108,11 @@ def _divided(folder: Path, flags: dict, broken: set[str]) -> dict:
         own = {"run_dir": runs[name], "devices": devices, "precision": "float64"}
         tiny_run.wait_for_end(tiny_run.start(flags | own, said, workers), said)
     one = runs.pop("one")
-    differences = {name: tiny_run.largest_difference(one, run) for name, run in runs.items()}
+    state = tiny_run.arrays_of(one)
+    differences = {
+        name: tiny_run.largest_difference(state, tiny_run.arrays_of(run))
+        for name, run in runs.items()
+    }
     same = {name: _list(one, "reason") == _list(run, "reason") for name, run in runs.items()}
     named = [_named(run, broken)["passed"] for run in (one, *runs.values())]
     passed = max(differences.values()) <= TOLERANCE and all([*same.values(), *named])

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +95,8 @@ def arrays_of(run_dir: Path) -> dict[str, np.ndarray]:
     return checkpoint.load_latest(run_dir / "checkpoints", warn=print)[0]
 
 
-def largest_difference(one: Path, other: Path) -> float:
-    """Returns the largest |a - b| / (1 + |b|) over all numbers of both states."""
-    a, b = arrays_of(one), arrays_of(other)
+def largest_difference(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
+    """Returns the largest |a - b| / (1 + |b|) over all numbers of two states."""
     if a.keys() != b.keys():
         raise SystemExit(f"arrays of one state alone: {sorted(a.keys() ^ b.keys())}")
     return max(float(np.max(np.abs(a[n] - b[n]) / (1 + np.abs(b[n])))) for n in b)

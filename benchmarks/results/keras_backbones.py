@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from image_subset import subset  # noqa: E402
-from tiny_run import arrays_of, digest, newest_step  # noqa: E402
+from tiny_run import arrays_of, digest, largest_difference, newest_step  # noqa: E402
 
 APPLICATIONS = ("MobileNetV3Small", "EfficientNetV2B0", "ConvNeXtTiny")
 CNN, IN_PYTHON = "cnn", "cnn-in-python"  # as a file, and as a keras.Model
@@ -115,7 +115,7 @@ def _devices(fields: dict, folder: Path, whole: Path) -> dict:
     one, two = str(folder / "one"), str(folder / "two")
     losses = _call("steps", fields | {"devices": 1} | microbatches, one, [0, NUDGE])
     losses += _call("steps", fields | {"devices": 2}, two, [0])
-    gradients = _difference(f"{one}-0-first.npz", f"{two}-0-first.npz", gradients=True)
+    gradients = _of_gradients(f"{one}-0-first.npz", f"{two}-0-first.npz")
     difference = _difference(f"{one}-0-last.npz", f"{two}-0-last.npz")
     return {
         "passed": gradients <= SAME and difference <= TOLERANCE,
@@ -127,14 +127,14 @@ def _devices(fields: dict, folder: Path, whole: Path) -> dict:
     }
 
 
-def _difference(one: str, other: str, gradients: bool = False) -> float:
-    """Largest |a - b| / (1 + |b|) of two states; or |a - b| of their gradients / the largest |b|.
-
-    After one step the momentum is the gradient.
-    """
+def _difference(one: str, other: str) -> float:
     with np.load(one) as a, np.load(other) as b:
-        if not gradients:
-            return max(float(np.max(np.abs(a[n] - b[n]) / (1 + np.abs(b[n])))) for n in b)
+        return largest_difference(a, b)
+
+
+def _of_gradients(one: str, other: str) -> float:
+    """Largest |a - b| / the largest |b| of two states' momentum, after one step the gradient."""
+    with np.load(one) as a, np.load(other) as b:
         slots = [name for name in b if name.startswith("momentum/")]
         largest = max(float(np.max(np.abs(b[n]))) for n in slots)
         return max(float(np.max(np.abs(a[n] - b[n]))) for n in slots) / largest

@@ -3,7 +3,6 @@
 What an image claims to be is looked at before anything is allocated for it: see `MOST_PIXELS`.
 """
 
-import numpy as np
 import tensorflow as tf
 
 from moco_tf.data.pillow import FORMATS, MOST_PIXELS, pillow_rgb
@@ -117,17 +116,8 @@ def _only_if(condition, reason: str):
 
 
 def _decode_in_python(contents):
-    image = tf.numpy_function(_decode_with_pillow, [contents], tf.uint8, stateful=False)
+    image = tf.numpy_function(pillow_rgb, [contents], tf.uint8, stateful=False)
     return tf.ensure_shape(image, [None, None, 3])
-
-
-def _decode_with_pillow(contents: bytes) -> np.ndarray:
-    try:
-        return pillow_rgb(contents)
-    except MemoryError:
-        raise
-    except Exception as error:  # of damaged files, of many kinds
-        raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def _is_webp(start):

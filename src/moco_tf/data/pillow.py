@@ -18,7 +18,21 @@ _BITS, _TILE_WIDTH, _TILE_LENGTH = 258, 322, 323  # tags of TIFF
 
 
 def pillow_rgb(contents: bytes, formats: tuple[str, ...] = PILLOW_FORMATS) -> np.ndarray:
-    """The first frame. Values of more than 16 bits are refused: their range is not known."""
+    """The first frame. Values of more than 16 bits are refused: their range is not known.
+
+    Raises:
+        ValueError: it cannot be decoded.
+        MemoryError: the memory does not suffice.
+    """
+    try:
+        return _decoded(contents, formats)
+    except MemoryError:
+        raise
+    except Exception as error:  # of damaged files, of many kinds
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _decoded(contents: bytes, formats: tuple[str, ...]) -> np.ndarray:
     try:
         image = Image.open(io.BytesIO(contents), formats=formats)
     except UnidentifiedImageError:
