@@ -1,6 +1,7 @@
 """Unreadable images that training meets: passed over, counted, named once, or refused."""
 
 import json
+import time
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,21 @@ def test_the_next_readable_image_of_the_order_takes_the_place(folder):
             assert (int(indices[row]), int(positions[row])) == (index, place)
             stored = tf.io.read_file(images.files[index])
             np.testing.assert_array_equal(pixels[row], tf.io.decode_jpeg(stored))
+
+
+def test_an_image_noted_by_an_evaluation_after_its_batch_was_asked_for_is_stood_in_for(folder):
+    images, _ = open_images(str(folder), look="some", max_bad_images=1)
+    order, steps = StepOrder(3, COUNT, BATCH, COUNT // BATCH), COUNT // BATCH
+    asked = order.dataset().map(lambda i, p: (tf.io.decode_jpeg(images.read(i)), i))
+    dataset = asked.batch(BATCH).prefetch(steps)
+    begun = ReadableBatches(images, order, dataset)
+    found = [next(begun)[1]]
+    time.sleep(1)  # the batches that follow are asked for
+    order.unreadable.update(dict.fromkeys(BAD, "noted"))
+    found += [next(begun)[1] for _ in range(steps - 1)]
+    wanted = StepOrder(3, COUNT, BATCH, steps, unreadable=dict.fromkeys(BAD, "noted"))
+    for step, indices in enumerate(found):
+        np.testing.assert_array_equal(indices, wanted.of_step(step)[0])
 
 
 @pytest.mark.slow

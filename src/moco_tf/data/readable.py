@@ -59,7 +59,12 @@ class ReadableBatches(Iterator[Any]):
 
     def __init__(self, images: Images, order: StepOrder, dataset: tf.data.Dataset):
         self.images, self.order, self.step = images, order, order.start
-        self._dataset, self._elements = dataset, Elements(dataset)
+        self._dataset = dataset
+        self._iterate()
+
+    def _iterate(self) -> None:
+        self._known = len(self.order.unreadable)
+        self._elements = Elements(self._dataset)
 
     def __next__(self) -> Any:
         while True:
@@ -69,11 +74,12 @@ class ReadableBatches(Iterator[Any]):
             except tf.errors.ResourceExhaustedError:
                 raise
             except tf.errors.OpError:
-                if not self._look():
+                # An evaluation may have noted the image after this iteration had asked for it.
+                if not self._look() and len(self.order.unreadable) == self._known:
                     raise
                 self._elements.close()
                 self.order.start = self.step
-                self._elements = Elements(self._dataset)
+                self._iterate()
         self.step += 1
         return batch
 
