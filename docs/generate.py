@@ -6,7 +6,8 @@ import os
 import re
 from argparse import _SubParsersAction
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -57,14 +58,14 @@ def config_page() -> str:
     parts = [CONFIG_INTRODUCTION]
     for group in GROUPS:
         rows = [
-            f"| `{name}` | {_kind(field)} | {_default(field)} | {_text(name, field)} |"
+            f"| `{name}` | {_text(name, field)} | {_kind(field)} | {_default(field)} |"
             for name, field in Config.model_fields.items()
             if name in vars(group)["__annotations__"]
         ]
         title = re.sub(r"Fields$", "", group.__name__)
         about = (group.__doc__ or "").splitlines()[0]
         parts.append(
-            f"## {title}\n\n{about}\n\n| field | type | default | is |\n|---|---|---|---|\n"
+            f"## {title}\n\n{about}\n\n| field | is | type | default |\n|---|---|---|---|\n"
             + "\n".join(rows)
             + "\n"
         )
@@ -96,16 +97,33 @@ def _help_of(name: str) -> str:
 
 
 def _kind(field: FieldInfo) -> str:
-    text = str(field.annotation) if not isinstance(field.annotation, type) else ""
-    text = text or getattr(field.annotation, "__name__", "")
-    text = re.sub(r"typing\.|[\w.]+\.(?=[A-Z])", "", text)
-    limits = [
+    """The type, and the limits of a number; of a choice what there is to choose from."""
+    names = list(dict.fromkeys(_names(field.annotation)))
+    return ", ".join([*(f"`{name}`" for name in names), *_limits(field)])
+
+
+def _limits(field: FieldInfo) -> list[str]:
+    return [
         f"{sign} {value:g}"
         for bound in field.metadata
         for word, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
         if (value := getattr(bound, word, None)) is not None
     ]
-    return ", ".join([f"`{text}`".replace("|", "\\|"), *limits])
+
+
+def _names(annotation: Any) -> list[str]:
+    """The types of a field's annotation, and the values of a `Literal`, one by one."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return [str(value) for value in parts]
+    if origin is Annotated:
+        limits = [limit for part in parts[1:] for limit in _limits(part)]
+        return [" ".join([*_names(parts[0]), *limits])]
+    if origin is tuple:
+        return [f"list of {_names(parts[0])[0]}"]
+    if origin in (Union, UnionType):
+        return [name for part in parts for name in _names(part)]
+    return ["None" if annotation is NoneType else str(annotation.__name__)]
 
 
 def _default(field: FieldInfo) -> str:
