@@ -28,4 +28,5 @@ autodoc_preserve_defaults = True
 suppress_warnings = ["misc.highlighting_failure"]
 html_theme = "furo"
 html_static_path: list[str] = []
+html_show_copyright = False
 exclude_patterns = ["_build"]
