@@ -17,6 +17,7 @@ from moco_tf.building import (
     build_method,
     build_step,
     build_strategy,
+    with_precision,
 )
 from moco_tf.config import Config
 from moco_tf.data.pipeline import PREFETCHED_BATCHES
@@ -48,7 +49,7 @@ def estimate(config: Config, *, line: Callable[[str], None] = lambda _: None) ->
     memory_bytes, started = memory.host_bytes(), time.perf_counter()
     told_views(config, line)
     strategy = build_strategy(config)
-    config, _ = find_backbone(config)
+    config, _ = find_backbone(with_precision(config))
     train, test = build_images(config)
     opening = time.perf_counter() - started
     line(f"opened {train.count} images in {opening:.1f} s")

@@ -15,6 +15,7 @@ from moco_tf.building.method import (
     build_step,
     use_xla,
 )
+from moco_tf.building.precision import with_precision
 
 __all__ = [
     "Method",
@@ -28,4 +29,5 @@ __all__ = [
     "build_step",
     "build_strategy",
     "use_xla",
+    "with_precision",
 ]

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from moco_tf.building.batches import build_finish
+from moco_tf.building.precision import with_precision
 from moco_tf.config import Config
 from moco_tf.config.batch_groups import check_microbatches
 from moco_tf.config.method import V3, check_heads
@@ -39,6 +40,7 @@ def build_method(
     Args:
         train: the images, of which `build_batches` gives the views; none: whole views come.
     """
+    config = with_precision(config)
     check_heads(config.method, config.head)
     compute_dtype = config.precision.removeprefix("mixed_")
     finish, cached = build_finish(config, train, strategy), config.caches_gradients

@@ -27,8 +27,10 @@ class MachineFields(FolderConfig):
     worker_timeout: float = Field(
         1800, gt=0, description="seconds that one of several workers may keep the others waiting"
     )
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "float64"] = Field(
-        "float32", description="arithmetic of the encoders (float64: slow, to compare runs)"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16", "float64"] = Field(
+        "float32",
+        description="arithmetic of the encoders (float64: slow, to compare runs); auto: "
+        "mixed_bfloat16 on a processor that has AVX512-BF16, or else float32",
     )
     xla: Literal["auto", "on", "off"] = Field(
         "auto",

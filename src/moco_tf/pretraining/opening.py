@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moco_tf.building import Method, build_images, build_schedule
+from moco_tf.building import Method, build_images, build_schedule, with_precision
 from moco_tf.config import RECORDED_FIELDS, Config
 from moco_tf.data.order import MOST_SORTED
 from moco_tf.data.sources import Images
@@ -74,6 +74,7 @@ def open_run(
         there = run_folder.check(run_dir, config)
         if there:
             config = run_folder.recorded(there, config)
+        config = with_precision(config, there)
         if config.init and saved is None:
             weights = read_initial_weights(config, run_dir, warn=reporter.line)
             config = config.model_copy(update={"init_sha256": weights.sha256})
@@ -101,6 +102,9 @@ def agreed_config(run: OpenedRun, epoch_steps: int, extend: bool) -> tuple[Confi
     found = workers.from_chief({name: getattr(config, name) for name in FOUND_FIELDS})
     if is_same_backbone(config.encoder, found["encoder"]):  # which the chief alone has found
         config = config.model_copy(update=found)
+    precision = workers.from_chief(config.precision)
+    if config.precision == "auto":  # which the chief alone has settled
+        config = config.model_copy(update={"precision": precision})
     fixed = config.model_dump_json(exclude=OWN_FIELDS)
     workers.refuse_different({"config": fixed, "set of images": run.train.identity})
     with workers.startup():

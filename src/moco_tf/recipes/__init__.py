@@ -50,6 +50,7 @@ _SHAPES = _DEMO.model_copy(
         "learning_rate": 0.12,
         "first_epoch": 0,
         "knn_every": 6,
+        "precision": "auto",
     }
 )
 _SMALL = _V2.model_copy(
@@ -60,6 +61,7 @@ _SMALL = _V2.model_copy(
         "queue_size": 1024,
         "batch_size": 64,
         "learning_rate": 0.12,
+        "precision": "auto",
     }
 )
 _OFFICIAL = "facebookresearch/moco, commit 7397dfe"

@@ -25,6 +25,8 @@ def refuse_other_config(run_dir: Path, there: AnyConfig, now: AnyConfig) -> None
         different.remove("normalization")  # which the backbone decides
     if _same_backbone(old, new) and "encoder" in different:
         different.remove("encoder")
+    if "precision" in different and new["precision"] == "auto":  # the run's own is kept
+        different.remove("precision")
     for name in {"data", "init"} & set(different):
         if same_path((old[name], old.get(f"{name}_path")), new[name]):
             different.remove(name)
