@@ -55,9 +55,12 @@ def position_table(side, width):
     w_j = 10000^(-j / (D/4)). The class token's row, the first, is zero.
     """
     quarter = width // 4
-    powers = np.float32(10000) ** (np.arange(quarter, dtype=np.float32) / np.float32(quarter))
-    frequencies = np.float32(1) / powers  # rounded as PyTorch rounds them
+    # Rounded to float32 where PyTorch rounds. The functions themselves are computed in float64:
+    # NumPy's in float32 have other last digits on a processor with AVX-512.
+    exponents = np.arange(quarter, dtype=np.float32) / np.float32(quarter)
+    frequencies = np.float32(1) / np.float32(10000 ** exponents.astype(np.float64))
     angles = np.arange(side, dtype=np.float32)[:, None] * frequencies  # [side, D/4]
+    angles = angles.astype(np.float64)
     one = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # [side, D/2]
     row, column = np.repeat(one, side, axis=0), np.tile(one, (side, 1))  # [P, D/2]
     table = np.concatenate([row, column], axis=1)
