@@ -72,6 +72,15 @@ def test_gelu_is_exact_in_float64():
     np.testing.assert_allclose(gelu(tf.constant(x)), wanted, rtol=1e-14, atol=1e-16)
 
 
+def test_the_gradient_of_gelu_is_that_of_its_formula():
+    x = tf.constant(np.linspace(-4, 4, 9))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y, formula = gelu(x), 0.5 * x * (1 + tf.math.erf(x / np.sqrt(2)))
+    wanted = tape.gradient(formula, x)
+    np.testing.assert_allclose(tape.gradient(y, x), wanted, rtol=1e-13, atol=1e-15)
+
+
 def test_initial_values_are_the_official_ones():
     """Bounds of the uniform draws of ViT-S, on its width and one block."""
     settings = VITS["vit_small"] | {"depth": 1, "image_size": 32}

@@ -6,10 +6,11 @@ Legend: B images, T tokens (a class token and P patches), D width, H heads.
 """
 
 from functools import partial
-from math import sqrt
+from math import pi, sqrt
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 
 from moco_tf.models.batch_norm import GroupBatchNorm
@@ -147,7 +148,20 @@ def _dense(x, units, fans, *, name, dtype, seed, activation=None):
 @keras.saving.register_keras_serializable(package="moco_tf")
 def gelu(x):
     """Exact GELU. Keras's rounds the square root of 2 to float32, also in float64."""
-    return 0.5 * x * (1 + ops.erf(x / ops.convert_to_tensor(sqrt(2), x.dtype)))
+    return _gelu(x)
+
+
+@tf.custom_gradient
+def _gelu(x):
+    """x Phi(x), of which the backward pass keeps x alone; by itself it would keep three arrays."""
+
+    def below():  # the normal distribution's Phi(x)
+        return 0.5 * (1 + tf.math.erf(x / sqrt(2)))
+
+    def gradient(upstream):
+        return upstream * (below() + x * tf.exp(-0.5 * x * x) / sqrt(2 * pi))
+
+    return x * below(), gradient
 
 
 def _conv_stem(x, width, *, bn, dtype, seed):
