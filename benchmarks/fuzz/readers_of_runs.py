@@ -126,7 +126,7 @@ def torch(given: Path):
     if not importlib.util.find_spec("torch"):
         return None, None, "torch is not installed"
     from encoders import built
-    from support.torch_files import hostile_torch, whole_torch
+    from torch_files import hostile_torch, whole_torch
 
     from moco_tf.convert.reading import read_source
 
