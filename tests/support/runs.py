@@ -29,6 +29,7 @@ TINY = {
     "log_every": 1,
     "checkpoint_every": 1,
     "learning_rate": 0.06,
+    "precision": "float32",  # in every process, whatever its processor has
 }
 
 
