@@ -8,11 +8,12 @@ DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS.parent / "src"), str(DOCS)]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from generate import write_reference  # noqa: E402
+from generate import copy_records, links_to_copies, write_reference  # noqa: E402
 
 import moco_tf  # noqa: E402
 
 write_reference(DOCS / "reference")
+copy_records(DOCS / "records")
 
 project = "moco-tf"
 author = "The moco-tf authors"
@@ -30,3 +31,7 @@ html_theme = "furo"
 html_static_path: list[str] = []
 html_show_copyright = False
 exclude_patterns = ["_build"]
+
+
+def setup(app):
+    app.connect("source-read", links_to_copies)

@@ -42,6 +42,22 @@ def write_reference(folder: Path) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def copy_records(folder: Path) -> None:
+    """Copies the pages outside docs/ that the site also shows, the records of measurements."""
+    folder.mkdir(exist_ok=True)
+    root = Path(__file__).resolve().parent.parent
+    for page in [*root.glob("benchmarks/records/*.md"), root / "RELEASING.md"]:
+        (folder / page.name).write_text(
+            page.read_text(encoding="utf-8").replace("](../../docs/", "](../"), encoding="utf-8"
+        )
+
+
+def links_to_copies(app: object, name: str, source: list[str]) -> None:
+    """Makes links to the records, or to RELEASING.md, lead to the copies (a hook of Sphinx)."""
+    outside = r"\]\((\.\./)+(benchmarks/records/|(?=RELEASING\.md))"
+    source[0] = re.sub(outside, "](/records/", source[0])
+
+
 def commands_page() -> str:
     """Returns what `moco-tf COMMAND --help` prints, of every command."""
     os.environ["COLUMNS"] = "100"  # argparse wraps its help at the terminal's width

@@ -22,7 +22,10 @@ import generate
 GENERATED = {"commands.md", "config.md", "recipes.md"}
 PAGES = [
     *sorted(ROOT.glob("*.md")),
-    *(page for page in sorted(ROOT.glob("docs/**/*.md")) if page.name not in GENERATED),
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/appendix/*.md")),
+    *sorted(ROOT.glob("benchmarks/records/*.md")),
+    ROOT / "docs" / "reference" / "api.md",
 ]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MODULES = (moco_tf, moco_tf.augmentation, moco_tf.functional, moco_tf.layers)

@@ -14,10 +14,10 @@ import moco_tf.data.sources
 from moco_tf.commands.cli import _parser, main
 
 README = ROOT / "README.md"
-GENERATED = ROOT / "docs" / "reference"
 PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *(page for page in sorted(ROOT.glob("docs/**/*.md")) if page.parent != GENERATED),
+    page
+    for pages in ("*", "docs/*", "docs/appendix/*", "benchmarks/records/*")
+    for page in sorted(ROOT.glob(f"{pages}.md"))
 ]
 CHAIN = re.search(r"## The whole chain\n.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
 
