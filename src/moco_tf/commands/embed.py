@@ -12,11 +12,17 @@ def add(command: Parser) -> None:
     command.add_argument(
         "--out", metavar="FILE", required=True, help=".npy, .npz, .parquet or .csv"
     )
-    command.add_argument("--features", choices=["pooled", "projection"], help="[%(default)s]")
-    command.add_argument("--split", choices=["train", "test", "all"], help="[%(default)s]")
+    command.add_argument(
+        "--features", choices=["pooled", "projection"],
+        help="the backbone's output or the head's, not normalised [%(default)s]",
+    )  # fmt: skip
+    command.add_argument(
+        "--split", choices=["train", "test", "all"],
+        help="which images; all: the training images first [%(default)s]",
+    )  # fmt: skip
     command.add_argument(
         "--projector", dest="projector_folder", metavar="FOLDER",
-        help="files for TensorBoard's projector",
+        help="files for TensorBoard's projector, of at most 10,000 images",
     )  # fmt: skip
     command.add_argument(
         "--max-bad-images", type=share, metavar="X", help="share of unreadable files to skip"

@@ -19,7 +19,10 @@ def add(command: Parser) -> None:
     )
     command.add_argument("--data", metavar="D", help="images to search; none: the run's own")
     command.add_argument("-k", "--k", type=int, metavar="N", help="neighbours [%(default)s]")
-    command.add_argument("--features", choices=["pooled", "projection"], help="[%(default)s]")
+    command.add_argument(
+        "--features", choices=["pooled", "projection"],
+        help="the backbone's output or the head's, which MoCo trains [%(default)s]",
+    )  # fmt: skip
     command.add_argument(
         "--duplicates", nargs="?", type=_similarity, const=DUPLICATES, metavar="ABOVE",
         help=f"pairs of images at least so similar, -1 to 1 [{DUPLICATES}]",
