@@ -16,7 +16,7 @@ def add(command: Parser) -> None:
     command.add_argument("--split", choices=["train", "test", "all"], help="[%(default)s]")
     command.add_argument(
         "--projector", dest="projector_folder", metavar="FOLDER",
-        help="files for TensorBoard's projector",
+        help="tensors.tsv, metadata.tsv, sprite.png and projector_config.pbtxt for TensorBoard",
     )  # fmt: skip
     command.add_argument(
         "--max-bad-images", type=share, metavar="X", help="share of unreadable files to skip"
