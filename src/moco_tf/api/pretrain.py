@@ -76,8 +76,8 @@ def pretrain(
         workers: "host:port,host:port,...", the processes that train together. None: what TF_CONFIG
             or SLURM name, or this process alone.
         worker_index: which of them this is, from 0.
-        reporter: where the progress goes. None: a line in a notebook, a bar in a terminal, or
-            lines.
+        reporter: where the progress goes, a subclass of `moco_tf.training.reporting.Reporter`.
+            None: a line in a notebook, a bar in a terminal, or lines.
         report: write report.html into the folder at the end, see `Run.report`.
         on_interrupt: "raise" raises `moco_tf.training.signals.Interrupted` when a signal has ended
             the run, as the command line does.

@@ -22,7 +22,8 @@ def add(command: Parser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--projector", dest="projector_folder", metavar="FOLDER",
-        help="files for TensorBoard's projector, of at most 10,000 images",
+        help="tensors.tsv, metadata.tsv, sprite.png and projector_config.pbtxt for TensorBoard's "
+        "projector, of at most 10,000 images",
     )  # fmt: skip
     command.add_argument(
         "--max-bad-images", type=share, metavar="X", help="share of unreadable files to skip"
