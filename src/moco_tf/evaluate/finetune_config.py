@@ -68,7 +68,10 @@ class FinetuneConfig(FolderConfig):
         "pre-training: 0.65 to 0.75",
     )
     drop_path: float = Field(
-        0.0, ge=0, lt=1, description="of a ViT: chance that the last block is passed over; 0 for the first"
+        0.0,
+        ge=0,
+        lt=1,
+        description="of a ViT: chance that the last block is passed over; 0 for the first",
     )
     rand_augment: float | None = Field(
         None,
