@@ -59,6 +59,8 @@ _V3 = _DEMO.model_copy(
     }
 )
 # No side is up in a picture from above, or under a microscope, and a colour means something there.
+# TorchGeo's MoCo (torchgeo/trainers/moco.py) flips all its views top to bottom as well; where
+# pictures have more than three bands it jitters brightness and contrast (.4) alone.
 _FROM_ABOVE = _V2.model_copy(
     update={
         "jitter": Jitter(probability=0.8, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.05),

@@ -55,24 +55,46 @@ class FinetuneConfig(FolderConfig):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(
-        1e-4, ge=0, description="decay of all parameters (adamw: of all kernels)"
+        1e-4, ge=0, description="decay of all parameters (adamw: of kernels alone)"
     )
     warmup_epochs: int = Field(0, ge=0, description="epochs in which the rates rise in a line")
     warmup_lr: float = Field(0.0, ge=0, description="rate that the warm-up begins with, not scaled")
     min_lr: float = Field(0.0, ge=0, description="rate that the cosine ends with, not scaled")
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="factor of the rate from each block or stage to the one before"
+        1.0,
+        gt=0,
+        le=1,
+        description="factor of the rate from each block or stage to the one before; usual after "
+        "pre-training: 0.65 to 0.75",
     )
     drop_path: float = Field(
-        0.0, ge=0, lt=1, description="of a ViT: chance that the last block is passed over"
+        0.0,
+        ge=0,
+        lt=1,
+        description="of a ViT: chance that the last block is passed over; 0 for the first",
     )
     rand_augment: float | None = Field(
-        None, gt=0, le=10, description="magnitude of RandAugment; none: none of it"
+        None,
+        gt=0,
+        le=10,
+        description="magnitude of RandAugment: two of 15 operations, each half the time, with a "
+        "strength of N(magnitude, 0.5) of 10; none: none of it",
     )
-    mixup: float = Field(0.0, ge=0, description="alpha of mixup; 0: none of it")
-    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0: none of it")
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        description="alpha of mixup, of a batch with itself in reverse order; 0: none of it",
+    )
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        description="alpha of cutmix, likewise; beside mixup half of the batches; 0: none of it",
+    )
     random_erasing: float = Field(
-        0.0, ge=0, le=1, description="chance that a rectangle of an image becomes noise"
+        0.0,
+        ge=0,
+        le=1,
+        description="chance that a rectangle of 2 to 33 % of an image becomes noise",
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of each label that all classes get alike"
