@@ -23,7 +23,6 @@ GENERATED = {"commands.md", "config.md", "recipes.md"}
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("docs/*.md")),
-    *sorted(ROOT.glob("docs/appendix/*.md")),
     *sorted(ROOT.glob("benchmarks/records/*.md")),
     ROOT / "docs" / "reference" / "api.md",
 ]

@@ -16,7 +16,7 @@ from moco_tf.commands.cli import _parser, main
 README = ROOT / "README.md"
 PAGES = [
     page
-    for pages in ("*", "docs/*", "docs/appendix/*", "benchmarks/records/*")
+    for pages in ("*", "docs/*", "benchmarks/records/*")
     for page in sorted(ROOT.glob(f"{pages}.md"))
 ]
 CHAIN = re.search(r"## The whole chain\n.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
