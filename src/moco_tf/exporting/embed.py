@@ -86,7 +86,7 @@ def embed(
         if out is None:
             array = np.concatenate(list(followed))
         else:
-            embed_files.save(out, rows, iter(followed))
+            embed_files.save(out, lambda: rows, followed)
         if points is not None and folder is not None:
             points.save(folder, rows, features)
     if out is None:
