@@ -4,6 +4,7 @@ All numbers are those of a folder whose files are decoded first.
 """
 
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -171,6 +172,14 @@ def test_an_image_that_was_left_out_is_not_read_again(folder, monkeypatch):
     indices = np.array([4, 5, 6, 7, 8])
     (pixels,) = eval_batches(train, indices=indices, image_size=SIDE, batch_size=5)
     np.testing.assert_array_equal(pixels, [decoded(train, index) for index in (4, 6, 8)])
+
+
+def test_a_storage_that_is_gone_is_an_error_at_any_share(folder, tmp_path):
+    gone = shutil.copytree(folder / "val", tmp_path / "val")
+    images, _ = open_images(str(gone), look="later", max_bad_images=1)
+    shutil.rmtree(gone)
+    with pytest.raises(InputError, match="270 of 270 images cannot be read"):
+        list(eval_batches(images, indices=np.arange(270), image_size=SIDE, batch_size=50))
 
 
 @pytest.mark.parametrize("share", [0.02, 0.01])

@@ -50,14 +50,14 @@ def batches_of_readable(
             read.
 
     Raises:
-        InputError: as soon as more of the images are unreadable than may be left out.
+        InputError: as soon as more of the images are unreadable than may be left out, or all are.
     """
     known: Any = images.unreadable
     most, reached = images.max_bad or 0.0, 0
     for batch, places in itertools.chain(Elements(dataset), [(None, [len(indices)])]):
         bad = indices[np.setdiff1d(np.arange(reached, places[-1]), places)]
         known.update(dict.fromkeys(bad.tolist(), "left out"))
-        if len(known) > most * images.count:
+        if len(known) > most * images.count or len(known) == images.count:
             raise InputError(
                 f"data={images.name}: {len(known)} of {images.count} images cannot be read, more "
                 f"than max_bad_images={most:g}: {images.name_of(min(known))}. {images.mend}"
