@@ -10,7 +10,9 @@ from moco_tf.evaluate.split import monitor_split
 
 def labelled(labels):
     count = len(labels)
-    return SimpleNamespace(labels=np.asarray(labels), count=count, class_names=(), unreadable=None)
+    return SimpleNamespace(
+        labels=np.asarray(labels), count=count, class_names=(), unreadable=None, max_bad=None
+    )
 
 
 def test_split_of_train_and_test():

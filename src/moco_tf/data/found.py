@@ -22,6 +22,12 @@ def found_lines(train: Images, test: Images | None) -> list[str]:
     return [line for line in lines if line]
 
 
+def skipped_lines(train: Images, test: Images | None) -> list[str]:
+    """Returns a line for each part of which images cannot be read, as far as they were met."""
+    lines = [train.skipped_line(), test.skipped_line("test ") if test else ""]
+    return [line for line in lines if line]
+
+
 def left_out(*parts: Images | None) -> dict[str, int]:
     """Returns how many files of the parts are no images, by kind, most first."""
     total: Counter[str] = Counter()

@@ -23,7 +23,7 @@ from moco_tf.files.store import stamp
 
 MEND = "Mend them (moco-tf check --data finds all of them), or raise --max-bad-images."
 SAMPLED = 256  # images that are decoded where not all are
-Look = Literal["all", "headers", "some"]
+Look = Literal["all", "headers", "some", "later"]
 
 
 def open_files(
@@ -38,12 +38,13 @@ def open_files(
         told: called with a line now and then while many files are read.
         look: all: every image is decoded, and those that cannot be are left out. Some: only a
             sample is, see `with_sample`, and none is left out. Headers: as some, with the sizes of
-            all images, from what the files say.
+            all images, from what the files say. Later: as some; whoever reads the images leaves out
+            those that cannot be, see `eval_batches`.
     """
     classes, why = found.classes()
     names = [joined(*_base(found, parts)) for parts in (found.train, found.test) if parts]
     sizes = None
-    if look != "some":
+    if look in ("all", "headers"):
         paths = [path for files in names for path in files.full()]
         sizes = file_sizes(paths, found.given, told, headers=look == "headers")
     opened: list[Images] = []
@@ -53,6 +54,8 @@ def open_files(
         if look != "all" or own is None:
             images = with_sample(replace(images, mend=MEND), max_bad_images, SAMPLED)
             images = images if own is None else replace(images, sizes=own[:, :2])
+            if look == "later":
+                images = replace(images, unreadable={}, max_bad=max_bad_images)
         else:
             images = _readable(images, files, found.root, own, max_bad_images)
         opened.append(images)

@@ -50,6 +50,7 @@ class Images:
     names: Callable[[int], str] | None = None  # of images that are no files, for messages
     sample: Sample | None = None  # where not all were decoded
     unreadable: dict[int, str] | None = None  # met so far, for which others stand in; none: error
+    max_bad: float | None = None  # share that is left out at most; none: others do stand in
     mend: str = LEFT_OUT  # what to do about an unreadable image
 
     def __post_init__(self) -> None:
@@ -70,6 +71,11 @@ class Images:
         return self.names(int(index)) if self.names else f"number {index}"
 
     @property
+    def readable(self) -> np.ndarray:
+        """Indices of the images that were not met as unreadable: int64 [n], ascending."""
+        return np.setdiff1d(np.arange(self.count), [*(self.unreadable or ())])
+
+    @property
     def known_sizes(self) -> np.ndarray | None:
         """Of all images, or else of those in the sample: int32 [m, 2]."""
         return self.sample.sizes if self.sizes is None and self.sample else self.sizes
@@ -88,11 +94,13 @@ class Images:
 
     def skipped_line(self, kind: str = "") -> str:
         """Says which files were left out or found to be unreadable; empty if none was."""
-        bad = self.sample.bad if self.sample else self.skipped
+        sample = self.sample if self.max_bad is None else None  # else all are read
+        met = [self.name_of(place) for place in sorted(self.unreadable or ())]
+        bad = sample.bad if sample else [*self.skipped, *met]
         shown = ", ".join(bad[:3]) + (" ..." if len(bad) > 3 else "")
-        if not bad or not self.sample:
+        if not bad or not sample:
             return f"skipped {len(bad)} unreadable {kind}images: {shown}" if bad else ""
-        seen = len(bad) + len(self.sample.places)
+        seen = len(bad) + len(sample.places)
         return (
             f"{len(bad)} of {seen} {kind}images that were looked at cannot be read: {shown}; where "
             f"training meets one, it takes the next image of its order"

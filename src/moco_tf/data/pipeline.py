@@ -16,7 +16,7 @@ from moco_tf.data.augment.crop import (
 from moco_tf.data.augment.views import CROP_DRAWS, flip, seed_pair, view_draws
 from moco_tf.data.decode import decoded
 from moco_tf.data.order import StepOrder
-from moco_tf.data.readable import readable_batches
+from moco_tf.data.readable import batches_of_readable, read_in_place_of, readable_batches
 from moco_tf.data.stream import mapped
 from moco_tf.errors import InputError
 
@@ -120,6 +120,8 @@ def labelled_crops(
 def eval_batches(images, *, indices, image_size, batch_size):
     """Yields uint8 [b, S, S, 3] in the order of `indices`; the last batch may be smaller.
 
+    Unreadable images are left out or stood in for, as `images` says; see `read_in_place_of`.
+
     An image of S x S is taken whole; another is resized to a short side of 256/224 S (bilinear,
     antialiased) and its centre is cropped.
 
@@ -127,15 +129,21 @@ def eval_batches(images, *, indices, image_size, batch_size):
         InputError: if an image cannot be read; see `failure`.
     """
 
-    def prepare(index, _):
+    def prepare(index, place):
         image = decoded(images, index)
-        return tf.ensure_shape(centre_crop(image, image_size), [image_size, image_size, 3])
+        crop = tf.ensure_shape(centre_crop(image, image_size), [image_size, image_size, 3])
+        return crop if images.max_bad is None else (crop, place)
 
     indices = np.asarray(indices, np.int64)
+    indices = indices if images.max_bad is None else read_in_place_of(images, indices)
     steps = -(-len(indices) // batch_size)
     order = StepOrder(0, len(indices), batch_size, steps, end=steps, listed=indices)
     rows = order.dataset().filter(lambda index, _: index >= 0)
-    batches = mapped(rows, prepare).batch(batch_size).prefetch(PREFETCHED_BATCHES)
+    crops = mapped(rows, prepare)
+    if images.max_bad is not None:
+        whole = crops.ignore_errors().batch(batch_size).prefetch(PREFETCHED_BATCHES)
+        return batches_of_readable(images, indices, whole)
+    batches = crops.batch(batch_size).prefetch(PREFETCHED_BATCHES)
     return readable_batches(images, order, batches)
 
 

@@ -1,11 +1,12 @@
-"""Batches of a run in which the next image of the order stands in for an unreadable one.
+"""Batches in which the next image of the order stands in for an unreadable one, or none does.
 
-What a batch holds is a function of (seed, step) and of which files can be read, so that a run that
-was killed goes on with the same batches, on any number of devices and processes.
+What a batch of a run holds is a function of (seed, step) and of which files can be read, so that a
+run that was killed goes on with the same batches, on any number of devices and processes.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +20,7 @@ from moco_tf.data.images import Images
 from moco_tf.data.order import StepOrder
 from moco_tf.data.sample import look_at
 from moco_tf.data.stream import CORES, Elements
+from moco_tf.errors import InputError
 
 LOOKED_AHEAD = 4  # batches, beside the one that failed: they lie in the queue, so are read again
 
@@ -37,8 +39,38 @@ def readable_batches(images: Images, order: StepOrder, dataset: tf.data.Dataset)
     return readable(batches, images, indices, order.batch_size)
 
 
+def batches_of_readable(
+    images: Images, indices: np.ndarray, dataset: tf.data.Dataset
+) -> Iterator[Any]:
+    """The batches of the images that can be read; the others are noted in `images.unreadable`.
+
+    Args:
+        indices: int64 [n].
+        dataset: batches of images and their places in `indices`, ascending: of those that can be
+            read.
+
+    Raises:
+        InputError: as soon as more of the images are unreadable than may be left out, or all are.
+    """
+    known: Any = images.unreadable
+    most, reached = images.max_bad or 0.0, 0
+    for batch, places in itertools.chain(Elements(dataset), [(None, [len(indices)])]):
+        bad = indices[np.setdiff1d(np.arange(reached, places[-1]), places)]
+        known.update(dict.fromkeys(bad.tolist(), "left out"))
+        if len(known) > most * images.count or len(known) == images.count:
+            raise InputError(
+                f"data={images.name}: {len(known)} of {images.count} images cannot be read, more "
+                f"than max_bad_images={most:g}: {images.name_of(min(known))}. {images.mend}"
+            )
+        reached = int(places[-1]) + 1
+        if batch is not None:
+            yield batch
+
+
 def read_in_place_of(images: Images, indices: np.ndarray) -> np.ndarray:
-    """Which images `readable_batches` gave that were to be those of `indices`, int64 [n]."""
+    """Which images were read that were to be those of `indices` [n]: int64 [n], or fewer."""
+    if images.max_bad is not None:
+        return indices[~np.isin(indices, [*(images.unreadable or ())])]
     order = StepOrder(0, len(indices), len(indices), 1, listed=indices)
     order.unreadable = images.unreadable or {}
     return order.of_step(0)[0]

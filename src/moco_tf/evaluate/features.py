@@ -104,6 +104,8 @@ def image_features(
 ) -> np.ndarray:
     """Returns the features of a set's images without augmentation, in order: float32 [M, D].
 
+    Fewer if images of the set are left out: see `read_in_place_of`.
+
     Args:
         embed: see `embedding`.
         indices: int64 [M], the images wanted; none: all of them.
@@ -145,6 +147,7 @@ def pixel_features(
     for batch in counted(batches, len(indices), "raw pixels", say):
         pixels[start : start + len(batch)] = batch.numpy().reshape(len(batch), -1)
         start += len(batch)
+    pixels = pixels[:start]  # fewer if images are left out
     if mean is None:
         mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     pixels -= mean

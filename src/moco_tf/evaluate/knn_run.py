@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from moco_tf.config import Config
-from moco_tf.data.found import found_lines
+from moco_tf.data.found import found_lines, skipped_lines
 from moco_tf.data.sources import Images, open_images
 from moco_tf.errors import InputError
 from moco_tf.evaluate import baselines
@@ -63,12 +63,14 @@ def evaluate_run(
         untrained = knn_top1_features(chosen, drawn, say=warn, what="untrained encoder", **votes)
         return {"untrained": untrained, "pixels": knn_top1_pixels(chosen, say=warn, **votes)}
 
+    for line in skipped_lines(train, test):
+        warn(line)
     beside: dict[str, Any] = {"untrained": None, "pixels": None}
     if compare:
         settings = {"of": "knn", "features": features, **votes}
         key = baselines.key_of(config, settings, chosen[:2], chosen[2:])
         beside = baselines.once(folder_of(run), key, baseline, warn)
-    bank_images, query_images = len(chosen.bank_indices), len(chosen.query_indices)
+    bank_images, query_images = len(chosen.bank_labels), len(chosen.query_labels)
     used_k = min(k, bank_images)
     origin = "test images" if chosen.queries is not chosen.bank else "held-out training images"
     return {
@@ -106,6 +108,7 @@ def _labelled_images(
         max_bad_images=config.max_bad_images,
         seed=config.seed,
         image_size=config.image_size,
+        look="later",
         split=split,
     )
     if train.labels is None:

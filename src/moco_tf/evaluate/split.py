@@ -20,7 +20,7 @@ class Split(NamedTuple):
 
     @property
     def bank_labels(self) -> np.ndarray:
-        """int64 [M]; of an image that could not be read the label of the one in its place."""
+        """int64 [M]; of an unreadable image the label of the one in its place, if there is one."""
         return np.asarray(self.bank.labels)[read_in_place_of(self.bank, self.bank_indices)]
 
     @property

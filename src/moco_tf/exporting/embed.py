@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from moco_tf.data.found import found_lines, left_out
+from moco_tf.data.found import found_lines, left_out, skipped_lines
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.sources import Images, open_images
 from moco_tf.errors import DivergedError
@@ -67,39 +68,44 @@ def embed(
         max_bad_images=config.max_bad_images if max_bad_images is None else max_bad_images,
         seed=config.seed,
         image_size=side,
+        look="later",
     )
     name = text_of(data)
     parts = select(name, train, test, split)
-    rows, counts = rows_of(parts), {name: images.count for name, images in parts}
+    rows = functools.cache(lambda: rows_of(parts))  # known when all images were read
+    count = sum(images.count for _, images in parts)
     _tell(parts, found_lines(train, test), say)
-    points = None if folder is None else projector.Points(len(rows.names), side)
-    if points is not None and len(points.indices) < len(rows.names):
-        say(f"the projector gets {len(points.indices)} of {len(rows.names)} images, evenly chosen")
+    points = None if folder is None else projector.Points(count, side)
+    if points is not None and len(points.indices) < count:
+        say(f"the projector gets {len(points.indices)} of {count} images, evenly chosen")
     with StopSignals() as signals:
         crops: Iterator[Any] = itertools.chain.from_iterable(
             _crops(part, side) for _, part in parts
         )
         crops = crops if points is None else points.with_thumbnails(crops)
-        found = feature_rows(function, crops, size=min(BATCH, len(rows.names)))
+        found = feature_rows(function, crops, size=min(BATCH, count))
         found = found if points is None else points.with_features(found)
-        followed = _Followed(found, len(rows.names), run, out, signals, say)
+        followed = _Followed(found, count, run, out, signals, say)
         if out is None:
             array = np.concatenate(list(followed))
         else:
-            embed_files.save(out, rows, iter(followed))
+            embed_files.save(out, rows, followed)
         if points is not None and folder is not None:
-            points.save(folder, rows, features)
+            points.save(folder, rows(), features)
+    for line in skipped_lines(train, test):
+        say(line)
     if out is None:
         return array
+    counts = {name: len(images.readable) for name, images in parts}
     return {
         "out": str(out),
-        "images": len(rows.names),
+        "images": sum(counts.values()),
         "dimensions": followed.dimensions,
         "features": features,
-        "bad_images": sum(len(images.skipped) for _, images in parts),
+        "bad_images": count - sum(counts.values()),
         "left_out": left_out(*(images for _, images in parts)),
         "splits": counts,
-        "classes": len(rows.classes),
+        "classes": len(rows().classes),
         "step": step,
         "images_per_second": followed.images_per_second,
         "projector": None if folder is None else str(folder),

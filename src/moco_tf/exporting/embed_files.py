@@ -10,8 +10,9 @@ import csv
 import io
 import itertools
 import os
+import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,23 +63,39 @@ def files_of(out: Path) -> tuple[Path, ...]:
     return (out, out.with_suffix(".names.txt")) if out.suffix == ".npy" else (out,)
 
 
-def save(out: Path, rows: Rows, batches: Iterator[np.ndarray]) -> None:
-    """Writes `rows` and their features to `out`, whose folder is made.
+def save(out: Path, rows: Callable[[], Rows], batches: Iterable[np.ndarray]) -> None:
+    """Writes rows and their features to `out`, whose folder is made.
+
+    A file says first how many rows it has, which is known last: until then the features lie beside
+    it, in a file without a name.
 
     Args:
-        batches: float32 [b, D], of all rows in order; read while writing, held one at a time.
+        rows: called after the last batch.
+        batches: float32 [b, D], of all rows in order; held one at a time.
 
     Raises:
         InputError: if the disk is full or the folder cannot be written to.
     """
     make_folder(out.parent)
-    with _replacing(out) as file:
-        _WRITERS[out.suffix](file, rows, batches)
+    with _replacing(out) as file, tempfile.TemporaryFile(dir=out.parent) as held:
+        width = 0
+        for batch in batches:
+            width = batch.shape[1]
+            held.write(np.ascontiguousarray(batch, "<f4").data)
+        held.seek(0)
+        whose = rows()
+        _WRITERS[out.suffix](file, whose, _read_back(held, width))
         file.flush()
         os.fsync(file.fileno())
         for names in files_of(out)[1:]:  # never beside the array of other images
             out.unlink(missing_ok=True)
-            write_atomically(names, "".join(f"{n}\n" for n in rows.names).encode())
+            write_atomically(names, "".join(f"{n}\n" for n in whose.names).encode())
+
+
+def _read_back(file: IO[bytes], width: int) -> Iterator[np.ndarray]:
+    """Yields float32 [b, width], `ROWS_A_GROUP` at a time, the last ones possibly fewer."""
+    while data := file.read(4 * width * ROWS_A_GROUP):
+        yield np.frombuffer(data, "<f4").reshape(-1, width)
 
 
 @contextlib.contextmanager
@@ -130,7 +147,7 @@ def _write_matrix(file: IO[bytes], count: int, batches: Iterator[np.ndarray]) ->
         file, {"descr": "<f4", "fortran_order": False, "shape": shape}
     )
     for batch in itertools.chain([first], batches):
-        file.write(np.ascontiguousarray(batch, "<f4").tobytes())
+        file.write(batch.data)
 
 
 def _write_parquet(file: IO[bytes], rows: Rows, batches: Iterator[np.ndarray]) -> None:
@@ -151,7 +168,7 @@ def _write_parquet(file: IO[bytes], rows: Rows, batches: Iterator[np.ndarray]) -
     schema = whose.schema.append(pa.field("features", kind))
     start = 0
     with pq.ParquetWriter(file, schema, use_dictionary=[*columns][1:]) as writer:
-        for group in _grouped(itertools.chain([first], batches), ROWS_A_GROUP):
+        for group in itertools.chain([first], batches):
             values = pa.FixedSizeListArray.from_arrays(pa.array(group.ravel()), type=kind)
             part = whose.slice(start, len(group)).append_column("features", values)
             writer.write_table(part.cast(schema), row_group_size=len(group))
@@ -175,18 +192,6 @@ def _write_csv(file: IO[bytes], rows: Rows, batches: Iterator[np.ndarray]) -> No
             writer.writerow([*whose, *(numbers % tuple(row.tolist())).split(",")])
     finally:
         text.detach()  # the file is closed by who opened it
-
-
-def _grouped(batches: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same rows in arrays of at least `size`, the last one possibly smaller."""
-    held: list[np.ndarray] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(map(len, held)) >= size:
-            yield np.concatenate(held)
-            held = []
-    if held:
-        yield np.concatenate(held)
 
 
 _WRITERS = {".npy": _write_npy, ".npz": _write_npz, ".parquet": _write_parquet, ".csv": _write_csv}

@@ -89,6 +89,7 @@ class Points:
         make_folder(folder)
         (folder / CONFIG).unlink(missing_ok=True)
         features = np.concatenate(self._features)  # [n, D]
+        self.indices = self.indices[: len(features)]  # fewer pass if some cannot be read
         sprite = io.BytesIO()
         Image.fromarray(self._sheet).save(sprite, "PNG")
         for file, data in (

@@ -54,7 +54,7 @@ def select(data: str, train: Images, test: Images | None, split: str) -> list[tu
 
 
 def rows_of(parts: Sequence[tuple[str, Images]]) -> Rows:
-    """Returns the rows of the images of all parts, one part after the other.
+    """Returns the rows of the images of all parts, one part after the other, but the unreadable.
 
     The name of a file is its path below the folder given, see `one_line`; that of another image is
     its split and its place: "train/0".
@@ -62,18 +62,20 @@ def rows_of(parts: Sequence[tuple[str, Images]]) -> Rows:
     names: list[str] = []
     for split, images in parts:
         paths = images.paths or [f"{split}/{place}" for place in range(images.count)]
-        names += [one_line(path) for path in paths]
+        names += [one_line(paths[place]) for place in images.readable.tolist()]
     labels = None
     if any(images.labels is not None for _, images in parts):
         each = [
-            np.full(images.count, -1) if images.labels is None else images.labels
+            np.full(len(images.readable), -1)
+            if images.labels is None
+            else images.labels[images.readable]
             for _, images in parts
         ]
         labels = np.maximum(np.concatenate(each), -1).astype(np.int64)
     classes = max((images.class_names for _, images in parts), key=len) if parts else ()
     return Rows(
         names,
-        [split for split, images in parts for _ in range(images.count)],
+        [split for split, images in parts for _ in images.readable],
         labels,
         tuple(one_line(name) for name in classes) if labels is not None else (),
     )
