@@ -78,16 +78,21 @@ def test_results_are_the_model_s_and_all_but_the_last_part_runs_twice(block):
     assert (once, more) == (every, every + twice)
 
 
-def test_all_blocks_of_a_vit_but_the_last_run_twice():
-    """So that of the others nothing is kept, neither attention nor what the perceptron hides."""
+def small_vit():
+    """Three blocks, and what `forward_and_backward` takes."""
     sizes = {"width": 8, "depth": 3, "heads": 2, "stem": "patch", "image_size": 8, "patch_size": 4}
     network, rng = vit(**sizes, head="linear", dim=3), np.random.default_rng(0)
-    arguments = (
+    return network, (
         [tf.constant(v.value) for v in network.model.trainable_variables],
         [tf.constant(v.value) for v in network.model.non_trainable_variables],
         tf.constant(rng.standard_normal((4, 8, 8, 3)), tf.float32),
         tf.constant(rng.standard_normal((4, 3)), tf.float32),
     )
+
+
+def test_all_blocks_of_a_vit_but_the_last_run_twice():
+    """So that of the others nothing is kept, neither attention nor what the perceptron hides."""
+    network, arguments = small_vit()
     plain, once = forward_and_backward(
         network.model.stateless_call, *arguments, operation="Softmax"
     )
@@ -96,6 +101,16 @@ def test_all_blocks_of_a_vit_but_the_last_run_twice():
     for ours, theirs in zip(again, plain, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     assert (once, more) == (3, 3 + 2)
+
+
+@pytest.mark.parametrize(("operation", "again"), [("Softmax", 3), ("Erf", 2), ("MatMul", 0)])
+def test_light_cuts_of_a_vit_compute_no_layer_s_product_again(operation, again):
+    network, arguments = small_vit()
+    counts = [
+        forward_and_backward(call, *arguments, operation=operation)[1]
+        for call in (network.model.stateless_call, recomputing(network.model, network.light_cuts))
+    ]
+    assert counts[1] - counts[0] == again
 
 
 def test_the_model_stays_as_it_is():

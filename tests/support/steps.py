@@ -58,7 +58,7 @@ def build(
     known = inspect.signature(StepEnvelope).parameters
     step |= {name: changes.pop(name) for name in changes.keys() & known.keys()}
     method = {"queue_size": 50, "dim": 16, "key_momentum": 0.9, "temperature": 0.1, "seed": 3}
-    call = recomputing(query.model, query.cuts) if changes.pop("recompute", False) else None
+    call = recomputing(query.model, query.cuts if changes.pop("recompute", False) else ())
     envelope = StepEnvelope(Network(query, call), **step)
     return MoCo(Network(key, stream=1), envelope=envelope, symmetric=symmetric, **method | changes)
 

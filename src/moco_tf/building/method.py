@@ -52,7 +52,7 @@ def build_method(
         query = untrained_encoder(config, dtype=config.precision)
         key = untrained_encoder(config, dtype=config.precision, predictor=False)
     envelope = StepEnvelope(
-        _network(config, query, preprocess, recompute=config.recompute),
+        _network(config, query, preprocess, query.cuts if config.recompute else query.light_cuts),
         strategy=strategy,
         batch_size=config.batch_size,
         group_size=config.group_size,
@@ -80,15 +80,14 @@ def build_method(
     )
 
 
-def _network(config, encoder, preprocess, *, stream=0, recompute=False):
-    """An encoder as a step of `config` calls it."""
+def _network(config, encoder, preprocess, cuts=(), *, stream=0):
+    """An encoder as a step of `config` calls it; its backward pass keeps what goes in at `cuts`."""
     if not config.caches_gradients:
-        call = recomputing(encoder.model, encoder.cuts) if recompute else None
-        return Network(encoder, call, stream)
+        return Network(encoder, recomputing(encoder.model, cuts), stream)
     if running_variables(encoder.backbone):
         sizes = config.batch_size, config.group_size, config.devices or 1
         check_microbatches(*sizes, config.accumulation_steps, config.encoder)
-    call = recomputing(encoder.backbone, encoder.cuts) if recompute else None
+    call = recomputing(encoder.backbone, cuts)
     cache = gradient_cache(encoder, config.accumulation_steps, preprocess, call)
     return Network(encoder, cache, stream)
 

@@ -12,6 +12,7 @@ from moco_tf.data.pipeline import normalize
 from moco_tf.evaluate.classifier import initial_kernel
 from moco_tf.evaluate.end_to_end import Finetuner
 from moco_tf.evaluate.finetune_config import FinetuneConfig
+from moco_tf.models.recompute import recomputing
 from moco_tf.runs.encoders import assign, untrained_encoder
 from moco_tf.runs.snapshot import EncoderCheckpoint
 from moco_tf.training.adamw import adamw
@@ -51,7 +52,7 @@ def build_network(
     kernel, bias = encoder.model.layers[-1].variables
     kernel.assign(initial_kernel(kernel.shape[0], classes, config.seed))
     bias.assign(tf.zeros_like(bias))
-    trained = Network(encoder)
+    trained = Network(encoder, recomputing(encoder.model, encoder.light_cuts))
     envelope = StepEnvelope(
         trained,
         strategy=strategy,

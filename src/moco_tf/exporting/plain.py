@@ -14,14 +14,13 @@ import keras
 
 from moco_tf.data.pipeline import NORMALIZATIONS
 from moco_tf.errors import InputError
-from moco_tf.exporting.plain_vit import gelu_of_operations, with_tokens
+from moco_tf.exporting.plain_vit import with_tokens
 from moco_tf.models import Encoder
 from moco_tf.models.architecture import from_text
 from moco_tf.models.array_names import SEED, array_names
 from moco_tf.models.backbone import BODY
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.models.tokens import Tokens
-from moco_tf.models.vit import gelu
 from moco_tf.runs.encoders import load_encoder as load_run_encoder
 from moco_tf.training.reporting import to_stderr
 
@@ -124,7 +123,7 @@ def plain_model(
         if isinstance(one, keras.layers.Layer):
             copy = _standard(one, dtype, None)
             made.append((one, copy))
-            return copy if not _ends_in_gelu(one) else lambda x: gelu_of_operations(copy(x))
+            return copy
         return one  # an operation, which has no weights
 
     # As keras.models.clone_model does, whose model would begin behind the normalisation.
@@ -165,14 +164,7 @@ def _standard(
             name=layer.name,
             dtype=dtype,
         )
-    config = layer.get_config() | {"dtype": dtype}
-    if _ends_in_gelu(layer):
-        config["activation"] = None
-    return type(layer).from_config(config)
-
-
-def _ends_in_gelu(layer: keras.Layer) -> bool:
-    return getattr(layer, "activation", None) is gelu
+    return type(layer).from_config(layer.get_config() | {"dtype": dtype})
 
 
 def _copy_arrays(layer: keras.Layer, copy: keras.Layer) -> None:

@@ -1,7 +1,5 @@
 """What a vision transformer has of our own, by Keras's layers and operations."""
 
-from math import sqrt
-
 import keras
 from keras import ops
 
@@ -26,8 +24,3 @@ def with_tokens(layer: Tokens, patches: keras.KerasTensor, *, dtype: str) -> ker
     token.embeddings.assign(layer.cls_token[0])
     positions.embeddings.assign(layer.pos_embed[0])
     return x
-
-
-def gelu_of_operations(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Exact GELU. TensorFlow's own is of erfc, which ONNX does not have."""
-    return 0.5 * x * (1 + ops.erf(x / sqrt(2)))

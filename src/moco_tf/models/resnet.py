@@ -19,7 +19,8 @@ class Encoder:
 
     model: keras.Model  # [B, H, W, 3] -> [B, dim]; None where there is no head
     backbone: keras.Model  # [B, H, W, 3] -> [B, features]
-    cuts: tuple[keras.KerasTensor, ...] = ()  # what goes into each residual block
+    cuts: tuple[tuple[keras.KerasTensor, ...], ...] = ()  # what goes into each residual block
+    light_cuts: tuple[tuple[keras.KerasTensor, ...], ...] = ()  # finer: little is computed between
     architecture: str | None = None  # of `architecture.to_text`; None: a ResNet or ViT of ours
     before_predictor: keras.Model | None = None  # where `model` goes on to a predictor
 
@@ -85,7 +86,7 @@ def resnet(
     add_block = partial(_BLOCKS[block], conv=conv, bn=bn, dtype=dtype, inner_factor=inner_factor)
     for stage, count in enumerate(blocks):
         for index in range(count):
-            cuts.append(x)
+            cuts.append((x,))
             x = add_block(
                 x,
                 planes=width * 2**stage,

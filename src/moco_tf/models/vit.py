@@ -6,11 +6,10 @@ Legend: B images, T tokens (a class token and P patches), D width, H heads.
 """
 
 from functools import partial
-from math import pi, sqrt
+from math import sqrt
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from moco_tf.models.batch_norm import GroupBatchNorm
@@ -92,15 +91,16 @@ def vit(
     side = image_size // patch_size
     x = layers.Reshape((side**2, width), dtype=dtype)(x)  # [B, P, D], row by row
     x = Tokens(side, seed=layer_seed(seed, "cls_token"), dtype=dtype, name="tokens")(x)  # [B, T, D]
-    cuts = []
+    cuts, light_cuts = [], []
     for index, rate in enumerate(np.linspace(0, drop_path, depth)):
-        cuts.append(x)
+        cuts.append((x,))
         dense = partial(_dense, dtype=dtype, seed=seed)
         drop = partial(_drop, rate=float(rate), batch_size=batch_size, dtype=dtype, seed=seed)
         name = f"blocks.{index}"
-        x = _block(x, heads, name=name, norm=norm, dense=dense, drop=drop, dtype=dtype)
+        x, inside = _block(x, heads, name=name, norm=norm, dense=dense, drop=drop, dtype=dtype)
+        light_cuts += [cuts[-1], *inside]
     features = norm(name="norm")(x)[:, 0]  # [B, D]
-    named = {"name": "head", "cuts": tuple(cuts)}
+    named = {"name": "head", "cuts": tuple(cuts), "light_cuts": tuple(light_cuts)}
     return with_head(inputs, features, head, dim, dtype=dtype, seed=seed, **named)
 
 
@@ -108,12 +108,15 @@ def _block(x, heads, *, name, norm, dense, drop, dtype):
     """Attention between the tokens, then a perceptron for each: [B, T, D] -> [B, T, D]."""
     width = x.shape[-1]
     y = dense(norm(name=f"{name}.norm1")(x), 3 * width, 2 * width, name=f"{name}.attn.qkv")
+    inside = [(x, y)]
     y = dense(_attention(y, heads), width, 2 * width, name=f"{name}.attn.proj")
     x = layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path1")])
+    inside.append((x,))
     y = norm(name=f"{name}.norm2")(x)
-    y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1", activation=gelu)
-    y = dense(y, width, 5 * width, name=f"{name}.mlp.fc2")
-    return layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path2")])
+    y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1")
+    inside.append((x, y))
+    y = dense(gelu(y), width, 5 * width, name=f"{name}.mlp.fc2")
+    return layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path2")]), inside
 
 
 def _drop(x, *, name, rate, batch_size, dtype, seed):
@@ -137,31 +140,15 @@ def _attention(qkv, heads):
     return ops.reshape(attended, (-1, tokens, heads * size))
 
 
-def _dense(x, units, fans, *, name, dtype, seed, activation=None):
+def _dense(x, units, fans, *, name, dtype, seed):
     """A linear layer with Xavier's uniform weights; `fans` is fan_in + fan_out."""
     draw = _uniform(sqrt(6 / fans), name, seed)
-    return layers.Dense(
-        units, activation=activation, kernel_initializer=draw, dtype=dtype, name=name
-    )(x)
+    return layers.Dense(units, kernel_initializer=draw, dtype=dtype, name=name)(x)
 
 
-@keras.saving.register_keras_serializable(package="moco_tf")
 def gelu(x):
     """Exact GELU. Keras's rounds the square root of 2 to float32, also in float64."""
-    return _gelu(x)
-
-
-@tf.custom_gradient
-def _gelu(x):
-    """x Phi(x), of which the backward pass keeps x alone; by itself it would keep three arrays."""
-
-    def below():  # the normal distribution's Phi(x)
-        return 0.5 * (1 + tf.math.erf(x / sqrt(2)))
-
-    def gradient(upstream):
-        return upstream * (below() + x * tf.exp(-0.5 * x * x) / sqrt(2 * pi))
-
-    return x * below(), gradient
+    return 0.5 * x * (1 + ops.erf(x / sqrt(2)))
 
 
 def _conv_stem(x, width, *, bn, dtype, seed):

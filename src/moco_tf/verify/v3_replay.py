@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from moco_tf.methods.moco_v3 import MoCoV3
 from moco_tf.models.heads import with_heads
+from moco_tf.models.recompute import recomputing
 from moco_tf.models.resnet import resnet
 from moco_tf.models.torch_names import from_torch, to_torch, torch_name
 from moco_tf.models.vit import vit
@@ -150,7 +151,9 @@ def _build(s: V3Settings, strategy, dtype: str) -> MoCoV3:
     else:
         rule = adamw(weight_decay=s.wd)
     step = {"strategy": strategy, "batch_size": s.batch, "rule": rule, "dtype": dtype}
-    envelope = StepEnvelope(Network(query), **groups | step)
+    envelope = StepEnvelope(
+        Network(query, recomputing(query.model, query.light_cuts)), **groups | step
+    )
     return MoCoV3(Network(key), envelope=envelope, temperature=s.T)
 
 
