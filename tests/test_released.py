@@ -169,7 +169,7 @@ def test_to_keras_in_one_command(server, files, tmp_path, capsys):
     [
         (["moco_v2_800ep", "x.safetensors"], "Did you mean moco-v2-800ep"),
         (["moco-v2-80ep", "x.safetensors"], "Did you mean moco-v2-800ep"),
-        (["moco-v3-vit-s-300ep", "x.safetensors"], "A ViT is not converted yet"),
+        (["moco-v3-vit-s-30ep", "x.safetensors"], "Did you mean moco-v3-vit-s-300ep"),
         ([NAME, "x.pth"], "Give --to official, torchvision or timm with .pth"),
         ([NAME, "x"], r"another suffix: .safetensors (moco-tf), .keras (keras), .pkl (detectron2)"),
         ([NAME, "x.safetensors", "--to", "keras"], "must end in .keras"),

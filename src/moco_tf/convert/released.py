@@ -46,6 +46,10 @@ RELEASED = {
     "moco-v3-r50-100ep-linear": _v3("r-50-100ep/linear-100ep"),
     "moco-v3-r50-300ep-linear": _v3("r-50-300ep/linear-300ep"),
     "moco-v3-r50-1000ep-linear": _v3("r-50-1000ep/linear-1000ep"),
+    "moco-v3-vit-s-300ep": _v3("vit-s-300ep/vit-s-300ep"),
+    "moco-v3-vit-b-300ep": _v3("vit-b-300ep/vit-b-300ep"),
+    "moco-v3-vit-s-300ep-linear": _v3("vit-s-300ep/linear-vit-s-300ep"),
+    "moco-v3-vit-b-300ep-linear": _v3("vit-b-300ep/linear-vit-b-300ep"),
 }
 
 
@@ -59,8 +63,6 @@ def meant_name(name: str) -> str:
     if not name.startswith("moco"):
         return ""
     known = f"Known names: {', '.join(RELEASED)}."
-    if "vit" in name:
-        return f" A ViT is not converted yet. {known}"
     near = near_name(name.replace("_", "-"), RELEASED)
     return f" Did you mean {near}? {known}" if near else ""
 

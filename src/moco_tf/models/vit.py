@@ -91,32 +91,33 @@ def vit(
     side = image_size // patch_size
     x = layers.Reshape((side**2, width), dtype=dtype)(x)  # [B, P, D], row by row
     x = Tokens(side, seed=layer_seed(seed, "cls_token"), dtype=dtype, name="tokens")(x)  # [B, T, D]
-    cuts, light_cuts = [], []
+    cuts, light_cuts = [], []  # see `Encoder`
     for index, rate in enumerate(np.linspace(0, drop_path, depth)):
         cuts.append((x,))
         dense = partial(_dense, dtype=dtype, seed=seed)
         drop = partial(_drop, rate=float(rate), batch_size=batch_size, dtype=dtype, seed=seed)
         name = f"blocks.{index}"
-        x, inside = _block(x, heads, name=name, norm=norm, dense=dense, drop=drop, dtype=dtype)
-        light_cuts += [cuts[-1], *inside]
+        x, within = _block(x, heads, name=name, norm=norm, dense=dense, drop=drop, dtype=dtype)
+        light_cuts += [cuts[-1], *within]
     features = norm(name="norm")(x)[:, 0]  # [B, D]
     named = {"name": "head", "cuts": tuple(cuts), "light_cuts": tuple(light_cuts)}
     return with_head(inputs, features, head, dim, dtype=dtype, seed=seed, **named)
 
 
 def _block(x, heads, *, name, norm, dense, drop, dtype):
-    """Attention between the tokens, then a perceptron for each: [B, T, D] -> [B, T, D]."""
+    """Attention between the tokens, then a perceptron for each: [B, T, D] -> [B, T, D]; cuts."""
     width = x.shape[-1]
     y = dense(norm(name=f"{name}.norm1")(x), 3 * width, 2 * width, name=f"{name}.attn.qkv")
-    inside = [(x, y)]
+    qkv = x, y
     y = dense(_attention(y, heads), width, 2 * width, name=f"{name}.attn.proj")
     x = layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path1")])
-    inside.append((x,))
+    attended = (x,)
     y = norm(name=f"{name}.norm2")(x)
     y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1")
-    inside.append((x, y))
+    hidden = x, y
     y = dense(gelu(y), width, 5 * width, name=f"{name}.mlp.fc2")
-    return layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path2")]), inside
+    x = layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path2")])
+    return x, (qkv, attended, hidden)
 
 
 def _drop(x, *, name, rate, batch_size, dtype, seed):
