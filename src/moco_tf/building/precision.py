@@ -15,16 +15,16 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 def with_precision(config: Config, there: Config | None = None) -> Config:
     """Returns `config` with its precision settled, as a run records it.
 
-    bfloat16 only where the processor multiplies in it and oneDNN is on: without both it is slower
-    than float32. On a GPU nothing has been measured, so `auto` is float32 there.
+    bfloat16 where the processor multiplies in it and oneDNN is on, which has measured faster than
+    float32; else float32. On a GPU nothing has been measured, so `auto` is float32 there.
 
     Args:
         there: config of the run that goes on; its precision is kept.
     """
     if config.precision != "auto":
         return config
-    measured = "mixed_bfloat16" if _cpu_has_bfloat16() else "float32"
-    return config.model_copy(update={"precision": there.precision if there else measured})
+    faster = "mixed_bfloat16" if _cpu_has_bfloat16() else "float32"
+    return config.model_copy(update={"precision": there.precision if there else faster})
 
 
 def _cpu_has_bfloat16() -> bool:
