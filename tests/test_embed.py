@@ -437,6 +437,22 @@ def test_an_interruption_leaves_what_was_there(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_an_interruption_while_the_rows_are_written_leaves_nothing(
+    small_run, tmp_path, monkeypatch, capsys
+):
+    data, original = npz_data(tmp_path), moco_tf.exporting.embed.rows_of
+
+    def interrupted(parts):
+        signal.raise_signal(signal.SIGTERM)
+        return original(parts)
+
+    monkeypatch.setattr(moco_tf.exporting.embed, "rows_of", interrupted)
+    out = tmp_path / "x.csv"
+    assert main(["embed", str(small_run), "--data", data, "--out", str(out)]) == 143
+    assert f"interrupted: nothing was written to {out}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
+
+
 def test_interrupted_while_the_images_are_opened(small_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(moco_tf.training.signals, "_received", [])
     opening = lambda *a, **k: signal.raise_signal(signal.SIGTERM)  # noqa: E731

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import moco_tf.exporting.embed
+from moco_tf.commands.cli import main
 from moco_tf.data.decode import decoded
 from moco_tf.data.pipeline import eval_batches
 from moco_tf.data.readable import read_in_place_of
@@ -192,3 +193,10 @@ def test_a_share_beyond_the_limit_ends_it_where_it_is_passed(small_run, folder, 
     with pytest.raises(InputError, match=said):
         embed(str(small_run), out, max_bad_images=share, **settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_knn_takes_a_share_of_its_own(small_run, folder, capsys):
+    arguments = ["knn", str(small_run), "--data", str(folder), "--no-baselines"]
+    assert main([*arguments, "--max-bad-images", "0.001"]) == 2
+    assert "more than max_bad_images=0.001" in capsys.readouterr().err
+    assert main([*arguments, "--max-bad-images", "0.05"]) == 0

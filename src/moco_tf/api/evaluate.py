@@ -29,6 +29,7 @@ def knn(
     k: int = 200,
     temperature: float = 0.1,
     baselines: bool = True,
+    max_bad_images: float | None = None,
 ) -> dict[str, Any]:
     """Returns the kNN accuracy of an encoder on labelled images; nothing is trained.
 
@@ -40,6 +41,7 @@ def knn(
         k: neighbours that vote.
         temperature: of the votes, exp(similarity / temperature).
         baselines: also evaluate random weights and the plain pixels; kept in the run folder.
+        max_bad_images: largest share of unreadable files to leave out. None: the run's own.
 
     Returns:
         "knn_top1" (percent), "knn_top1_untrained" and "knn_top1_pixels" (None without
@@ -61,6 +63,7 @@ def knn(
         k=k,
         temperature=temperature,
         compare=baselines,
+        max_bad_images=max_bad_images,
     )
 
 

@@ -2,7 +2,7 @@
 
 from moco_tf.api.evaluate import knn
 from moco_tf.commands.flags import beside, take_defaults
-from moco_tf.commands.parser import Outcome, Parser
+from moco_tf.commands.parser import Outcome, Parser, share
 
 
 def add(command: Parser) -> None:
@@ -20,6 +20,9 @@ def add(command: Parser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--no-baselines", dest="compare", action="store_false", help="this encoder's number alone"
+    )
+    command.add_argument(
+        "--max-bad-images", type=share, metavar="X", help="share of unreadable files to leave out"
     )
     take_defaults(command, knn)
 

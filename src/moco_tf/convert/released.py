@@ -48,8 +48,6 @@ RELEASED = {
     "moco-v3-r50-1000ep-linear": _v3("r-50-1000ep/linear-1000ep"),
     "moco-v3-vit-s-300ep": _v3("vit-s-300ep/vit-s-300ep"),
     "moco-v3-vit-b-300ep": _v3("vit-b-300ep/vit-b-300ep"),
-    "moco-v3-vit-s-300ep-linear": _v3("vit-s-300ep/linear-vit-s-300ep"),
-    "moco-v3-vit-b-300ep-linear": _v3("vit-b-300ep/linear-vit-b-300ep"),
 }
 
 

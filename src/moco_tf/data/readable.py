@@ -58,9 +58,10 @@ def batches_of_readable(
         bad = indices[np.setdiff1d(np.arange(reached, places[-1]), places)]
         known.update(dict.fromkeys(bad.tolist(), "left out"))
         if len(known) > most * images.count or len(known) == images.count:
+            allowed = f"more than max_bad_images={most:g}" if most < 1 else "that is all of them"
             raise InputError(
-                f"data={images.name}: {len(known)} of {images.count} images cannot be read, more "
-                f"than max_bad_images={most:g}: {images.name_of(min(known))}. {images.mend}"
+                f"data={images.name}: {len(known)} of {images.count} images cannot be read, "
+                f"{allowed}: {images.name_of(min(known))}. {images.mend}"
             )
         reached = int(places[-1]) + 1
         if batch is not None:

@@ -29,6 +29,7 @@ def evaluate_run(
     data: Any = None,
     split: Literal["val", "test"] | None = None,
     compare: bool = True,
+    max_bad_images: float | None = None,
     warn: Callable[[str], None] = to_stderr,
 ) -> dict[str, Any]:
     """Returns kNN top-1 (percent) of a run or a converted file, and its conditions.
@@ -42,6 +43,7 @@ def evaluate_run(
         split: see `open_images`.
         k: neighbours asked for; the result holds how many voted.
         compare: whether to compute "knn_top1_untrained" and "knn_top1_pixels", else None.
+        max_bad_images: largest share of unreadable files to leave out; none: the run's own.
         warn: called with lines for the user: what is odd, and how far it is.
 
     Raises:
@@ -50,6 +52,8 @@ def evaluate_run(
     check_votes(k, temperature)
     encoder, config, step = load_encoder(run, warn=warn)
     data = images_of(config, data, run)
+    if max_bad_images is not None:
+        config = config.model_copy(update={"max_bad_images": max_bad_images})
     train, test, chosen = _labelled_images(config, data, split, warn)
     embed = embedding(encoder, features=features, normalization=config.normalization)
     votes: dict[str, Any] = {"image_size": config.image_size, "k": k, "temperature": temperature}

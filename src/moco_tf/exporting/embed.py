@@ -89,7 +89,7 @@ def embed(
         if out is None:
             array = np.concatenate(list(followed))
         else:
-            embed_files.save(out, rows, followed)
+            embed_files.save(out, rows, followed, check=followed.stop)
         if points is not None and folder is not None:
             points.save(folder, rows(), features)
     for line in skipped_lines(train, test):
@@ -150,7 +150,7 @@ class _Followed:
         begun = told = time.perf_counter()
         done = first = 0
         for batch in self._batches:
-            self._stop()
+            self.stop()
             if not np.isfinite(batch).all():
                 raise DivergedError(
                     f"the features of {self._run} are not all finite: the encoder has diverged. "
@@ -166,9 +166,9 @@ class _Followed:
             elif now - told >= REPORT_EVERY:
                 told = now
                 self._say(f"{done}/{self._count} images  {self.images_per_second:.0f} images/s")
-        self._stop()
+        self.stop()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         if self._signals.signal is not None:
             to = f" to {self._out}" if self._out else ""
             raise Cancelled(self._signals.signal, f"nothing was written{to}.")

@@ -63,7 +63,12 @@ def files_of(out: Path) -> tuple[Path, ...]:
     return (out, out.with_suffix(".names.txt")) if out.suffix == ".npy" else (out,)
 
 
-def save(out: Path, rows: Callable[[], Rows], batches: Iterable[np.ndarray]) -> None:
+def save(
+    out: Path,
+    rows: Callable[[], Rows],
+    batches: Iterable[np.ndarray],
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Writes rows and their features to `out`, whose folder is made.
 
     A file says first how many rows it has, which is known last: until then the features lie beside
@@ -72,6 +77,7 @@ def save(out: Path, rows: Callable[[], Rows], batches: Iterable[np.ndarray]) -> 
     Args:
         rows: called after the last batch.
         batches: float32 [b, D], of all rows in order; held one at a time.
+        check: called now and then while the file is written; what it raises ends the writing.
 
     Raises:
         InputError: if the disk is full or the folder cannot be written to.
@@ -84,7 +90,7 @@ def save(out: Path, rows: Callable[[], Rows], batches: Iterable[np.ndarray]) -> 
             held.write(np.ascontiguousarray(batch, "<f4").data)
         held.seek(0)
         whose = rows()
-        _WRITERS[out.suffix](file, whose, _read_back(held, width))
+        _WRITERS[out.suffix](file, whose, _read_back(held, width, check))
         file.flush()
         os.fsync(file.fileno())
         for names in files_of(out)[1:]:  # never beside the array of other images
@@ -92,9 +98,10 @@ def save(out: Path, rows: Callable[[], Rows], batches: Iterable[np.ndarray]) -> 
             write_atomically(names, "".join(f"{n}\n" for n in whose.names).encode())
 
 
-def _read_back(file: IO[bytes], width: int) -> Iterator[np.ndarray]:
+def _read_back(file: IO[bytes], width: int, check: Callable[[], None]) -> Iterator[np.ndarray]:
     """Yields float32 [b, width], `ROWS_A_GROUP` at a time, the last ones possibly fewer."""
     while data := file.read(4 * width * ROWS_A_GROUP):
+        check()
         yield np.frombuffer(data, "<f4").reshape(-1, width)
 
 
