@@ -124,7 +124,7 @@ def until_first_step_of_torch(started, arguments):
     recipe, *flags = arguments
     fields = [flag.lstrip("-").replace("-", "_") for flag in flags[::2]]
     config = resolve_config(recipe, None, dict(zip(fields, flags[1::2], strict=True)))
-    config = SimpleNamespace(**dict(config), worker="pytorch")
+    config = SimpleNamespace(**dict(config), worker="pytorch", device="cpu")
     with clock.part("building the encoders"):
         v3 = config.method == "moco-v3"
         step = torch_v3(config, config.mlp_dim) if v3 else torch_v2(config)
