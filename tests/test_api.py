@@ -31,7 +31,7 @@ SIGNATURES = {
     "load_run": "folder",
     "load_encoder": "run * head preprocessing dtype name",
     "embed": "run data * out features split projector_folder max_bad_images overwrite reporter",
-    "knn": "run * data split features k temperature baselines",
+    "knn": "run * data split features k temperature baselines max_bad_images",
     "probe": "run * data quick baselines out report reporter **fields",
     "finetune": "run * data out report reporter **fields",
     "export": "run out * format with_head with_preprocessing data data_licence overwrite",
