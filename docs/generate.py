@@ -37,9 +37,12 @@ def write_reference(folder: Path) -> None:
         "recipes.md": recipes_page(),
     }
     for name, text in pages.items():
-        path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        _update(folder / name, text)
+
+
+def _update(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def copy_records(folder: Path) -> None:
@@ -47,9 +50,8 @@ def copy_records(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     root = Path(__file__).resolve().parent.parent
     for page in [*root.glob("benchmarks/records/*.md"), root / "RELEASING.md"]:
-        (folder / page.name).write_text(
-            page.read_text(encoding="utf-8").replace("](../../docs/", "](../"), encoding="utf-8"
-        )
+        text = page.read_text(encoding="utf-8")
+        _update(folder / page.name, text.replace("](../../docs/", "](../"))
 
 
 def links_to_copies(app: object, name: str, source: list[str]) -> None:

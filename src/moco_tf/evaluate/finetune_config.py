@@ -81,20 +81,13 @@ class FinetuneConfig(FolderConfig):
         "strength of N(magnitude, 0.5) of 10; none: none of it",
     )
     mixup: float = Field(
-        0.0,
-        ge=0,
-        description="alpha of mixup, of a batch with itself in reverse order; 0: none of it",
+        0.0, ge=0, description="alpha of mixup, of a batch with its own reverse; 0: none of it"
     )
     cutmix: float = Field(
-        0.0,
-        ge=0,
-        description="alpha of cutmix, likewise; beside mixup half of the batches; 0: none of it",
+        0.0, ge=0, description="alpha of cutmix; beside mixup, for half of the batches; 0: none"
     )
     random_erasing: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="chance that a rectangle of 2 to 33 % of an image becomes noise",
+        0.0, ge=0, le=1, description="chance that 2 to 33 % of an image, a rectangle, become noise"
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of each label that all classes get alike"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -63,12 +62,9 @@ def embed(
     encoder, config, step = load_encoder(run, warn=say)
     function = embedding(encoder, features=features, normalization=config.normalization)
     data, side = images_of(config, data, run), config.image_size
+    share = config.max_bad_images if max_bad_images is None else max_bad_images
     train, test = open_images(
-        data,
-        max_bad_images=config.max_bad_images if max_bad_images is None else max_bad_images,
-        seed=config.seed,
-        image_size=side,
-        look="later",
+        data, max_bad_images=share, seed=config.seed, image_size=side, look="later"
     )
     name = text_of(data)
     parts = select(name, train, test, split)
@@ -79,9 +75,7 @@ def embed(
     if points is not None and len(points.indices) < count:
         say(f"the projector gets {len(points.indices)} of {count} images, evenly chosen")
     with StopSignals() as signals:
-        crops: Iterator[Any] = itertools.chain.from_iterable(
-            _crops(part, side) for _, part in parts
-        )
+        crops = _crops(parts, side)
         crops = crops if points is None else points.with_thumbnails(crops)
         found = feature_rows(function, crops, size=min(BATCH, count))
         found = found if points is None else points.with_features(found)
@@ -121,9 +115,10 @@ def _tell(parts, found: list[str], say: Callable[[str], None]) -> None:
         say(f"the test images get no class: {parts[-1][1].why_unlabelled}")
 
 
-def _crops(images: Images, side: int) -> Iterator:
-    indices = np.arange(images.count)
-    return eval_batches(images, indices=indices, image_size=side, batch_size=BATCH)
+def _crops(parts: list[tuple[str, Images]], side: int) -> Iterator[Any]:
+    for _, images in parts:
+        indices = np.arange(images.count)
+        yield from eval_batches(images, indices=indices, image_size=side, batch_size=BATCH)
 
 
 class _Followed:
