@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.graphs import optimized_nodes
+from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.models.heads import with_projector
@@ -137,6 +139,16 @@ def test_half_precision_is_close_and_a_saved_model_the_same(tmp_path):
     half = vit(**TINY, seed=1, dtype="mixed_bfloat16").backbone(tf.cast(images, tf.bfloat16))
     assert half.dtype == tf.bfloat16
     np.testing.assert_allclose(tf.cast(half, tf.float32), model(images), atol=0.1)
+
+
+@pytest.mark.skipif(not IsMklEnabled(), reason="only oneDNN fuses them on a processor")
+def test_a_product_takes_bias_gelu_and_residual_along():
+    """A Dense of [B, T, D] does not: its bias and what follows are passes of their own."""
+    model, images = vit(**TINY).backbone, tf.zeros([2, 6, 6, 3])
+    nodes = optimized_nodes(tf.function(model), images)[1]
+    fused = [node.attr["fused_ops"].list.s for node in nodes if node.op.endswith("FusedMatMul")]
+    wanted = [[b"BiasAdd"], [b"BiasAdd", b"Add"], [b"BiasAdd", b"GeluExact"], [b"BiasAdd", b"Add"]]
+    assert sorted(map(list, fused)) == sorted(TINY["depth"] * wanted)
 
 
 @pytest.mark.parametrize("cuts", ["cuts", "light_cuts"])

@@ -20,6 +20,7 @@ from moco_tf.models.architecture import from_text
 from moco_tf.models.array_names import SEED, array_names
 from moco_tf.models.backbone import BODY
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.models.layer_norm import LayerNorm
 from moco_tf.models.tokens import Tokens
 from moco_tf.runs.encoders import load_encoder as load_run_encoder
 from moco_tf.training.reporting import to_stderr
@@ -164,7 +165,8 @@ def _standard(
             name=layer.name,
             dtype=dtype,
         )
-    return type(layer).from_config(layer.get_config() | {"dtype": dtype})
+    kind = keras.layers.LayerNormalization if isinstance(layer, LayerNorm) else type(layer)
+    return kind.from_config(layer.get_config() | {"dtype": dtype})
 
 
 def _copy_arrays(layer: keras.Layer, copy: keras.Layer) -> None:

@@ -14,6 +14,7 @@ from keras import layers, ops
 
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.models.drop_path import DropPath
+from moco_tf.models.layer_norm import LayerNorm
 from moco_tf.models.resnet import layer_seed, with_head
 from moco_tf.models.tokens import Tokens
 from moco_tf.names.encoder import CONV_PATCH, check_vit
@@ -66,7 +67,7 @@ def vit(
     """
     patch_size = CONV_PATCH if stem == "conv" else patch_size
     check_vit(width=width, heads=heads, image_size=image_size, patch_size=patch_size)
-    norm = partial(layers.LayerNormalization, epsilon=EPSILON, dtype=dtype)
+    norm = partial(LayerNorm, epsilon=EPSILON, dtype=dtype)
     inputs = keras.Input((image_size, image_size, 3), dtype=keras.DTypePolicy(dtype).compute_dtype)
     if stem == "conv":
         bn = partial(
@@ -91,46 +92,51 @@ def vit(
     side = image_size // patch_size
     x = layers.Reshape((side**2, width), dtype=dtype)(x)  # [B, P, D], row by row
     x = Tokens(side, seed=layer_seed(seed, "cls_token"), dtype=dtype, name="tokens")(x)  # [B, T, D]
+    tokens = x.shape[1]
+    x = ops.reshape(x, (-1, width))  # [B T, D]: TensorFlow fuses product, bias and GELU of matrices
     cuts, light_cuts = [], []  # see `Encoder`
     for index, rate in enumerate(np.linspace(0, drop_path, depth)):
         cuts.append((x,))
         dense = partial(_dense, dtype=dtype, seed=seed)
-        drop = partial(_drop, rate=float(rate), batch_size=batch_size, dtype=dtype, seed=seed)
+        kept = {"rate": float(rate), "batch_size": batch_size, "dtype": dtype, "seed": seed}
+        drop = partial(_drop, tokens=tokens, **kept)
         name = f"blocks.{index}"
-        x, within = _block(x, heads, name=name, norm=norm, dense=dense, drop=drop, dtype=dtype)
+        attention = partial(_attention, tokens=tokens, heads=heads)
+        parts = {"norm": norm, "attention": attention, "dense": dense, "drop": drop}
+        x, within = _block(x, name=name, dtype=dtype, **parts)
         light_cuts += [cuts[-1], *within]
-    features = norm(name="norm")(x)[:, 0]  # [B, D]
+    features = norm(name="norm")(ops.reshape(x, (-1, tokens, width))[:, 0])  # [B, D]
     named = {"name": "head", "cuts": tuple(cuts), "light_cuts": tuple(light_cuts)}
     return with_head(inputs, features, head, dim, dtype=dtype, seed=seed, **named)
 
 
-def _block(x, heads, *, name, norm, dense, drop, dtype):
-    """Attention between the tokens, then a perceptron for each: [B, T, D] -> [B, T, D]; cuts."""
+def _block(x, *, name, norm, attention, dense, drop, dtype):
+    """Attention between the tokens, then a perceptron for each: [B T, D] -> [B T, D]; cuts."""
     width = x.shape[-1]
     y = dense(norm(name=f"{name}.norm1")(x), 3 * width, 2 * width, name=f"{name}.attn.qkv")
     qkv = x, y
-    y = dense(_attention(y, heads), width, 2 * width, name=f"{name}.attn.proj")
+    y = dense(attention(y), width, 2 * width, name=f"{name}.attn.proj")
     x = layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path1")])
     attended = (x,)
     y = norm(name=f"{name}.norm2")(x)
-    y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1")
-    hidden = x, y
-    y = dense(gelu(y), width, 5 * width, name=f"{name}.mlp.fc2")
+    y = gelu(dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1"))
+    y = dense(y, width, 5 * width, name=f"{name}.mlp.fc2")
     x = layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path2")])
-    return x, (qkv, attended, hidden)
+    return x, (qkv, attended)
 
 
-def _drop(x, *, name, rate, batch_size, dtype, seed):
+def _drop(x, *, tokens, name, rate, batch_size, dtype, seed):
     if not rate:
         return x
     draw = layer_seed(seed, name)
-    return DropPath(rate, batch_size=batch_size, seed=draw, dtype=dtype, name=name)(x)
+    drop = DropPath(rate, batch_size=batch_size, seed=draw, dtype=dtype, name=name)
+    width = x.shape[-1]
+    return ops.reshape(drop(ops.reshape(x, (-1, tokens, width))), (-1, width))
 
 
-def _attention(qkv, heads):
-    """Scaled dot-product attention of all heads: [B, T, 3 D] -> [B, T, D]."""
-    _, tokens, width = qkv.shape
-    size = width // 3 // heads
+def _attention(qkv, *, tokens, heads):
+    """Scaled dot-product attention of all heads: [B T, 3 D] -> [B T, D]."""
+    size = qkv.shape[-1] // 3 // heads
     split = ops.reshape(qkv, (-1, tokens, 3, heads, size))
     query, key, value = ops.unstack(ops.transpose(split, (2, 0, 3, 1, 4)), 3)  # [B, H, T, D / H]
     # Keras's dot_product_attention, einsums, takes longer, and is further off in half precision.
@@ -138,7 +144,7 @@ def _attention(qkv, heads):
     exact = keras.backend.result_type(qkv.dtype, "float32")
     weights = ops.cast(ops.softmax(ops.cast(logits, exact)), qkv.dtype)
     attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # [B, T, H, D / H]
-    return ops.reshape(attended, (-1, tokens, heads * size))
+    return ops.reshape(attended, (-1, heads * size))
 
 
 def _dense(x, units, fans, *, name, dtype, seed):
