@@ -35,6 +35,7 @@ SCALED = DEMO | {
 # its norm times the rate, which is large here.
 SCALED_V3 = {
     "recipe": "cifar10-v3",
+    "precision": "float32",
     "width": 8,
     "batch_size": 32,
     "key_momentum": 0.99,

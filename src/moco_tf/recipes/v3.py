@@ -50,6 +50,7 @@ _CIFAR_V3 = _V3.model_copy(
         "batch_size": 256,
         "epochs": 20,
         "warmup_epochs": 2,
+        "precision": "auto",
     }
 )
 _CIFAR_V3_VIT = _CIFAR_V3.model_copy(
@@ -58,12 +59,14 @@ _CIFAR_V3_VIT = _CIFAR_V3.model_copy(
         "width": 64,
         "stem": "imagenet",
         "patch_size": 4,
-        "vit_depth": 6,
+        "vit_width": 96,
+        "vit_depth": 4,
         "freeze_patch_projection": True,
         "temperature": 0.2,
         "optimizer": "adamw",
         "learning_rate": 5e-4,
         "weight_decay": 0.1,
+        "precision": "float32",
     }
 )
 
