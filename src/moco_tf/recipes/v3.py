@@ -50,6 +50,7 @@ _CIFAR_V3 = _V3.model_copy(
         "batch_size": 256,
         "epochs": 20,
         "warmup_epochs": 2,
+        "learning_rate": 4.0,  # LARS moves a weight by a thousandth of its norm times the rate
         "precision": "auto",
     }
 )
