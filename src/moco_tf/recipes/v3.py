@@ -112,7 +112,7 @@ V3_RECIPES = {
     "cifar10-v3": Recipe(
         _CIFAR_V3,
         "our own: MoCo v3 with a narrow ResNet-18 on CIFAR-10, for two CPU cores",
-        "not measured yet",
+        "kNN top-1 46.9 after 5 epochs (untrained 29.7); longer not measured",
     ),
     "cifar10-v3-vit": Recipe(
         _CIFAR_V3_VIT,
