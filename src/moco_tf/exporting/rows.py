@@ -59,22 +59,22 @@ def rows_of(parts: Sequence[tuple[str, Images]]) -> Rows:
     The name of a file is its path below the folder given, see `one_line`; that of another image is
     its split and its place: "train/0".
     """
-    readable = [images.readable for _, images in parts]
+    read = [(split, images, images.readable) for split, images in parts]
     names: list[str] = []
-    for (split, images), places in zip(parts, readable, strict=True):
+    for split, images, places in read:
         paths = images.paths or [f"{split}/{place}" for place in range(images.count)]
         names += [one_line(paths[place]) for place in places.tolist()]
     labels = None
     if any(images.labels is not None for _, images in parts):
         each = [
             np.full(len(places), -1) if images.labels is None else images.labels[places]
-            for (_, images), places in zip(parts, readable, strict=True)
+            for _, images, places in read
         ]
         labels = np.maximum(np.concatenate(each), -1).astype(np.int64)
     classes = max((images.class_names for _, images in parts), key=len) if parts else ()
     return Rows(
         names,
-        [split for (split, _), places in zip(parts, readable, strict=True) for _ in places],
+        [split for split, _, places in read for _ in places],
         labels,
         tuple(one_line(name) for name in classes) if labels is not None else (),
     )

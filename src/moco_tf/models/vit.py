@@ -79,49 +79,41 @@ def vit(
         )
         x = _conv_stem(inputs, width, bn=bn, dtype=dtype, seed=seed)
     else:
-        name, bound = "patch_embed.proj", sqrt(6 / (3 * patch_size**2 + width))
-        x = layers.Conv2D(
-            width,
-            patch_size,
-            patch_size,
-            kernel_initializer=_uniform(bound, name, seed),
-            trainable=not freeze_patch_projection,
-            dtype=dtype,
-            name=name,
-        )(inputs)
+        frozen = freeze_patch_projection
+        x = _patch_stem(inputs, width, patch_size, frozen=frozen, dtype=dtype, seed=seed)
     side = image_size // patch_size
     x = layers.Reshape((side**2, width), dtype=dtype)(x)  # [B, P, D], row by row
     x = Tokens(side, seed=layer_seed(seed, "cls_token"), dtype=dtype, name="tokens")(x)  # [B, T, D]
     tokens = x.shape[1]
     x = ops.reshape(x, (-1, width))  # [B T, D]: TensorFlow fuses product, bias and GELU of matrices
+    parts = {
+        "norm": norm,
+        "attention": partial(_attention, tokens=tokens, heads=heads),
+        "dense": partial(_dense, dtype=dtype, seed=seed),
+        "drop": partial(_drop, tokens=tokens, batch_size=batch_size, dtype=dtype, seed=seed),
+    }
     cuts, light_cuts = [], []  # see `Encoder`
     for index, rate in enumerate(np.linspace(0, drop_path, depth)):
         cuts.append((x,))
-        dense = partial(_dense, dtype=dtype, seed=seed)
-        kept = {"rate": float(rate), "batch_size": batch_size, "dtype": dtype, "seed": seed}
-        drop = partial(_drop, tokens=tokens, **kept)
-        name = f"blocks.{index}"
-        attention = partial(_attention, tokens=tokens, heads=heads)
-        parts = {"norm": norm, "attention": attention, "dense": dense, "drop": drop}
-        x, within = _block(x, name=name, dtype=dtype, **parts)
+        x, within = _block(x, name=f"blocks.{index}", rate=float(rate), dtype=dtype, **parts)
         light_cuts += [cuts[-1], *within]
     features = norm(name="norm")(ops.reshape(x, (-1, tokens, width))[:, 0])  # [B, D]
     named = {"name": "head", "cuts": tuple(cuts), "light_cuts": tuple(light_cuts)}
     return with_head(inputs, features, head, dim, dtype=dtype, seed=seed, **named)
 
 
-def _block(x, *, name, norm, attention, dense, drop, dtype):
+def _block(x, *, name, rate, norm, attention, dense, drop, dtype):
     """Attention between the tokens, then a perceptron for each: [B T, D] -> [B T, D]; cuts."""
     width = x.shape[-1]
     y = dense(norm(name=f"{name}.norm1")(x), 3 * width, 2 * width, name=f"{name}.attn.qkv")
     qkv = x, y
     y = dense(attention(y), width, 2 * width, name=f"{name}.attn.proj")
-    x = layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path1")])
+    x = layers.Add(dtype=dtype)([x, drop(y, rate=rate, name=f"{name}.drop_path1")])
     attended = (x,)
     y = norm(name=f"{name}.norm2")(x)
     y = gelu(dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1"))
     y = dense(y, width, 5 * width, name=f"{name}.mlp.fc2")
-    x = layers.Add(dtype=dtype)([x, drop(y, name=f"{name}.drop_path2")])
+    x = layers.Add(dtype=dtype)([x, drop(y, rate=rate, name=f"{name}.drop_path2")])
     return x, (qkv, attended)
 
 
@@ -156,6 +148,20 @@ def _dense(x, units, fans, *, name, dtype, seed):
 def gelu(x):
     """Exact GELU. Keras's rounds the square root of 2 to float32, also in float64."""
     return 0.5 * x * (1 + ops.erf(x / sqrt(2)))
+
+
+def _patch_stem(inputs, width, patch_size, *, frozen, dtype, seed):
+    """One linear projection of each patch; [B, S/p, S/p, D]."""
+    name, bound = "patch_embed.proj", sqrt(6 / (3 * patch_size**2 + width))
+    return layers.Conv2D(
+        width,
+        patch_size,
+        patch_size,
+        kernel_initializer=_uniform(bound, name, seed),
+        trainable=not frozen,
+        dtype=dtype,
+        name=name,
+    )(inputs)
 
 
 def _conv_stem(x, width, *, bn, dtype, seed):
