@@ -12,21 +12,23 @@ from support.graphs import optimized_nodes
 from support.steps import BATCH, build, trained, views
 
 from moco_tf.building import build_method
-from moco_tf.config import Config
+from moco_tf.config import make_config
 from moco_tf.models.recompute import recomputing
 from moco_tf.models.resnet import resnet
 from moco_tf.models.vit import vit
+from moco_tf.recipes import RECIPES
 
 # Convolutions of the encoder below: in the stem and the first block, and in all.
+GROUPS = 2  # of its BatchNorm, in a batch of four
 CONVOLUTIONS = {"basic": (1 + 2, 1 + 2 + 3), "bottleneck": (1 + 4, 1 + 4 + 4)}
 
 
-def encoder(block):
+def encoder(block, stem="small", image_size=8):
     return resnet(
         block=block,
         blocks=(1, 1),
-        image_size=8,
-        stem="small",
+        image_size=image_size,
+        stem=stem,
         width=4,
         head="linear",
         dim=3,
@@ -55,18 +57,24 @@ def forward_and_backward(encode, *arguments, operation="Conv2D"):
     return results, sum(any(name.endswith(operation) for name in one) for one in names)
 
 
-@pytest.mark.parametrize("block", [pytest.param("basic", marks=pytest.mark.slow), "bottleneck"])
-def test_results_are_the_model_s_and_all_but_the_last_part_runs_twice(block):
-    network, rng = encoder(block), np.random.default_rng(0)
-    arguments = (
-        [tf.constant(v.value) for v in network.model.trainable_variables],
+def drawn_for(network):
+    """What `forward_and_backward` takes: weights and statistics, four images, gradients."""
+    rng, model = np.random.default_rng(0), network.model
+    return (
+        [tf.constant(v.value) for v in model.trainable_variables],
         [
             tf.constant(rng.uniform(1, 2, v.shape), tf.float32)
-            for v in network.model.non_trainable_variables
+            for v in model.non_trainable_variables
         ],
-        tf.constant(rng.standard_normal((4, 8, 8, 3)), tf.float32),
+        tf.constant(rng.standard_normal((4, *model.inputs[0].shape[1:])), tf.float32),
         tf.constant(rng.standard_normal((4, 3)), tf.float32),
     )
+
+
+@pytest.mark.parametrize("block", [pytest.param("basic", marks=pytest.mark.slow), "bottleneck"])
+def test_results_are_the_model_s_and_all_but_the_last_part_runs_twice(block):
+    network = encoder(block)
+    arguments = drawn_for(network)
     plain, once = forward_and_backward(network.model.stateless_call, *arguments)
     again, more = forward_and_backward(recomputing(network.model, network.cuts), *arguments)
     assert len(again) == 1 + len(network.model.variables)
@@ -76,16 +84,30 @@ def test_results_are_the_model_s_and_all_but_the_last_part_runs_twice(block):
     assert (once, more) == (every, every + twice)
 
 
+@pytest.mark.parametrize(
+    ("block", "normalized"),
+    # In the stem, the first block, and the second one but for what ends it.
+    [pytest.param("basic", 1 + 2 + 1, marks=pytest.mark.slow), ("bottleneck", 1 + 4 + 2)],
+)
+def test_light_cuts_of_a_resnet_normalize_again_and_convolve_once(block, normalized):
+    network = encoder(block, stem="imagenet", image_size=32)
+    arguments = drawn_for(network)
+    call = recomputing(network.model, network.light_cuts)
+    for operation, again in (("Conv2D", 0), ("FusedBatchNormV3", GROUPS * normalized)):
+        plain, once = forward_and_backward(
+            network.model.stateless_call, *arguments, operation=operation
+        )
+        light, more = forward_and_backward(call, *arguments, operation=operation)
+        for ours, theirs in zip(light, plain, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+        assert more - once == again
+
+
 def small_vit():
     """Three blocks, and what `forward_and_backward` takes."""
     sizes = {"width": 8, "depth": 3, "heads": 2, "stem": "patch", "image_size": 8, "patch_size": 4}
-    network, rng = vit(**sizes, head="linear", dim=3), np.random.default_rng(0)
-    return network, (
-        [tf.constant(v.value) for v in network.model.trainable_variables],
-        [tf.constant(v.value) for v in network.model.non_trainable_variables],
-        tf.constant(rng.standard_normal((4, 8, 8, 3)), tf.float32),
-        tf.constant(rng.standard_normal((4, 3)), tf.float32),
-    )
+    network = vit(**sizes, head="linear", dim=3)
+    return network, drawn_for(network)
 
 
 def test_all_blocks_of_a_vit_but_the_last_run_twice():
@@ -122,13 +144,22 @@ def test_the_model_stays_as_it_is():
     assert network.model.get_layer("layer2.0.conv3") in layers
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-def test_the_option_reaches_the_step(recompute):
-    changes = {"recompute": recompute, "encoder": "resnet18", "width": 8, "image_size": 32}
-    changes |= {"batch_size": 8, "group_size": 8, "queue_size": 8}
-    method = build_method(Config(**changes), tf.distribute.get_strategy())
-    plain = method.query.call == method.query.model.stateless_call
-    assert plain is not recompute
+V2 = {"group_size": 8, "queue_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "apart"),
+    [
+        ("moco-v2", V2, False),
+        ("moco-v2", V2 | {"recompute": True}, True),
+        ("moco-v3-r50-100ep", {"mlp_dim": 8}, True),
+    ],
+)
+def test_the_option_and_the_method_take_the_network_apart(recipe, changes, apart):
+    changes |= {"encoder": "resnet18", "width": 8, "image_size": 32, "batch_size": 8}
+    config = make_config(RECIPES[recipe].config, changes)
+    method = build_method(config, tf.distribute.get_strategy())
+    assert (method.query.call != method.query.model.stateless_call) is apart
 
 
 def test_the_step_computes_its_queries_twice():

@@ -11,6 +11,7 @@ from keras import layers
 from moco_tf.models.batch_norm import GroupBatchNorm
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
+LIGHT_STAGES = 2  # have light cuts; the others' activations are small
 
 
 @dataclass(frozen=True)
@@ -78,23 +79,26 @@ def resnet(
     else:
         # The demo replaces this layer after construction, so it keeps PyTorch's default draw.
         x = conv(inputs, width, 3, stride=1, name="conv1", default_init=True)
+    cuts, light_cuts = [], [(x,)]  # see `Encoder`
     x = layers.ReLU(dtype=dtype)(bn(name="bn1")(x))
     if stem == "imagenet":
         # Zero padding equals minus infinity here, because the ReLU leaves nothing below zero.
         x = layers.MaxPooling2D(3, 2, dtype=dtype)(layers.ZeroPadding2D(1, dtype=dtype)(x))
-    cuts = []
     add_block = partial(_BLOCKS[block], conv=conv, bn=bn, dtype=dtype, inner_factor=inner_factor)
     for stage, count in enumerate(blocks):
         for index in range(count):
             cuts.append((x,))
-            x = add_block(
+            x, within = add_block(
                 x,
                 planes=width * 2**stage,
                 stride=2 if stage > 0 and index == 0 else 1,
                 name=f"layer{stage + 1}.{index}",
             )
+            light_cuts += within if stage < LIGHT_STAGES else ()
     pooled = layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")(x)  # [B, features]
-    return with_head(inputs, pooled, head, dim, dtype=dtype, seed=seed, cuts=tuple(cuts))
+    # Small images take little memory, and parts take time to trace.
+    named = {"cuts": tuple(cuts), "light_cuts": tuple(light_cuts) if stem == "imagenet" else ()}
+    return with_head(inputs, pooled, head, dim, dtype=dtype, seed=seed, **named)
 
 
 def with_head(inputs, pooled, head, dim, *, dtype, seed, name="fc", **others):
@@ -112,33 +116,36 @@ def with_head(inputs, pooled, head, dim, *, dtype, seed, name="fc", **others):
 
 
 def _basic_block(x, *, planes, stride, name, conv, bn, dtype, inner_factor):
+    """The block's end, and its light cuts: what its convolutions give, and the shortcut's."""
     del inner_factor  # widens bottlenecks only
-    shortcut = _shortcut(x, planes, stride, name, conv, bn)
-    y = conv(x, planes, 3, stride=stride, name=f"{name}.conv1")
-    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn1")(y))
-    y = bn(name=f"{name}.bn2")(conv(y, planes, 3, name=f"{name}.conv2"))
-    return layers.ReLU(dtype=dtype)(layers.Add(dtype=dtype)([y, shortcut]))
+    kept, shortcut = _shortcut(x, planes, stride, name, conv, bn)
+    y1 = conv(x, planes, 3, stride=stride, name=f"{name}.conv1")
+    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn1")(y1))
+    y2 = conv(y, planes, 3, name=f"{name}.conv2")
+    y = layers.Add(dtype=dtype)([bn(name=f"{name}.bn2")(y2), shortcut(kept)])
+    return layers.ReLU(dtype=dtype)(y), ((y1, kept), (y2, kept))
 
 
 def _bottleneck(x, *, planes, stride, name, conv, bn, dtype, inner_factor):
-    shortcut = _shortcut(x, planes * EXPANSION["bottleneck"], stride, name, conv, bn)
-    y = conv(x, planes * inner_factor, 1, name=f"{name}.conv1")
-    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn1")(y))
-    y = conv(y, planes * inner_factor, 3, stride=stride, name=f"{name}.conv2")
-    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn2")(y))
-    y = conv(y, planes * EXPANSION["bottleneck"], 1, name=f"{name}.conv3")
-    y = bn(name=f"{name}.bn3")(y)
-    return layers.ReLU(dtype=dtype)(layers.Add(dtype=dtype)([y, shortcut]))
+    kept, shortcut = _shortcut(x, planes * EXPANSION["bottleneck"], stride, name, conv, bn)
+    y1 = conv(x, planes * inner_factor, 1, name=f"{name}.conv1")
+    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn1")(y1))
+    y2 = conv(y, planes * inner_factor, 3, stride=stride, name=f"{name}.conv2")
+    y = layers.ReLU(dtype=dtype)(bn(name=f"{name}.bn2")(y2))
+    y3 = conv(y, planes * EXPANSION["bottleneck"], 1, name=f"{name}.conv3")
+    y = layers.Add(dtype=dtype)([bn(name=f"{name}.bn3")(y3), shortcut(kept)])
+    return layers.ReLU(dtype=dtype)(y), ((y1, kept), (y2, kept), (y3, kept))
 
 
 _BLOCKS = {"basic": _basic_block, "bottleneck": _bottleneck}
 
 
 def _shortcut(x, channels, stride, name, conv, bn):
+    """What is kept of the shortcut for the backward pass, and what then makes the shortcut."""
     if stride == 1 and x.shape[-1] == channels:
-        return x
+        return x, lambda kept: kept
     x = conv(x, channels, 1, stride=stride, name=f"{name}.downsample.0")
-    return bn(name=f"{name}.downsample.1")(x)
+    return x, bn(name=f"{name}.downsample.1")
 
 
 def _conv(x, channels, size, *, stride=1, name, dtype, seed, default_init=False):
