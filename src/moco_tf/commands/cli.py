@@ -55,7 +55,9 @@ def _run(arguments: list[str] | None) -> int:
                 parser.error(f"unknown argument {unknown[0]}")
             if sys.platform == "win32":
                 raise InputError("moco-tf does not run on native Windows. Use WSL 2.")
-            importlib.import_module("moco_tf.commands.quiet").be_quiet()
+            process = importlib.import_module("moco_tf.commands.quiet")
+            process.be_quiet()
+            process.use_onednn()
             result, text, ok = run(**given)
             shown = json.dumps(result) if given["json"] and result else text
             if shown:

@@ -1,7 +1,8 @@
-"""The process of a command: TensorFlow and Pillow say in it only what ends it."""
+"""The process of a command: what TensorFlow and Pillow say in it, and TensorFlow's kernels."""
 
 import logging
 import os
+import platform
 import warnings
 
 from moco_tf.api.starting import QUIET
@@ -16,3 +17,12 @@ def be_quiet() -> None:
     if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = QUIET  # what matters comes as an exception as well
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def use_onednn() -> None:
+    """To be called before TensorFlow is imported, which leaves oneDNN off without AVX-512.
+
+    With it a step takes about half the time there. A TF_ENABLE_ONEDNN_OPTS that is set stays.
+    """
+    if platform.machine() == "x86_64":
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
