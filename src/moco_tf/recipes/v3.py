@@ -117,6 +117,6 @@ V3_RECIPES = {
     "cifar10-v3-vit": Recipe(
         _CIFAR_V3_VIT,
         "our own: MoCo v3 with a shallow ViT on CIFAR-10, for two CPU cores",
-        "not measured yet",
+        "kNN top-1 43.1 after 5 epochs (untrained 34.0); longer not measured",
     ),
 }
