@@ -73,7 +73,7 @@ BAD = {
     ),
     "python's": (
         lambda image, seed: (
-            cut(image, seed) // np.random.default_rng().integers(1, 255, 1, np.uint8)
+            cut(image, seed) + np.random.default_rng().integers(0, 2, (SIDE, SIDE, 3), np.uint8)
         ),
         "gave two views for one image and seed",
     ),
