@@ -18,8 +18,8 @@ from moco_tf.models.resnet import resnet
 from moco_tf.models.vit import vit
 from moco_tf.recipes import RECIPES
 
-# Convolutions of the encoder below: in the stem and the first block, and in all.
-GROUPS = 2  # of its BatchNorm, in a batch of four
+GROUPS = 2  # of the BatchNorm of the encoder below, in a batch of four
+# Its convolutions: in the stem and the first block, and in all.
 CONVOLUTIONS = {"basic": (1 + 2, 1 + 2 + 3), "bottleneck": (1 + 4, 1 + 4 + 4)}
 
 
@@ -156,8 +156,8 @@ V2 = {"group_size": 8, "queue_size": 8}
     ],
 )
 def test_the_option_and_the_method_take_the_network_apart(recipe, changes, apart):
-    changes |= {"encoder": "resnet18", "width": 8, "image_size": 32, "batch_size": 8}
-    config = make_config(RECIPES[recipe].config, changes)
+    sizes = {"encoder": "resnet18", "width": 8, "image_size": 32, "batch_size": 8}
+    config = make_config(RECIPES[recipe].config, changes | sizes)
     method = build_method(config, tf.distribute.get_strategy())
     assert (method.query.call != method.query.model.stateless_call) is apart
 

@@ -18,7 +18,6 @@ from moco_tf.methods.moco_v3 import MoCoV3
 from moco_tf.methods.shuffle import random_permutation
 from moco_tf.models.batch_norm import running_variables
 from moco_tf.models.recompute import recomputing
-from moco_tf.names.encoder import VITS
 from moco_tf.runs.encoders import untrained_encoder
 from moco_tf.training.adamw import adamw
 from moco_tf.training.gradient_cache import gradient_cache
@@ -86,7 +85,7 @@ def _cuts(config, query):
     if config.recompute:
         return query.cuts
     # A ResNet's light cuts save v3 a fifth of the memory, which keeps two views; v1 and v2 nothing.
-    return query.light_cuts if config.method == V3 or config.encoder in VITS else ()
+    return query.light_cuts if config.method == V3 or config.is_vit else ()
 
 
 def _network(config, encoder, preprocess, cuts=(), *, stream=0):

@@ -52,7 +52,8 @@ def build_network(
     kernel, bias = encoder.model.layers[-1].variables
     kernel.assign(initial_kernel(kernel.shape[0], classes, config.seed))
     bias.assign(tf.zeros_like(bias))
-    trained = Network(encoder, recomputing(encoder.model, encoder.light_cuts))
+    cuts = encoder.light_cuts if pretraining.is_vit else ()  # one view: a ResNet keeps everything
+    trained = Network(encoder, recomputing(encoder.model, cuts))
     envelope = StepEnvelope(
         trained,
         strategy=strategy,
