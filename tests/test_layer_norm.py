@@ -31,14 +31,15 @@ def test_each_row_has_mean_0_and_variance_1_before_it_is_scaled():
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float64", 1e-12), ("float32", 2e-5), ("mixed_bfloat16", 0.1)]
 )
-def test_values_and_gradients_are_those_of_keras(dtype, tolerance):
+@pytest.mark.parametrize("training", [True, False])
+def test_values_and_gradients_are_those_of_keras(training, dtype, tolerance):
     ours, theirs, _, x = layers(dtype)
     images = tf.constant(x, ours.compute_dtype)
     found = []
-    for one in (ours, theirs):
+    for one, options in ((ours, {"training": training}), (theirs, {})):
         with tf.GradientTape() as tape:
             tape.watch(images)
-            y = one(images)
+            y = one(images, **options)
             loss = tf.reduce_sum(tf.cast(y, tf.float32) ** 3)
         found.append([y, *tape.gradient(loss, [images, *[v.value for v in one.variables]])])
     assert found[0][0].dtype == found[1][0].dtype == ours.compute_dtype

@@ -18,14 +18,17 @@ from moco_tf.exporting.plain_vit import with_tokens
 from moco_tf.models import Encoder
 from moco_tf.models.architecture import from_text
 from moco_tf.models.array_names import SEED, array_names
+from moco_tf.models.attention import Attention, attend, attention
 from moco_tf.models.backbone import BODY
 from moco_tf.models.batch_norm import GroupBatchNorm
+from moco_tf.models.gelu_dense import GeluDense, gelu
 from moco_tf.models.layer_norm import LayerNorm
 from moco_tf.models.tokens import Tokens
 from moco_tf.runs.encoders import load_encoder as load_run_encoder
 from moco_tf.training.reporting import to_stderr
 
 INPUT, OUTPUT = "images", "features"
+KERAS_KINDS = {GeluDense: keras.layers.Dense, LayerNorm: keras.layers.LayerNormalization}
 
 
 def load_encoder(
@@ -121,10 +124,12 @@ def plain_model(
     def standard(one: Any) -> Any:
         if isinstance(one, Tokens):
             return partial(with_tokens, one, dtype=dtype)
+        if isinstance(one, Attention):
+            return partial(attention, tokens=one.tokens, heads=one.heads, attend=attend)
         if isinstance(one, keras.layers.Layer):
             copy = _standard(one, dtype, None)
             made.append((one, copy))
-            return copy
+            return (lambda x: copy(gelu(x))) if isinstance(one, GeluDense) else copy
         return one  # an operation, which has no weights
 
     # As keras.models.clone_model does, whose model would begin behind the normalisation.
@@ -165,7 +170,7 @@ def _standard(
             name=layer.name,
             dtype=dtype,
         )
-    kind = keras.layers.LayerNormalization if isinstance(layer, LayerNorm) else type(layer)
+    kind = KERAS_KINDS.get(type(layer), type(layer))
     return kind.from_config(layer.get_config() | {"dtype": dtype})
 
 

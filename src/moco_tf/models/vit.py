@@ -12,8 +12,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from moco_tf.models.attention import Attention
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.models.drop_path import DropPath
+from moco_tf.models.gelu_dense import GeluDense
 from moco_tf.models.layer_norm import LayerNorm
 from moco_tf.models.resnet import layer_seed, with_head
 from moco_tf.models.tokens import Tokens
@@ -88,7 +90,7 @@ def vit(
     x = ops.reshape(x, (-1, width))  # [B T, D]: TensorFlow fuses product, bias and GELU of matrices
     parts = {
         "norm": norm,
-        "attention": partial(_attention, tokens=tokens, heads=heads),
+        "attention": Attention(tokens, heads, dtype=dtype),
         "dense": partial(_dense, dtype=dtype, seed=seed),
         "drop": partial(_drop, tokens=tokens, batch_size=batch_size, dtype=dtype, seed=seed),
     }
@@ -111,8 +113,8 @@ def _block(x, *, name, rate, norm, attention, dense, drop, dtype):
     x = layers.Add(dtype=dtype)([x, drop(y, rate=rate, name=f"{name}.drop_path1")])
     attended = (x,)
     y = norm(name=f"{name}.norm2")(x)
-    y = gelu(dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1"))
-    y = dense(y, width, 5 * width, name=f"{name}.mlp.fc2")
+    y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1")
+    y = dense(y, width, 5 * width, kind=GeluDense, name=f"{name}.mlp.fc2")
     x = layers.Add(dtype=dtype)([x, drop(y, rate=rate, name=f"{name}.drop_path2")])
     return x, (qkv, attended)
 
@@ -126,28 +128,10 @@ def _drop(x, *, tokens, name, rate, batch_size, dtype, seed):
     return ops.reshape(drop(ops.reshape(x, (-1, tokens, width))), (-1, width))
 
 
-def _attention(qkv, *, tokens, heads):
-    """Scaled dot-product attention of all heads: [B T, 3 D] -> [B T, D]."""
-    size = qkv.shape[-1] // 3 // heads
-    split = ops.reshape(qkv, (-1, tokens, 3, heads, size))
-    query, key, value = ops.unstack(ops.transpose(split, (2, 0, 3, 1, 4)), 3)  # [B, H, T, D / H]
-    # Keras's dot_product_attention, einsums, takes longer, and is further off in half precision.
-    logits = ops.matmul(query * size**-0.5, ops.swapaxes(key, -1, -2))  # [B, H, T, T]
-    exact = keras.backend.result_type(qkv.dtype, "float32")
-    weights = ops.cast(ops.softmax(ops.cast(logits, exact)), qkv.dtype)
-    attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # [B, T, H, D / H]
-    return ops.reshape(attended, (-1, heads * size))
-
-
-def _dense(x, units, fans, *, name, dtype, seed):
+def _dense(x, units, fans, *, kind=layers.Dense, name, dtype, seed):
     """A linear layer with Xavier's uniform weights; `fans` is fan_in + fan_out."""
     draw = _uniform(sqrt(6 / fans), name, seed)
-    return layers.Dense(units, kernel_initializer=draw, dtype=dtype, name=name)(x)
-
-
-def gelu(x):
-    """Exact GELU. Keras's rounds the square root of 2 to float32, also in float64."""
-    return 0.5 * x * (1 + ops.erf(x / sqrt(2)))
+    return kind(units, kernel_initializer=draw, dtype=dtype, name=name)(x)
 
 
 def _patch_stem(inputs, width, patch_size, *, frozen, dtype, seed):
