@@ -60,18 +60,23 @@ class Attention(keras.layers.Layer):
 @tf.custom_gradient
 def _attend(query, key, value):
     weights = _weights(query, key)
+    attended = tf.matmul(weights, value)
 
     def gradient(upstream):
         by_weight = tf.matmul(upstream, value, transpose_b=True)
-        by_logit = _softmax_gradient(weights, by_weight)
+        by_logit = _by_logit(weights, by_weight, attended, upstream)
         by_key = tf.matmul(by_logit, query, transpose_a=True)
         return tf.matmul(by_logit, key), by_key, tf.matmul(weights, upstream, transpose_a=True)
 
-    return tf.matmul(weights, value), gradient
+    return attended, gradient
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _softmax_gradient(weights, upstream):
+def _by_logit(weights, by_weight, attended, upstream):
+    """The gradient of softmax, in which the sum over keys is one over D / H.
+
+    Source: arXiv:2205.14135, appendix B.2.
+    """
     exact = keras.backend.result_type(weights.dtype.name, "float32")
-    w, g = tf.cast(weights, exact), tf.cast(upstream, exact)
-    return tf.cast(w * (g - tf.reduce_sum(w * g, axis=-1, keepdims=True)), weights.dtype)
+    w, g, a, u = (tf.cast(x, exact) for x in (weights, by_weight, attended, upstream))
+    return tf.cast(w * (g - tf.reduce_sum(a * u, axis=-1, keepdims=True)), weights.dtype)
