@@ -22,7 +22,7 @@ def test_its_derivative_is_exact_in_float64():
     inputs = tf.constant(x[:, None])
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        y = layer(inputs)
+        y = layer(inputs, training=True)
     wanted = [(1 + erf(v / sqrt(2))) / 2 + v * exp(-v * v / 2) / sqrt(2 * pi) for v in x]
     np.testing.assert_allclose(tape.gradient(y, inputs)[:, 0], wanted, rtol=1e-13, atol=1e-15)
 
@@ -30,7 +30,8 @@ def test_its_derivative_is_exact_in_float64():
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-6), ("mixed_bfloat16", 0.02)]
 )
-def test_values_and_gradients_are_those_of_a_dense_of_gelu(dtype, tolerance):
+@pytest.mark.parametrize("training", [True, False])
+def test_values_and_gradients_are_those_of_a_dense_of_gelu(training, dtype, tolerance):
     rng = np.random.default_rng(0)
     weights = [rng.standard_normal(shape) for shape in ((7, 4), (4,))]
     x, upstream = rng.standard_normal((9, 7)) * 2, rng.standard_normal((9, 4))
@@ -41,7 +42,8 @@ def test_values_and_gradients_are_those_of_a_dense_of_gelu(dtype, tolerance):
         inputs = tf.constant(x, layer.compute_dtype)
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            y = layer(inputs if isinstance(layer, GeluDense) else gelu(inputs))
+            ours = isinstance(layer, GeluDense)
+            y = layer(inputs, training=training) if ours else layer(gelu(inputs))
         sources = [inputs, layer.kernel.value, layer.bias.value]
         gradients = tape.gradient(y, sources, tf.constant(upstream, y.dtype))
         found.append([tf.cast(each, tf.float64) for each in (y, *gradients)])

@@ -49,7 +49,7 @@ def forward_and_backward(encode, *arguments, operation="Conv2D"):
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             outputs, updated = encode(parameters, statistics, images, training=True)
-            loss = tf.reduce_sum(outputs * weights)
+            loss = tf.reduce_sum(tf.cast(outputs, weights.dtype) * weights)
         return [outputs, *updated, *tape.gradient(loss, parameters)]
 
     results, nodes = optimized_nodes(run, *arguments)
@@ -103,10 +103,10 @@ def test_light_cuts_of_a_resnet_normalize_again_and_convolve_once(block, normali
         assert more - once == again
 
 
-def small_vit():
+def small_vit(dtype="float32"):
     """Three blocks, and what `forward_and_backward` takes."""
     sizes = {"width": 8, "depth": 3, "heads": 2, "stem": "patch", "image_size": 8, "patch_size": 4}
-    network = vit(**sizes, head="linear", dim=3)
+    network = vit(**sizes, head="linear", dim=3, dtype=dtype)
     return network, drawn_for(network)
 
 
@@ -123,9 +123,17 @@ def test_all_blocks_of_a_vit_but_the_last_run_twice():
     assert (once, more) == (3, 3 + 2)
 
 
-@pytest.mark.parametrize(("operation", "again"), [("Softmax", 3), ("MatMul", 2)])
-def test_light_cuts_of_a_vit_compute_of_products_only_the_hidden_layers_again(operation, again):
-    network, arguments = small_vit()
+@pytest.mark.parametrize(
+    ("dtype", "operation", "again"),
+    [
+        ("float32", "Softmax", 3),
+        ("float32", "MatMul", 0),
+        ("mixed_bfloat16", "MatMul", 2),
+    ],
+)
+def test_light_cuts_of_a_vit_attend_again_and_in_half_precision_hide(dtype, operation, again):
+    """Of linear layers only the first of each perceptron runs again, but in the last block."""
+    network, arguments = small_vit(dtype)
     counts = [
         forward_and_backward(call, *arguments, operation=operation)[1]
         for call in (network.model.stateless_call, recomputing(network.model, network.light_cuts))

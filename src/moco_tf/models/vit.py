@@ -15,7 +15,7 @@ from keras import layers, ops
 from moco_tf.models.attention import Attention
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.models.drop_path import DropPath
-from moco_tf.models.gelu_dense import GeluDense
+from moco_tf.models.gelu_dense import GeluDense, is_half
 from moco_tf.models.layer_norm import LayerNorm
 from moco_tf.models.resnet import layer_seed, with_head
 from moco_tf.models.tokens import Tokens
@@ -114,9 +114,11 @@ def _block(x, *, name, rate, norm, attention, dense, drop, dtype):
     attended = (x,)
     y = norm(name=f"{name}.norm2")(x)
     y = dense(y, 4 * width, 5 * width, name=f"{name}.mlp.fc1")
+    hidden = x, y
     y = dense(y, width, 5 * width, kind=GeluDense, name=f"{name}.mlp.fc2")
     x = layers.Add(dtype=dtype)([x, drop(y, rate=rate, name=f"{name}.drop_path2")])
-    return x, (qkv, attended)
+    # In half precision it takes longer to keep the hidden layer than to compute it again.
+    return x, (qkv, attended) if is_half(y.dtype) else (qkv, attended, hidden)
 
 
 def _drop(x, *, tokens, name, rate, batch_size, dtype, seed):
