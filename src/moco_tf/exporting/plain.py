@@ -129,7 +129,7 @@ def plain_model(
         if isinstance(one, keras.layers.Layer):
             copy = _standard(one, dtype, None)
             made.append((one, copy))
-            return (lambda x: copy(gelu(x))) if isinstance(one, GeluDense) else copy
+            return (lambda x, **_: copy(gelu(x))) if isinstance(one, GeluDense) else copy
         return one  # an operation, which has no weights
 
     # As keras.models.clone_model does, whose model would begin behind the normalisation.
