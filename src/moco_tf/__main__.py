@@ -19,7 +19,7 @@ def program() -> int:
 def use_huge_pages() -> None:
     """Starts the process anew with huge pages, where Linux gives them to a program that asks.
 
-    A training step passes over gigabytes, and large pages of memory save a processor 4 to 20 % of
+    A training step passes over gigabytes, and large pages of memory save a processor 2 to 22 % of
     its time. The C library asks for them, and reads its settings only as a process starts. A
     setting of glibc.malloc.hugetlb that is already there stays.
     """

@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from moco_tf.models.xla import compiled, exact
+
 
 def attention(qkv, *, tokens, heads, attend):
     """Scaled dot-product attention of all heads: [B T, 3 D] -> [B T, D].
@@ -71,12 +73,11 @@ def _attend(query, key, value):
     return attended, gradient
 
 
-@tf.function(jit_compile=True, autograph=False)
+@compiled
 def _by_logit(weights, by_weight, attended, upstream):
     """The gradient of softmax, in which the sum over keys is one over D / H.
 
     Source: arXiv:2205.14135, appendix B.2.
     """
-    exact = keras.backend.result_type(weights.dtype.name, "float32")
-    w, g, a, u = (tf.cast(x, exact) for x in (weights, by_weight, attended, upstream))
+    w, g, a, u = map(exact, (weights, by_weight, attended, upstream))
     return tf.cast(w * (g - tf.reduce_sum(a * u, axis=-1, keepdims=True)), weights.dtype)

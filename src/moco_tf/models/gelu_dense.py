@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from moco_tf.models.xla import compiled, exact, is_half
+
 
 def gelu(x):
     """Exact GELU. Keras's rounds the square root of 2 to float32, also in float64."""
@@ -28,12 +30,8 @@ class GeluDense(keras.layers.Dense):
 
     def call(self, inputs, training=False):
         kernel, bias = map(tf.convert_to_tensor, (self.kernel, self.bias))
-        compiled = training and not is_half(self.compute_dtype)
-        return (_compiled_forward if compiled else _plain_forward)(inputs, kernel, bias)
-
-
-def is_half(dtype):
-    return dtype in ("bfloat16", "float16")
+        by_xla = training and not is_half(self.compute_dtype)
+        return (_compiled_forward if by_xla else _plain_forward)(inputs, kernel, bias)
 
 
 @tf.custom_gradient
@@ -44,7 +42,7 @@ def _plain_forward(x, kernel, bias):
 @tf.custom_gradient
 def _compiled_forward(x, kernel, bias):
     # TensorFlow fuses products of known shapes.
-    return _with_gradient(tf.ensure_shape(_gelu(x), x.shape), x, kernel, bias)
+    return _with_gradient(tf.ensure_shape(_gelu_compiled(x), x.shape), x, kernel, bias)
 
 
 def _with_gradient(hidden, x, kernel, bias):
@@ -58,25 +56,14 @@ def _with_gradient(hidden, x, kernel, bias):
     return tf.nn.bias_add(tf.matmul(hidden, kernel), bias), gradient
 
 
-@tf.function(jit_compile=True, autograph=False)
-def _gelu(inputs):
-    x = _exact(inputs)
-    return tf.cast(x * _cumulative(x), inputs.dtype)
+_gelu_compiled = compiled(gelu)
 
 
-@tf.function(jit_compile=True, autograph=False)
+@compiled
 def _gelu_and_gradient(inputs, upstream):
     """gelu(x), and upstream times its derivative; [N, F] each."""
-    x, cumulative = _exact(inputs), _cumulative(_exact(inputs))
+    x = exact(inputs)
+    cumulative = 0.5 * (1 + tf.math.erf(x / sqrt(2)))  # of the standard normal distribution
     density = tf.exp(-0.5 * tf.square(x)) / sqrt(2 * pi)
-    by_x = _exact(upstream) * (cumulative + x * density)
+    by_x = exact(upstream) * (cumulative + x * density)
     return tf.cast(x * cumulative, inputs.dtype), tf.cast(by_x, inputs.dtype)
-
-
-def _cumulative(x):
-    """The standard normal distribution's cumulative function."""
-    return 0.5 * (1 + tf.math.erf(x / sqrt(2)))
-
-
-def _exact(x):
-    return tf.cast(x, keras.backend.result_type(x.dtype.name, "float32"))

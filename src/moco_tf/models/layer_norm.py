@@ -1,9 +1,9 @@
 """Layer normalization in few passes over the tokens."""
 
-from functools import partial
-
 import keras
 import tensorflow as tf
+
+from moco_tf.models.xla import compiled, exact
 
 
 @keras.saving.register_keras_serializable(package="moco_tf")
@@ -17,14 +17,13 @@ class LayerNorm(keras.layers.LayerNormalization):
     """
 
     def call(self, inputs, training=False):
-        dtype = keras.backend.result_type(inputs.dtype, "float32")
-        gamma, beta = (tf.cast(each, dtype) for each in (self.gamma, self.beta))
+        gamma, beta = (exact(tf.convert_to_tensor(each)) for each in (self.gamma, self.beta))
         normalize = _normalize_in_training if training else _normalize
         return normalize(inputs, gamma, beta, self.epsilon)
 
 
 def _normalize(x, gamma, beta, epsilon):
-    y, _ = _standardize(tf.cast(x, gamma.dtype), epsilon)
+    y, _ = _standardize(exact(x), epsilon)
     return tf.cast(y * gamma + beta, x.dtype)
 
 
@@ -36,8 +35,7 @@ def _standardize(x, epsilon):
     return centred * scale, scale
 
 
-_compiled = partial(tf.function, jit_compile=True, autograph=False)
-_normalize_compiled = _compiled(_normalize)
+_normalize_compiled = compiled(_normalize)
 
 
 def _normalize_in_training(x, gamma, beta, epsilon):
@@ -52,11 +50,11 @@ def _normalize_in_training(x, gamma, beta, epsilon):
     return normalize(x, gamma, beta)
 
 
-@_compiled
+@compiled
 def _gradients(x, gamma, upstream, epsilon):
     """By the inputs, gamma and beta."""
-    g, axes = tf.cast(upstream, gamma.dtype), list(range(len(x.shape) - 1))
-    y, scale = _standardize(tf.cast(x, gamma.dtype), epsilon)
+    g, axes = exact(upstream), list(range(len(x.shape) - 1))
+    y, scale = _standardize(exact(x), epsilon)
     by_y = g * gamma
     mean = tf.reduce_mean(by_y, axis=-1, keepdims=True)
     along = tf.reduce_mean(by_y * y, axis=-1, keepdims=True)

@@ -15,10 +15,11 @@ from keras import layers, ops
 from moco_tf.models.attention import Attention
 from moco_tf.models.batch_norm import GroupBatchNorm
 from moco_tf.models.drop_path import DropPath
-from moco_tf.models.gelu_dense import GeluDense, is_half
+from moco_tf.models.gelu_dense import GeluDense
 from moco_tf.models.layer_norm import LayerNorm
 from moco_tf.models.resnet import layer_seed, with_head
 from moco_tf.models.tokens import Tokens
+from moco_tf.models.xla import is_half
 from moco_tf.names.encoder import CONV_PATCH, check_vit
 
 CONV_STRIDES = 4  # of the convolutional stem: each halves the sides

@@ -4,6 +4,7 @@ from functools import partial
 
 import tensorflow as tf
 
+from moco_tf.models.xla import compiled
 from moco_tf.training.optimizer import UpdateRule
 
 
@@ -13,9 +14,9 @@ def adamw(*, weight_decay: float, matrices_only: bool = False) -> UpdateRule:
     Args:
         matrices_only: biases, scales, shifts and the class token do not decay, as in DeiT.
     """
-    no_decay = _compiled(0.0) if matrices_only else None
+    no_decay = _update(0.0) if matrices_only else None
     return UpdateRule(
-        _compiled(weight_decay),
+        _update(weight_decay),
         slots=("exp_avg", "exp_avg_sq"),
         counts_steps=True,
         one_dimensional=no_decay,
@@ -23,10 +24,9 @@ def adamw(*, weight_decay: float, matrices_only: bool = False) -> UpdateRule:
     )
 
 
-def _compiled(weight_decay):
+def _update(weight_decay):
     """`adamw_update` as one pass over the parameter, instead of twelve."""
-    update = partial(adamw_update, weight_decay=weight_decay)
-    return tf.function(update, jit_compile=True, autograph=False)
+    return compiled(partial(adamw_update, weight_decay=weight_decay))
 
 
 def adamw_update(
