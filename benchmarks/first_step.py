@@ -73,6 +73,9 @@ def until_first_step(started, arguments):
     clock = Clock(started)
     clock.parts["starting Python"] = clock.total()
     with clock.part("imports"):
+        from moco_tf.api.starting import start_tensorflow
+
+        start_tensorflow()
         import moco_tf.pretraining
         from moco_tf.commands.cli import main
         from moco_tf.methods.moco import MoCo

@@ -14,6 +14,7 @@ from moco_tf.errors import InputError
 from moco_tf.files.store import is_url
 from moco_tf.names.data import OBJECT, is_records, lost_object, paths_of
 from moco_tf.runs.snapshot import images_of, peek
+from moco_tf.training.memory import without_collector
 
 QUIET = "3"  # of TF_CPP_MIN_LOG_LEVEL: no line from C++ but what ends the process
 
@@ -68,12 +69,14 @@ def start_tensorflow() -> None:
             f"{os.environ['KERAS_BACKEND']}. Set it before keras is imported."
         )
     if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") != QUIET:
-        import tensorflow as tf
+        with without_collector():
+            import tensorflow as tf
 
         return
     said = bytearray()
     try:
-        with stderr_held_back() as said:  # lines from C++, before its own filter is set up
+        # Held back: lines from C++, before its own filter is set up.
+        with stderr_held_back() as said, without_collector():
             import tensorflow as tf
 
             tf.config.list_physical_devices()

@@ -28,6 +28,7 @@ from moco_tf.data.view_making import (
 from moco_tf.distribute.cluster import Cluster
 from moco_tf.distribute.connect import wait_for_workers
 from moco_tf.distribute.strategy import default_devices, make_strategy
+from moco_tf.training.memory import without_collector
 
 HELD_BYTES = 2**30  # of a set of images, uint8, that a device keeps in its memory
 HELD_SIDE = 96  # pixels, on a CPU
@@ -91,6 +92,7 @@ def _on_every_device(array, strategy) -> Callable:
     return own
 
 
+@without_collector()
 def build_batches(config: Config, train: Images, start_step: int, rows=None, augment=None):
     """Returns an iterator over the two views of each batch, from `start_step` on.
 

@@ -22,6 +22,7 @@ from moco_tf.runs.encoders import untrained_encoder
 from moco_tf.training.adamw import adamw
 from moco_tf.training.gradient_cache import gradient_cache
 from moco_tf.training.lars import lars
+from moco_tf.training.memory import without_collector
 from moco_tf.training.network import Network
 from moco_tf.training.optimizer import UpdateRule
 from moco_tf.training.schedules import cosine_momentum, learning_rate
@@ -129,6 +130,7 @@ def build_step(config: Config, method: Method) -> Callable:
     if isinstance(method, MoCoV3):
 
         @tf.function(autograph=False)
+        @without_collector()  # while it is traced
         def compiled_v3(view1, view2, rate, momentum):
             return method.train_step(view1, view2, rate, momentum)[0]
 
@@ -138,6 +140,7 @@ def build_step(config: Config, method: Method) -> Callable:
     directions = 2 if config.symmetric else 1
 
     @tf.function(autograph=False)
+    @without_collector()  # while it is traced
     def compiled(view1, view2, number, rate):
         permutations = random_permutation(config.seed, number, directions, config.batch_size)
         return method.train_step(view1, view2, permutations, rate)[0]

@@ -22,7 +22,7 @@ from moco_tf.errors import InputError
 from moco_tf.files.store import stamp
 
 MEND = "Mend them (moco-tf check --data finds all of them), or raise --max-bad-images."
-SAMPLED = 256  # images that are decoded where not all are
+SAMPLED = 128  # images that are decoded where not all are
 Look = Literal["all", "headers", "some", "later"]
 
 

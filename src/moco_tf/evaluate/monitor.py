@@ -1,7 +1,7 @@
 """What is evaluated while an encoder trains: kNN and, without labels, its features of two views."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -101,8 +101,9 @@ def build_views(
     function = augment and FunctionViews(augment, config.image_size)
     steps = -(-images.count // EVAL_BATCH)  # kNN's: the encoder is traced once for both
     order = StepOrder(config.seed, images.count, EVAL_BATCH, steps, end=steps)
-    views = views_of(images, function or HostViews(config.views, config.image_size), order)
-    return lambda: readable_batches(images, order, views)
+    making = function or HostViews(config.views, config.image_size)
+    views = cache(lambda: views_of(images, making, order))  # traced when they are needed
+    return lambda: readable_batches(images, order, views())
 
 
 def build_monitors(
