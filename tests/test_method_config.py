@@ -82,7 +82,7 @@ def test_another_method_takes_the_rest_of_the_recipe_with_its_own_heads_and_grou
     config = make_config(RECIPES["shapes"].config, {"method": "moco-v3", "epochs": "3"})
     assert (config.head, config.group_size, config.knn_features) == ("v3", "all", "pooled")
     assert (config.queue_size, config.epochs, config.temperature) == (65536, 3, 0.2)
-    assert config.group_images == config.batch_size == 128
+    assert config.group_images == config.batch_size == 64
     back = make_config(config, {"method": "moco", "queue_size": 512})
     assert (back.head, back.group_size, back.queue_size) == ("mlp", 32, 512)
     assert make_config(RESNET, {"method": "moco-v3"}) == RESNET

@@ -81,7 +81,9 @@ def test_a_whole_run_is_the_sum_of_its_parts():
 
 
 def test_a_run_may_stop_before_its_schedule():
-    config = make_config(RECIPES["shapes"].config, {"max_steps": 10, "symmetric": True})
+    config = make_config(
+        RECIPES["shapes"].config, {"batch_size": 128, "max_steps": 10, "symmetric": True}
+    )
     found = whole_run(config, **parts())
     assert (found["steps_per_epoch"], found["steps_total"], found["knn_evaluations"]) == (7, 10, 0)
     assert found["seconds"]["knn"] == 0 and found["seconds"]["label_free"] == 2 * 3

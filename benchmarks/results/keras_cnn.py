@@ -44,6 +44,8 @@ def main() -> None:
             run_dir=options.out / f"seed-{seed}",
             seed=seed,
             epochs=options.epochs,
+            batch_size=128,
+            group_size=32,
             knn_every=options.epochs,
         ).summary
         numbers = [told[f"knn_top1{which}"] for which in ("_untrained", "_pixels", "")]
