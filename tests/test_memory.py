@@ -24,7 +24,10 @@ def test_the_collector_waits_and_goes_on_as_before():
         try:
             with pytest.raises(ValueError), without_collector():
                 assert not gc.isenabled()
+                made = [[] for _ in range(1000)]
                 raise ValueError
             assert gc.isenabled() is enabled
+            oldest = {id(one) for one in gc.get_objects(generation=2)}
+            assert oldest.issuperset(map(id, made))
         finally:
             gc.enable()

@@ -92,7 +92,7 @@ def _on_every_device(array, strategy) -> Callable:
     return own
 
 
-@without_collector()
+@without_collector()  # views are traced
 def build_batches(config: Config, train: Images, start_step: int, rows=None, augment=None):
     """Returns an iterator over the two views of each batch, from `start_step` on.
 
