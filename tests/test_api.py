@@ -301,7 +301,7 @@ BAD = {  # what is called, and what its one line says
     "moco_tf.pretrain('moco-v4')": "unknown recipe 'moco-v4'. Did you mean moco-v2?",
     "moco_tf.pretrain(3)": "unknown recipe 3.",
     "moco_tf.pretrain('shapes', bach_size=3)": "field 'bach_size'. Did you mean batch_size?",
-    "moco_tf.pretrain('shapes', batch_size=100)": "Use batch_size 96, or group_size 25.",
+    "moco_tf.pretrain('shapes', batch_size=100)": "Use batch_size 96, or group_size 10.",
     "moco_tf.pretrain('shapes', data='absent')": "data='absent'",
     "moco_tf.pretrain('shapes', data=Path('absent'))": "data='absent'",
     "moco_tf.pretrain('shapes', callbacks=print)": "callbacks must be a list of functions",

@@ -51,7 +51,7 @@ def test_what_is_advised_is_accepted_and_asks_for_no_more_images(base):
 
 
 def test_ten_images_in_a_batch_of_ten():
-    with pytest.raises(InputError, match=r"batch_size=10, group_size=32\. Use --group-size 5\.$"):
+    with pytest.raises(InputError, match=r"batch_size=10, group_size=16\. Use --group-size 5\.$"):
         make_config(SHAPES, {"batch_size": 10})
 
 

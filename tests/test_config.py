@@ -71,7 +71,7 @@ def test_the_rate_scales_with_the_batch(batch, rate):
 
 
 def test_batch_groups_and_devices_must_fit():
-    with pytest.raises(InputError, match=r"batch_size=72, group_size=32\. Use --batch-size 64, or"):
+    with pytest.raises(InputError, match=r"batch_size=72, group_size=16\. Use --batch-size 64, or"):
         make_config(SHAPES, {"batch_size": 72})
     with pytest.raises(InputError, match=r"devices=3\. Use --devices 2\.$"):
         make_config(SHAPES, {"devices": 3})

@@ -132,7 +132,7 @@ def test_a_dip_of_a_vit_is_told(tmp_path, low, said):
 def test_advice_goes_on_with_a_run_that_still_gets_better(tmp_path):
     rows = [ROWS[0], logged(1), evaluated(4, 50.0), logged(5), evaluated(8, 60.0)]
     advice = verdict_of(read(write_run(tmp_path / "run", rows))).advice
-    assert advice.endswith(f"--run-dir {tmp_path / 'run'} --epochs 24 --extend.")
+    assert advice.endswith(f"--run-dir {tmp_path / 'run'} --epochs 16 --extend.")
 
 
 def test_what_differs_from_the_recipe_is_marked_and_in_the_command(tmp_path):
