@@ -326,7 +326,7 @@ def test_the_card_of_a_run_tells_its_results_and_licence(small_run, tmp_path, ca
         "short side of 18",
         "float32 [batch, 32]: pooled features",
         "recipe shapes (MoCo: queue 20, ",
-        "step 7, epoch 2 of 12",
+        "step 7, epoch 2 of 8",
         f"tensorflow {version}",
         "on 16 images of shapes: largest error ",
     ):

@@ -28,7 +28,7 @@ def test_the_python_on_the_page_runs(page, tmp_path, monkeypatch, capsys):
     for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
         exec(block, scope)
     assert (tmp_path / "encoder.keras").stat().st_size > 0
-    assert scope["run"].summary["step"] == 8
+    assert scope["run"].summary["step"] == 16
     printed = capsys.readouterr().out
     if page == "docs/python.md":
         assert moco_tf.load_run("runs/short").summary["step"] == 20
@@ -49,8 +49,8 @@ def executed(name, folder):
 def test_the_notebook_runs_as_written(tmp_path):
     first = executed("first_run.ipynb", tmp_path).cells[1].outputs
     lines = [one["data"]["text/plain"] for one in first if one.output_type == "display_data"]
-    assert len(lines) == 1 and lines[0].startswith("step 32/32  epoch 1  loss ")
-    assert not any("step 10/32" in one.get("text", "") for one in first)
+    assert len(lines) == 1 and lines[0].startswith("step 64/64  epoch 1  loss ")
+    assert not any("step 10/64" in one.get("text", "") for one in first)
     assert "\x1b" not in "".join(one.get("text", "") for one in first)
     assert first[-1]["data"]["text/plain"] == "Run('runs/notebook')"
 
