@@ -55,6 +55,7 @@ def check_images(run: Path | str, data: Any) -> tuple[Config, Any]:
     return config, images
 
 
+@without_collector()
 def start_tensorflow() -> None:
     """Imports TensorFlow, and changes none of its settings.
 
@@ -69,14 +70,12 @@ def start_tensorflow() -> None:
             f"{os.environ['KERAS_BACKEND']}. Set it before keras is imported."
         )
     if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") != QUIET:
-        with without_collector():
-            import tensorflow as tf
+        import tensorflow as tf
 
         return
     said = bytearray()
     try:
-        # Held back: lines from C++, before its own filter is set up.
-        with stderr_held_back() as said, without_collector():
+        with stderr_held_back() as said:  # lines from C++, before its own filter is set up
             import tensorflow as tf
 
             tf.config.list_physical_devices()
